@@ -1,0 +1,55 @@
+# reachmap's commands. `make demo` and `make test` need Python >= 3.11, make and a package registry.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format lock wheels clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.run  ## A whole OpenUEM deployment on this machine: its map, a fault, its cause
+	@$(BIN)/reachmap demo
+
+test: $(VENV)/.dev  ## All tests, against a real NATS server and real agents
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## Bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.dev  ## Renew requirements/*.txt: versions and hashes, no addresses
+	$(BIN)/python requirements/lock.py
+
+wheels: $(VENV)/.dev  ## The three wheels, in dist/
+	rm -rf dist
+	$(PIP) wheel --quiet --no-deps --no-build-isolation -w dist ./shared ./agent ./collector
+	@ls dist
+
+clean:  ## Take away all that make brought
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "reachmap needs Python 3.11 or newer; try: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "No virtual environment could be made; on Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/.run: $(BIN)/python requirements/run.txt pyproject.toml
+	@echo "Installing reachmap into $(VENV) (once) ..."
+	@$(PIP) install --quiet --require-hashes -r requirements/run.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "Installing the development tools into $(VENV) (once) ..."
+	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,44 @@
+"""Renew this folder's lock files: versions and hashes for every platform, and no address.
+
+run.txt         what reachmap needs to run from a checkout, the NATS server included
+dev.txt         that, and everything its tests and checks need
+agent-test.txt  what the agent alone and its tests need: proof that it needs no more
+"""
+
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+
+
+def lock(name: str, requirements: list[str]) -> None:
+    """Write `name` from loose requirements, keeping the versions that dev.txt has already."""
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as source:
+        source.write("\n".join(requirements))
+        source.flush()
+        command = [sys.executable, "-m", "uv", "pip", "compile", "--universal", "--quiet"]
+        command += ["--python-version", "3.11", "--generate-hashes", "--no-header"]
+        command += ["--no-annotate", source.name, "-o", str(HERE / name)]
+        if name != "dev.txt":
+            command += ["-c", str(HERE / "dev.txt")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Lock everything first, then the two parts with the same versions."""
+    root = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    shared = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())
+    groups = root["dependency-groups"]
+    run = root["project"]["dependencies"] + root["project"]["optional-dependencies"]["embedded"]
+    run += groups["build"]
+    lock("dev.txt", run + groups["test"] + groups["lint"] + groups["lock"])
+    lock("run.txt", run)
+    lock("agent-test.txt", shared["project"]["dependencies"] + groups["test"])
+
+
+if __name__ == "__main__":
+    main()

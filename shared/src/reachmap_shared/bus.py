@@ -1,0 +1,221 @@
+"""The bus: the one module that knows the NATS client.
+
+It turns the client's many errors into `BusUnavailable` and `QueryRefused`, never gives up
+reconnecting once told to stay, and offers just what agents, collector and queries need.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import nats.errors
+import nats.micro
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
+from nats.micro.service import EndpointConfig
+
+from reachmap_shared import __version__, log, subjects
+from reachmap_shared.errors import BusUnavailable, QueryRefused
+
+DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+
+_RECONNECT_WAIT_S: Final = 1
+_CONNECT_TIMEOUT_S: Final = 3
+_FLUSH_TIMEOUT_S: Final = 1
+
+Handler = Callable[[str, bytes], Awaitable[None]]
+"""Is given a message's subject and payload."""
+
+Query = Callable[[dict[str, Any]], Awaitable[Any]]
+"""Is given a query's parameters and returns its answer, both JSON; may raise QueryRefused."""
+
+_log = log.get("bus")
+
+
+class Bus:
+    """A connection to NATS. Make one with `connected` or `staying`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a server is there right now."""
+        return self._client.is_connected
+
+    @property
+    def server_host(self) -> str | None:
+        """The host name or address of the server in use, as its URL gives it."""
+        url = self._client.connected_url
+        return url.hostname if url else None
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send one message, and hear nothing back. Raises BusUnavailable when it cannot be sent."""
+        try:
+            await self._client.publish(subject, payload)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"cannot publish: {error}") from error
+
+    async def subscribe(self, subject: str, handler: Handler) -> None:
+        """Call `handler` for each message on `subject`, one after the other."""
+
+        async def deliver(message: Msg) -> None:
+            await handler(message.subject, message.data)
+
+        await self._client.subscribe(subject, cb=deliver)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Wait until the server has seen all that was sent. Raises BusUnavailable."""
+        try:
+            await self._client.flush(timeout=_CONNECT_TIMEOUT_S)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"the NATS server does not answer: {error}") from error
+
+    async def query(self, name: str, parameters: Mapping[str, Any], timeout_s: float = 4.0) -> Any:
+        """Ask the collector; returns its JSON answer.
+
+        Raises:
+            QueryRefused: The collector found the question wrong.
+            BusUnavailable: No collector is on this bus, or it did not answer in `timeout_s`.
+        """
+        try:
+            reply = await self._client.request(
+                subjects.query(name), json.dumps(parameters).encode(), timeout=timeout_s
+            )
+        except nats.errors.NoRespondersError as error:
+            raise BusUnavailable("no collector is on this bus") from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
+        headers = reply.headers or {}
+        if ERROR_CODE_HEADER in headers:
+            raise QueryRefused(headers[ERROR_CODE_HEADER], headers.get(ERROR_HEADER, ""))
+        return json.loads(reply.data)
+
+    async def serve_queries(self, queries: Mapping[str, Query]) -> None:
+        """Answer queries as a NATS micro service (ADR-32), until the bus is closed."""
+        service = await nats.micro.add_service(
+            self._client,
+            name=subjects.QUERY_SERVICE,
+            version=__version__,
+            description="reachmap's collector: what can reach what, and why not",
+        )
+        for name, query in queries.items():
+            await service.add_endpoint(
+                EndpointConfig(
+                    name=name, subject=subjects.query(name), handler=_answer_with(name, query)
+                )
+            )
+        await self.flush()
+
+
+def _answer_with(name: str, query: Query) -> Callable[[Request], Awaitable[None]]:
+    async def answer(request: Request) -> None:
+        try:
+            parameters = json.loads(request.data or b"{}")
+            if not isinstance(parameters, dict):
+                raise QueryRefused("400", "a query's parameters are a JSON object")
+            result = json.dumps(await query(parameters)).encode()
+        except QueryRefused as refusal:
+            await request.respond_error(refusal.code, str(refusal))
+        except (ValueError, RecursionError) as error:
+            await request.respond_error("400", f"not a JSON object: {error}")
+        except Exception:  # noqa: BLE001  one bad query must not take the others' answers away
+            _log.exception("query failed", query=name)
+            await request.respond_error("500", f"the query {name} failed in the collector")
+        else:
+            await request.respond(result)
+
+    return answer
+
+
+@asynccontextmanager
+async def connected(urls: Sequence[str], name: str) -> AsyncIterator[Bus]:
+    """A connection for one question: at once, or BusUnavailable that says what to check."""
+    client = Client()
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            await client.connect(
+                list(urls), name=name, allow_reconnect=False, error_cb=_ignore, connect_timeout=2
+            )
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise BusUnavailable(
+            f"no NATS server answers at {', '.join(urls)} ({_reason(error)})"
+        ) from error
+    try:
+        yield Bus(client)
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def staying(
+    urls: Sequence[str],
+    name: str,
+    on_connect: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[Bus]:
+    """A connection that waits for a server as long as it takes, and comes back after every loss.
+
+    `on_connect` is called after each return of the server, not at the first connection. What is
+    published is flushed at the end.
+    """
+    client = Client()
+
+    async def lost() -> None:
+        if not client.is_closed:
+            _log.warning("bus lost, reconnecting")
+
+    async def back() -> None:
+        _log.info("bus back", server=str(client.connected_url and client.connected_url.netloc))
+        if on_connect is not None:
+            await on_connect()
+
+    reported: set[str] = set()
+
+    async def trouble(error: Exception) -> None:
+        # The client repeats itself at every attempt; a log is for what is new.
+        if client.is_connected:
+            reported.clear()
+        if (reason := _reason(error)) not in reported:
+            reported.add(reason)
+            _log.warning("bus trouble", reason=reason)
+
+    await client.connect(
+        list(urls),
+        name=name,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=_RECONNECT_WAIT_S,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        ping_interval=10,
+        max_outstanding_pings=2,
+        disconnected_cb=lost,
+        reconnected_cb=back,
+        error_cb=trouble,
+    )
+    try:
+        yield Bus(client)
+    finally:
+        await _leave(client)
+
+
+async def _leave(client: Client) -> None:
+    """See what was published off to the server, if it is there, and close."""
+    try:
+        if client.is_connected:
+            await client.flush(timeout=_FLUSH_TIMEOUT_S)
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        _log.warning("bus left without a last word", reason=_reason(error))
+    finally:
+        if not client.is_closed:
+            await client.close()
+
+
+async def _ignore(_error: Exception) -> None:
+    """A one-question connection reports its error once, by raising it."""
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,189 @@
+"""Messages to bytes and back. Pure.
+
+A message is the msgpack array `[SCHEMA, field, field, ...]`, its fields in the order in which the
+dataclass declares them; nested dataclasses are arrays too. So a report costs no names on the
+wire, a newer sender's extra fields at the end are passed over, and an older sender's missing ones
+take their defaults. Everything else that is not as declared is refused whole: no field is ever
+guessed, and no length goes unchecked.
+"""
+
+import types
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import msgpack
+
+from reachmap_shared.errors import MalformedMessage
+
+SCHEMA: Final = 1
+"""Raised only when an old receiver would misread a new message."""
+
+MAX_MESSAGE: Final = 1 << 20
+"""Bytes in one message: the NATS server's own default limit."""
+
+_MAX_STRING: Final = 255
+_MAX_INT: Final = 2**53
+_MAX_DEPTH_ITEMS: Final = 20_000
+
+Message = TypeVar("Message")
+Reader = Callable[[object, str], Any]
+"""Turns one decoded msgpack value into a field's value; is told the field's path for errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Max:
+    """A field's own bound: characters of a string, items of a tuple."""
+
+    size: int
+
+
+def encode(message: object) -> bytes:
+    """A message's bytes. Raises MalformedMessage when they would be too many to send."""
+    payload = cast("bytes", msgpack.packb([SCHEMA, *_row(message)], use_bin_type=True))
+    if len(payload) > MAX_MESSAGE:
+        raise MalformedMessage(
+            f"{type(message).__name__} of {len(payload)} bytes is over the {MAX_MESSAGE} allowed"
+        )
+    return payload
+
+
+def decode(kind: type[Message], payload: bytes) -> Message:
+    """Read a message of the given kind; raises MalformedMessage with path and reason."""
+    if len(payload) > MAX_MESSAGE:
+        raise MalformedMessage(f"{len(payload)} bytes are over the {MAX_MESSAGE} allowed")
+    try:
+        raw = msgpack.unpackb(
+            payload,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=_MAX_DEPTH_ITEMS,
+            max_map_len=0,
+            max_ext_len=0,
+            max_bin_len=0,
+        )
+    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise MalformedMessage(f"not msgpack: {error}") from error
+    if not isinstance(raw, list) or not raw or type(raw[0]) is not int:
+        raise MalformedMessage("expected an array that begins with the schema version")
+    if raw[0] != SCHEMA:
+        raise MalformedMessage(f"schema {raw[0]}, but only {SCHEMA} is understood here")
+    return cast("Message", _reader(cast("Any", kind))(raw[1:], kind.__name__))
+
+
+def _row(value: Any) -> list[Any]:
+    return [_plain(getattr(value, name)) for name in _names(value.__class__)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if is_dataclass(value):
+        return _row(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+@cache
+def _reader(hint: Any, size: int | None = None) -> Reader:
+    """Build the reader for a field's type, once for each type."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *marks = get_args(hint)
+        bound = next((mark.size for mark in marks if isinstance(mark, Max)), size)
+        return _reader(inner, bound)
+    if origin in (Union, types.UnionType):
+        (inner,) = (arm for arm in get_args(hint) if arm is not type(None))
+        return _optional(_reader(inner, size))
+    if origin is tuple:
+        return _tuple(_reader(get_args(hint)[0]), size if size is not None else _MAX_STRING)
+    if is_dataclass(hint):
+        return _dataclass(cast("type", hint))
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return _enum(hint)
+    if hint is str:
+        return _string(size if size is not None else _MAX_STRING)
+    return _SCALARS[hint]
+
+
+def _dataclass(kind: type) -> Reader:
+    hints = get_type_hints(kind, include_extras=True)
+    readers = [
+        (field.name, _reader(hints[field.name]), field.default is MISSING) for field in fields(kind)
+    ]
+    required = sum(needed for _, _, needed in readers)
+
+    def read(value: object, path: str) -> Any:
+        if not isinstance(value, list) or len(value) < required:
+            raise MalformedMessage(f"{path}: expected an array of at least {required}")
+        return kind(
+            *(
+                reader(item, f"{path}.{name}")
+                for (name, reader, _), item in zip(readers, value, strict=False)
+            )
+        )
+
+    return read
+
+
+def _tuple(item_reader: Reader, size: int) -> Reader:
+    def read(value: object, path: str) -> Any:
+        if not isinstance(value, list) or len(value) > size:
+            raise MalformedMessage(f"{path}: expected an array of at most {size}")
+        return tuple(item_reader(item, f"{path}[{index}]") for index, item in enumerate(value))
+
+    return read
+
+
+def _optional(inner: Reader) -> Reader:
+    return lambda value, path: None if value is None else inner(value, path)
+
+
+def _enum(kind: type[StrEnum]) -> Reader:
+    members = {member.value: member for member in kind}
+
+    def read(value: object, path: str) -> Any:
+        member = members.get(value) if isinstance(value, str) else None
+        if member is None:
+            raise MalformedMessage(f"{path}: expected one of {', '.join(members)}")
+        return member
+
+    return read
+
+
+def _string(size: int) -> Reader:
+    def read(value: object, path: str) -> Any:
+        if not isinstance(value, str) or len(value) > size:
+            raise MalformedMessage(f"{path}: expected a string of at most {size} characters")
+        return value
+
+    return read
+
+
+def _int(value: object, path: str) -> Any:
+    if type(value) is not int or not -_MAX_INT <= value <= _MAX_INT:
+        raise MalformedMessage(f"{path}: expected a whole number")
+    return value
+
+
+def _float(value: object, path: str) -> Any:
+    if type(value) not in (int, float) or not -_MAX_INT <= cast("float", value) <= _MAX_INT:
+        raise MalformedMessage(f"{path}: expected a number")
+    return float(cast("float", value))
+
+
+def _bool(value: object, path: str) -> Any:
+    if type(value) is not bool:
+        raise MalformedMessage(f"{path}: expected true or false")
+    return value
+
+
+_SCALARS: Final[dict[Any, Reader]] = {int: _int, float: _float, bool: _bool}

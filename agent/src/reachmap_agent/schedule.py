@@ -1,0 +1,64 @@
+"""When each check is due. Pure: the clock and the dice are the caller's.
+
+Every flow has a place of its own in the interval, taken from a hash of what it dials, so that a
+thousand agents do not dial one server at once and a restart does not bunch them; a small jitter on
+top keeps any two from marching in step for ever.
+"""
+
+import hashlib
+import heapq
+import random
+from collections.abc import Sequence
+
+_JITTER = 0.05
+"""Part of the interval: enough to break step, too little to matter to freshness."""
+
+_FIRST_ROUND_S = 2.0
+"""A new plan's first round is this quick, so that the map is soon complete."""
+
+
+def phase(key: str) -> float:
+    """The place in the interval, from 0 to 1, that belongs to `key`; the same on every start."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) / 2**64
+
+
+class Schedule:
+    """The due times of a plan's checks, by slot.
+
+    Args:
+        keys: What each slot dials, in the plan's order; its hash spreads the slots.
+        interval_s: Time between two checks of one slot.
+        now: The monotonic clock's reading, in seconds; all times are of this clock.
+        rng: The dice for the jitter.
+    """
+
+    def __init__(
+        self, keys: Sequence[str], interval_s: float, now: float, rng: random.Random
+    ) -> None:
+        self._interval_s = interval_s
+        self._rng = rng
+        self._start = now
+        self._phases = [phase(key) for key in keys]
+        first_round = min(interval_s, _FIRST_ROUND_S)
+        self._due = [(now + place * first_round, slot) for slot, place in enumerate(self._phases)]
+        heapq.heapify(self._due)
+
+    def next_due(self) -> float | None:
+        """When the next check is due; None when there is none at all."""
+        return self._due[0][0] if self._due else None
+
+    def pop_due(self, now: float) -> list[tuple[int, float]]:
+        """The slots due by `now`, each with how many seconds late it is, and plan their next."""
+        popped: list[tuple[int, float]] = []
+        while self._due and self._due[0][0] <= now:
+            due, slot = self._due[0]
+            popped.append((slot, now - due))
+            heapq.heapreplace(self._due, (self._following(slot, now), slot))
+        return popped
+
+    def _following(self, slot: int, now: float) -> float:
+        """The slot's next place on its grid, half an interval off or more; lost rounds are lost."""
+        origin = self._start + self._phases[slot] * self._interval_s
+        rounds = (now + self._interval_s / 2 - origin) // self._interval_s + 1
+        jitter = self._rng.uniform(-_JITTER, _JITTER) * self._interval_s
+        return origin + rounds * self._interval_s + jitter

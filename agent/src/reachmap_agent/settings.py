@@ -1,0 +1,127 @@
+"""The agent's settings, from defaults, a TOML file, the environment and the command line.
+
+Later ones win, key by key. A setting that cannot be used stops the agent with the reason.
+"""
+
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from reachmap_agent.identity import hostname
+from reachmap_shared.bus import DEFAULT_URL
+from reachmap_shared.errors import InvalidName, InvalidSettings
+from reachmap_shared.names import host_name, role_name
+
+DEFAULT_PATH: Final = Path("/etc/reachmap/agent.toml")
+
+_ENVIRONMENT: Final = {
+    "nats": "REACHMAP_NATS_URL",
+    "id": "REACHMAP_ID",
+    "roles": "REACHMAP_ROLES",
+    "addresses": "REACHMAP_ADDRESSES",
+}
+_ARGUMENTS: Final = {"nats": "--nats", "id": "--id", "roles": "--roles", "addresses": "--address"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an agent is told on its own host; all else comes with the plan."""
+
+    nats: tuple[str, ...] = (DEFAULT_URL,)
+    """URLs of NATS servers of one cluster; any will do."""
+    id: str = ""
+    """The host's name in the topology; empty for the first label of its own hostname."""
+    roles: tuple[str, ...] = ()
+    """What the host says it is, where the topology leaves it to say."""
+    addresses: tuple[str, ...] = ()
+    """Where others reach this host, and where listeners bind; empty finds out, binds everywhere."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each setting came from, for error messages."""
+
+
+def load(
+    path: Path | None, environment: Mapping[str, str], arguments: Mapping[str, Any]
+) -> Settings:
+    """Put the settings together.
+
+    Args:
+        path: A file that must exist, or None for /etc/reachmap/agent.toml if it does.
+        environment: As os.environ.
+        arguments: Settings from the command line; None where it is silent.
+
+    Raises:
+        InvalidSettings: Naming the setting, where it came from, and what was expected.
+    """
+    file = path or DEFAULT_PATH
+    layers = (
+        (_file(path), {key: f"{file}: {key}" for key in _ENVIRONMENT}),
+        ({key: environment.get(name) for key, name in _ENVIRONMENT.items()}, _ENVIRONMENT),
+        (arguments, _ARGUMENTS),
+    )
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer, names in layers:
+        for key, value in layer.items():
+            if value not in (None, "", []):
+                values[key] = _typed(key, value, names[key])
+                origins[key] = names[key]
+    settings = replace(Settings(**values), origins=origins)
+    if not settings.id:
+        settings = replace(settings, id=hostname().partition(".")[0])
+    _check(settings)
+    return settings
+
+
+def _file(path: Path | None) -> dict[str, Any]:
+    if path is None and not DEFAULT_PATH.exists():
+        return {}
+    path = path or DEFAULT_PATH
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{path}: not TOML: {error}") from error
+    for key in content:
+        if key not in _ENVIRONMENT:
+            known = ", ".join(_ENVIRONMENT)
+            raise InvalidSettings(f"{path}: unknown key {key}: expected one of {known}")
+    return content
+
+
+def _typed(key: str, value: Any, origin: str) -> Any:
+    if key == "id":
+        if not isinstance(value, str):
+            raise InvalidSettings(f"{origin}: expected a string")
+        return value
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise InvalidSettings(f"{origin}: expected a string or a list of strings")
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def _check(settings: Settings) -> None:
+    """What the types do not say."""
+    try:
+        host_name(settings.id)
+    except InvalidName as error:
+        origin = settings.origins.get("id", "this machine's hostname")
+        raise InvalidSettings(f"{origin}: {error}; choose one with --id") from error
+    for role in settings.roles:
+        try:
+            role_name(role)
+        except InvalidName as error:
+            raise InvalidSettings(f"{settings.origins['roles']}: {error}") from error
+    for address in settings.addresses:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError as error:
+            raise InvalidSettings(f"{settings.origins['addresses']}: {error}") from error
+    for url in settings.nats:
+        scheme, separator, rest = url.partition("://")
+        if separator and (scheme not in ("nats", "tls") or not rest):
+            origin = settings.origins["nats"]
+            raise InvalidSettings(f"{origin}: {url!r} is not a NATS URL such as {DEFAULT_URL}")

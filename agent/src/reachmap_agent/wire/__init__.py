@@ -1,0 +1,1 @@
+"""What protocols are made of: the exchange itself, TLS around one, and HTTP's text. Pure."""

@@ -1,0 +1,1 @@
+"""What should be: port matrices (profiles) and deployments (topologies), as data."""

@@ -1,0 +1,75 @@
+"""What to do about a flow that is not as it should be, in a sentence. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from reachmap_collector.judge import Judgement
+from reachmap_collector.planner import NO_ADDRESS
+from reachmap_shared.vocabulary import Cause, Outcome, State
+
+_BY_OUTCOME: Final[Mapping[Outcome, str]] = {
+    Outcome.REFUSED: "see whether {service} runs on {destination} and listens on port {port}; if "
+    "it does, a firewall between {source} and {destination} rejects the connection",
+    Outcome.TIMEOUT: "see whether {destination} is up; if it is, ask whoever owns the firewalls "
+    "between it and {source} to allow {transport} from {source} to {address} port {port}",
+    Outcome.REJECTED: "a firewall forbids it: ask for {transport} from {source} to {address} port "
+    "{port}",
+    Outcome.UNREACHABLE: "see whether {destination} is up, and whether {source} has a route to "
+    "{address}",
+    Outcome.NAME_FAILURE: "look up {address} on {source}: its name servers do not know it",
+    Outcome.TLS_FAILURE: "see what listens on port {port} of {destination}, and whether it speaks "
+    "TLS",
+    Outcome.WRONG_SERVICE: "see what program holds port {port} on {destination}: it should speak "
+    "{protocol}",
+    Outcome.WRONG_PEER: "see what {address} leads to from {source}: a NAT rule, a proxy, or an "
+    "address that two hosts have",
+    Outcome.RESET: "read the log of {service} on {destination}; a firewall that inspects the "
+    "traffic may also end the connection",
+    Outcome.STALLED: "read the log of {service} on {destination}: it accepts connections and does "
+    "not answer; a firewall that inspects the traffic may also swallow the answer",
+    Outcome.LOCAL_ERROR: "see what the agent on {source} lacks: descriptors, ports or memory",
+}
+
+_START_IT: Final = "start {service} on {destination}: nothing listens on its port {port}"
+_NO_ADDRESS: Final = "start the agent on {destination}, or give it addresses in the topology"
+_NO_NEWS: Final = "see whether the agent on {source} runs and reaches the NATS server"
+_EXPOSED: Final = "close port {port} of {destination} to {source}"
+_UNWELL: Final = "read the log of {service} on {destination}: it answers, but says it is not well"
+_FLAPS: Final = "watch it: it comes and goes"
+
+
+def what_to_do(judgement: Judgement) -> str | None:
+    """The next step for whoever looks after the flow; None when nothing is to be done."""
+    text = _step(judgement)
+    if text is None:
+        return None
+    key, expected = judgement.record.key, judgement.record.expected
+    return text.format(
+        source=key.source,
+        destination=key.destination,
+        address=key.address,
+        port=key.port,
+        transport=key.transport.upper(),
+        service=expected.service.role,
+        protocol=expected.protocol,
+    )
+
+
+def _step(judgement: Judgement) -> str | None:
+    seen = judgement.seen
+    match judgement.state:
+        case State.OK:
+            return None
+        case State.EXPOSED:
+            return _EXPOSED
+        case State.DEGRADED:
+            return _UNWELL if judgement.cause is Cause.SERVICE else _FLAPS
+        case State.UNKNOWN if judgement.record.key.address == NO_ADDRESS:
+            return _NO_ADDRESS
+        case State.UNKNOWN if seen is None or seen.outcome is not Outcome.LOCAL_ERROR:
+            return _NO_NEWS
+        case _:
+            assert seen is not None  # a flow that was never checked is unknown
+            if seen.outcome is Outcome.REFUSED and judgement.cause is Cause.SERVICE:
+                return _START_IT
+            return _BY_OUTCOME.get(seen.outcome)

@@ -1,0 +1,78 @@
+"""`reachmap serve`: what the collector is composed of, and how it starts, reloads and stops."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reachmap_collector import credentials, embedded
+from reachmap_collector.collector import Collector
+from reachmap_collector.queries import Queries
+from reachmap_collector.topology.load import load_topology
+from reachmap_shared import bus, log
+
+_log = log.get("serve")
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """What a collector is started with."""
+
+    topology: Path
+    data: Path
+    """Where it keeps what must survive it."""
+    nats: tuple[str, ...] | None = None
+    """URLs of NATS servers of one cluster; None to start a server of our own."""
+    nats_port: int = embedded.DEFAULT_PORT
+    """Port of our own server, on loopback."""
+
+
+async def serve(settings: ServeSettings) -> None:
+    """Run the collector until cancelled.
+
+    Raises:
+        InvalidFile: The topology is wrong; nothing was started.
+        ServerError: Our own NATS server did not start, or ended by itself.
+    """
+    topology = load_topology(settings.topology)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own = credentials.load_or_create(settings.data)
+    async with (
+        _bus_urls(settings) as urls,
+        bus.staying(urls, "reachmap collector") as connection,
+    ):
+        collector = Collector(topology, own, connection)
+        await connection.serve_queries(Queries(collector).endpoints())
+        with _reloading_on_hangup(collector, settings.topology):
+            _log.info(
+                "collector ready",
+                nats=",".join(urls),
+                hosts=len(topology.hosts),
+                flows=len(collector.flows),
+            )
+            await collector.run()
+
+
+@asynccontextmanager
+async def _bus_urls(settings: ServeSettings) -> AsyncIterator[Sequence[str]]:
+    if settings.nats is not None:
+        yield settings.nats
+    else:
+        async with embedded.running(settings.data, settings.nats_port) as url:
+            yield (url,)
+
+
+@contextlib.contextmanager
+def _reloading_on_hangup(collector: Collector, path: Path) -> Iterator[None]:
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, collector.reload, path)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)

@@ -1,0 +1,83 @@
+"""The command `reachmap`.
+
+Exit codes: 0 done or answered, 1 it could not go on, 2 wrong usage or input, 3 nobody answered;
+`status` has its own meaning for them.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+
+from reachmap_collector.cli import demo, query, serve, topology
+from reachmap_collector.errors import InvalidFile, ServerError
+from reachmap_shared import __version__
+from reachmap_shared.errors import BusUnavailable, InvalidName, QueryRefused, ReachmapError
+
+_EXIT_CODES: Final[tuple[tuple[type[ReachmapError], int], ...]] = (
+    (InvalidFile, 2),
+    (InvalidName, 2),
+    (QueryRefused, 2),
+    (BusUnavailable, 3),
+    (ServerError, 1),
+)
+
+
+class _Commands(click.Group):
+    """A group that tells people about our errors in a line, and about nothing else of them."""
+
+    def invoke(self, context: click.Context) -> Any:
+        with _told_to_people():
+            return super().invoke(context)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="reachmap")
+def main() -> None:
+    """Can the hosts that must talk to each other really talk, and if not, what is in the way?
+
+    \b
+    Try it:            reachmap demo
+    Start a collector: reachmap serve --topology topology.toml
+    Ask it:            reachmap map, flows, explain, agents, status
+    """
+
+
+for command in (
+    *query.COMMANDS,
+    serve.serve,
+    topology.topology,
+    demo.demo,
+):
+    main.add_command(command)
+
+
+@contextmanager
+def _told_to_people() -> Iterator[None]:
+    try:
+        yield
+    except ReachmapError as error:
+        _tell(error)
+    except BaseExceptionGroup as group:
+        ours = group.subgroup(ReachmapError)
+        if ours is None:
+            raise
+        _tell(_first(ours))
+
+
+def _tell(error: BaseException) -> None:
+    for line in str(error).splitlines():
+        click.echo(f"reachmap: {line}", err=True)
+    if isinstance(error, BusUnavailable):
+        click.echo(
+            "reachmap: is the collector running (reachmap serve)? Say where its NATS server is "
+            "with --nats URL or REACHMAP_NATS_URL.",
+            err=True,
+        )
+    sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

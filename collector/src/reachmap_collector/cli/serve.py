@@ -1,0 +1,71 @@
+"""`reachmap serve`: the collector."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import click
+
+from reachmap_collector import embedded
+from reachmap_collector.app import ServeSettings
+from reachmap_collector.app import serve as run_collector
+from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_shared import log
+from reachmap_shared.lifecycle import run_until_signal
+
+EMBEDDED: Final = "embedded"
+
+_TOPOLOGY: Final = Path("/etc/reachmap/topology.toml")
+
+
+def _default_data() -> Path:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/reachmap-collector")
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "reachmap"
+
+
+@click.command()
+@click.option(
+    "--topology",
+    type=click.Path(path_type=Path),
+    default=_TOPOLOGY,
+    show_default=True,
+    help="The deployment: hosts, their roles, and profiles. SIGHUP reads it again.",
+)
+@click.option(
+    "--nats",
+    metavar="URL",
+    default=EMBEDDED,
+    envvar=NATS_VARIABLE,
+    show_envvar=True,
+    show_default=True,
+    help="NATS server(s), separated by commas; or 'embedded' to start one on loopback.",
+)
+@click.option(
+    "--nats-port",
+    type=click.IntRange(1, 65535),
+    default=embedded.DEFAULT_PORT,
+    show_default=True,
+    help="Port of the embedded NATS server.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_default_data,
+    help="Where the collector keeps its state.  [default: /var/lib/reachmap-collector for root, "
+    "else ~/.local/state/reachmap]",
+)
+@click.option("--verbose", is_flag=True, help="Log more.")
+def serve(topology: Path, nats: str, nats_port: int, data: Path, verbose: bool) -> None:
+    """Run the collector in the foreground until SIGINT or SIGTERM.
+
+    \b
+    Examples:
+      reachmap serve --topology topology.toml
+      reachmap serve --topology topology.toml --nats nats://nats-1.example:4222
+    """
+    log.configure(verbose=verbose)
+    urls = None if nats == EMBEDDED else tuple(url.strip() for url in nats.split(","))
+    settings = ServeSettings(topology=topology, data=data, nats=urls, nats_port=nats_port)
+    run_until_signal(lambda: run_collector(settings))

@@ -1,0 +1,1 @@
+"""`reachmap demo`: a small OpenUEM deployment on this machine, made of real processes."""

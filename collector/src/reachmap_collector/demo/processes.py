@@ -1,0 +1,155 @@
+"""The demo's processes: collector, NATS servers and agents, and what they leave behind."""
+
+import asyncio
+import contextlib
+import importlib.util
+import statistics
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from reachmap_collector import embedded
+from reachmap_collector.demo.deployment import CLIENTS, CLUSTER, HOSTS, DemoHost, Deployment
+from reachmap_collector.errors import ServerError
+from reachmap_collector.process import start, stop
+
+_NATS_HOSTS: Final = tuple(host for host in HOSTS if "nats-server" in host.roles)
+
+
+class Fleet:
+    """Every process of the demo, by name; `stop_all` ends them together."""
+
+    def __init__(self, folder: Path, deployment: Deployment, bus_port: int) -> None:
+        self._folder = folder
+        self._deployment = deployment
+        self._bus_port = bus_port
+        self._processes: dict[str, Process] = {}
+        self._server = Path()
+
+    @property
+    def bus_url(self) -> str:
+        """Where the collector's own NATS server is."""
+        return f"nats://{embedded.HOST}:{self._bus_port}"
+
+    async def start_all(self) -> None:
+        """Start everything: the services that are real first, so that agents find them."""
+        self._server = await embedded.find_server()
+        (self._folder / "topology.toml").write_text(self._deployment.topology())
+        await self._start_collector()
+        for host in _NATS_HOSTS:
+            await self.start_nats(host.name)
+        for host in HOSTS:
+            await self._start_agent(host)
+
+    async def stop_all(self) -> None:
+        """End every process."""
+        await stop(*self._processes.values())
+        self._processes.clear()
+
+    async def start_nats(self, name: str) -> None:
+        """Start the NATS server that is one of the deployment's services, and wait for it."""
+        host = next(host for host in _NATS_HOSTS if host.name == name)
+        port = self._deployment.port(name, CLIENTS)
+        config = self._folder / f"{name}.conf"
+        config.write_text(self._nats_configuration(host))
+        process = await self._start(f"nats-server on {name}", str(self._server), "-c", str(config))
+        await embedded.until_it_answers(
+            process, host.address, port, self._log(f"nats-server on {name}")
+        )
+
+    async def stop_nats(self, name: str) -> None:
+        """Stop it again."""
+        await stop(self._processes.pop(f"nats-server on {name}"))
+
+    def must_be_well(self) -> None:
+        """Raise ServerError with a process's last words when one has ended by itself."""
+        for name, process in self._processes.items():
+            if process.returncode is not None:
+                lines = self._log(name).read_text(errors="replace").splitlines()
+                raise ServerError("\n".join([f"{name} ended by itself:", *lines[-5:]]))
+
+    def agent_memory_mb(self) -> float | None:
+        """Median resident memory of the agents; None where the system does not tell."""
+        sizes = [size for name in self._processes if (size := self._memory_mb(name)) is not None]
+        return statistics.median(sizes) if sizes else None
+
+    def _memory_mb(self, name: str) -> float | None:
+        if not name.startswith("agent"):
+            return None
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self._processes[name].pid}/status").read_text()
+            for line in status.splitlines():
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) / 1024
+        return None
+
+    async def _start_collector(self) -> None:
+        await self._start(
+            "collector",
+            *(sys.executable, "-m", "reachmap_collector", "serve"),
+            *("--topology", str(self._folder / "topology.toml")),
+            *("--data", str(self._folder / "collector")),
+            *("--nats", "embedded", "--nats-port", str(self._bus_port)),
+        )
+
+    async def _start_agent(self, host: DemoHost) -> None:
+        await self._start(
+            f"agent on {host.name}",
+            *(sys.executable, "-m", "reachmap_agent", "run"),
+            *("--id", host.name, "--address", host.address, "--nats", self.bus_url),
+        )
+
+    async def _start(self, name: str, *command: str) -> Process:
+        with self._log(name).open("ab") as output:
+            self._processes[name] = await start(*command, output=output)
+        return self._processes[name]
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name.replace(' ', '-')}.log"
+
+    def _nats_configuration(self, host: DemoHost) -> str:
+        routes = ", ".join(
+            f'"nats-route://{other.address}:{self._deployment.port(other.name, CLUSTER)}"'
+            for other in _NATS_HOSTS
+            if other is not host
+        )
+        return (
+            f'server_name: "{host.name}"\n'
+            f'listen: "{host.address}:{self._deployment.port(host.name, CLIENTS)}"\n'
+            f'cluster {{ name: "openuem", routes: [{routes}],\n'
+            f'  listen: "{host.address}:{self._deployment.port(host.name, CLUSTER)}" }}\n'
+        )
+
+
+@asynccontextmanager
+async def fleet(folder: Path, deployment: Deployment, bus_port: int) -> AsyncIterator[Fleet]:
+    """Start the demo's processes, and end them whatever happens."""
+    if importlib.util.find_spec("reachmap_agent") is None:
+        raise ServerError("the demo needs the agent too: pip install reachmap-agent")
+    processes = Fleet(folder, deployment, bus_port)
+    try:
+        await processes.start_all()
+        yield processes
+    finally:
+        await processes.stop_all()
+
+
+@asynccontextmanager
+async def impostor(address: str, port: int, greeting: bytes) -> AsyncIterator[None]:
+    """A service that does not belong on a port: it greets in a protocol of its own."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(greeting)
+            await writer.drain()
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, address, port)
+    try:
+        yield
+    finally:
+        server.close()

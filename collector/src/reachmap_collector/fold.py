@@ -1,0 +1,104 @@
+"""The map: every flow that the topology speaks of, and what was last seen of it. Pure.
+
+Folding only remembers. What it means is asked of `reachmap_collector.judge`, at the time of the
+question, so a flow that nobody reports on any more turns unknown without anyone touching it.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from reachmap_collector.planner import ExpectedFlow, FlowKey
+from reachmap_shared.messages import Observation
+from reachmap_shared.vocabulary import Outcome
+
+_WINDOW: Final = 20
+"""Checks that latency and flapping are taken from: some three minutes at the default interval."""
+
+
+@dataclass(slots=True)
+class FlowRecord:
+    """One flow's past, as far as it matters now. Times are seconds since the epoch."""
+
+    expected: ExpectedFlow
+    known_since: float
+    last: Observation | None = None
+    checked: float = 0.0
+    """When the last check ended."""
+    changed: float = 0.0
+    """When what the checks see last became something else."""
+    connect_us: deque[int] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    opened: deque[bool] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    """Whether each of the latest checks found it open."""
+
+    @property
+    def key(self) -> FlowKey:
+        """What makes this flow this flow."""
+        return self.expected.key
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Median time to connect over the latest open checks."""
+        return round(median(self.connect_us) / 1000, 3) if self.connect_us else None
+
+    @property
+    def flips(self) -> int:
+        """How often the latest checks went from open to not open or back."""
+        return sum(one != other for one, other in pairwise(self.opened))
+
+    def fold(self, observation: Observation, at: float) -> None:
+        """Add what a check saw at time `at`; one older than the last is passed over."""
+        if self.last is not None and at < self.checked:
+            return
+        if self.last is None or _face(self.last) != _face(observation):
+            self.changed = at
+        self.last = observation
+        self.checked = at
+        is_open = observation.outcome is Outcome.OPEN
+        self.opened.append(is_open)
+        if is_open:
+            self.connect_us.append(observation.connect_us)
+
+
+class FlowMap:
+    """All flows by key."""
+
+    def __init__(self) -> None:
+        self._records: dict[FlowKey, FlowRecord] = {}
+
+    def expect(self, flows: Iterable[ExpectedFlow], now: float) -> None:
+        """Hold just these flows from now on; those known already keep their past."""
+        records: dict[FlowKey, FlowRecord] = {}
+        for flow in flows:
+            record = self._records.get(flow.key)
+            if record is None or record.expected.service != flow.service:
+                record = FlowRecord(flow, known_since=now)
+            record.expected = flow
+            records[flow.key] = record
+        self._records = records
+
+    def observe(self, key: FlowKey, observation: Observation, at: float) -> bool:
+        """Fold in what was seen of one flow; returns False when it is none of the map's."""
+        record = self._records.get(key)
+        if record is None:
+            return False
+        record.fold(observation, at)
+        return True
+
+    def __iter__(self) -> Iterator[FlowRecord]:
+        """The flows, in the order of their keys."""
+        return iter(self._records.values())
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, key: FlowKey) -> FlowRecord | None:
+        """One flow; None when the topology speaks of no such."""
+        return self._records.get(key)
+
+
+def _face(observation: Observation) -> tuple[object, ...]:
+    return observation.outcome, observation.answered_by, observation.healthy

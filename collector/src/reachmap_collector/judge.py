@@ -1,0 +1,236 @@
+"""From what was seen of a flow to what it means: state, cause, confidence, and why. Pure.
+
+Every judgement rests on sentences that state a fact and where it was observed. Where the facts
+allow several explanations the cause is `unknown`, and it is only `proven` where no other fits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.planner import NO_ADDRESS
+from reachmap_collector.roster import AgentState, Roster
+from reachmap_collector.topology.schema import Checks
+from reachmap_shared.messages import Observation
+from reachmap_shared.vocabulary import (
+    Cause,
+    Confidence,
+    Expectation,
+    ListenerState,
+    Outcome,
+    State,
+)
+
+MISSED_CHECKS: Final = 3
+"""Intervals without a check after which the last one says nothing about now."""
+
+_FLAPPING: Final = 4
+"""Changes within the window that make an open flow degraded: one outage and its end are two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a flow is like at one moment."""
+
+    record: FlowRecord
+    state: State
+    since: float
+    """Seconds since the epoch."""
+    cause: Cause | None = None
+    at: str | None = None
+    confidence: Confidence | None = None
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def seen(self) -> Observation | None:
+        """What the last check saw."""
+        return self.record.last
+
+
+class Judge:
+    """Judges the flows of one map at one moment.
+
+    Args:
+        flows: The map; a forbidden flow is judged by its neighbours too.
+        roster: What is known of the agents on both ends.
+        checks: How often flows are checked.
+        now: Seconds since the epoch.
+    """
+
+    def __init__(self, flows: FlowMap, roster: Roster, checks: Checks, now: float) -> None:
+        self._roster = roster
+        self._now = now
+        self._stale_s = MISSED_CHECKS * checks.interval_s + checks.timeout_s
+        self._states: dict[str, AgentState] = {}
+        self._reaching = {
+            (record.key.source, record.key.destination)
+            for record in flows
+            if record.last is not None
+            and record.last.outcome is Outcome.OPEN
+            and now - record.checked <= self._stale_s
+        }
+
+    def judge(self, record: FlowRecord) -> Judgement:
+        """What this flow is like now."""
+        if (blind := self._blind(record)) is not None:
+            return blind
+        assert record.last is not None  # or it would have been blind
+        if record.expected.expect is Expectation.BLOCKED:
+            return self._judge_forbidden(record, record.last)
+        if record.last.outcome is Outcome.OPEN:
+            return _judge_open(record, record.last)
+        if record.last.outcome is Outcome.LOCAL_ERROR:
+            return Judgement(
+                record,
+                State.UNKNOWN,
+                record.changed,
+                Cause.SOURCE_HOST,
+                confidence=Confidence.PROVEN,
+                evidence=(
+                    *_seen(record, record.last),
+                    f"{record.key.source} could not make the check: this says nothing of the path",
+                ),
+            )
+        cause, confidence, facts = self._blame(record, record.last)
+        return Judgement(
+            record,
+            State.BROKEN,
+            record.changed,
+            cause,
+            confidence=confidence,
+            evidence=(*_seen(record, record.last), *facts),
+        )
+
+    def _agent(self, name: str) -> AgentState:
+        if name not in self._states:
+            self._states[name] = self._roster.state(name, self._now)
+        return self._states[name]
+
+    def _blind(self, record: FlowRecord) -> Judgement | None:
+        """The judgement on a flow of which nothing fresh is known; None when something is."""
+        source, destination = record.key.source, record.key.destination
+        if record.key.address == NO_ADDRESS:
+            fact = f"{destination} has no address: the topology gives none, and no agent there has"
+            return _unknown(record, record.known_since, fact)
+        state = self._agent(source)
+        stale_since = record.checked + self._stale_s
+        if state is AgentState.CONFLICT:
+            fact = f"two agents call themselves {source}: which of them saw what cannot be told"
+            return _unknown(record, self._roster.living(source, self._now)[-1].first_heard, fact)
+        if record.last is None:
+            said = _ABSENT.get(state, f"not checked yet by {source}")
+            return _unknown(record, record.known_since, said.format(agent=source))
+        if self._now > stale_since:
+            said = _ABSENT.get(state, f"{source} reports, but no longer on this flow")
+            return _unknown(record, stale_since, said.format(agent=source))
+        return None
+
+    def _judge_forbidden(self, record: FlowRecord, seen: Observation) -> Judgement:
+        """A forbidden flow is fine only if it would have been seen open, had it been open."""
+        key = record.key
+        if seen.outcome is Outcome.OPEN:
+            facts = (*_seen(record, seen), "the topology says that it must not be reachable")
+            return Judgement(
+                record, State.EXPOSED, record.changed, confidence=Confidence.PROVEN, evidence=facts
+            )
+        if (key.source, key.destination) not in self._reaching:
+            fact = f"nothing else of {key.destination} was reached from {key.source} either: "
+            return _unknown(record, record.changed, fact + "it may just be down")
+        listener = self._roster.listener(key.destination, key.port, key.transport, self._now)
+        if listener is None or listener[0] is ListenerState.FAILED:
+            fact = f"whether anything listens on port {key.port} of {key.destination} is not known"
+            return _unknown(record, record.changed, fact)
+        return Judgement(
+            record,
+            State.OK,
+            record.changed,
+            evidence=(
+                *_seen(record, seen),
+                f"{key.destination} was reached from {key.source} otherwise, and something listens",
+            ),
+        )
+
+    def _blame(
+        self, record: FlowRecord, seen: Observation
+    ) -> tuple[Cause, Confidence, tuple[str, ...]]:
+        """Where a flow that should be open goes wrong, with the facts besides the check's own."""
+        key = record.key
+        state = self._agent(key.destination)
+        if seen.outcome in _BY_OUTCOME:
+            return _BY_OUTCOME[seen.outcome]
+        if seen.outcome in _NOBODY_HOME and state in (AgentState.SILENT, AgentState.LEFT):
+            said = _ABSENT[state].format(agent=key.destination)
+            return Cause.DESTINATION_HOST, Confidence.LIKELY, (said,)
+        listener = self._roster.listener(key.destination, key.port, key.transport, self._now)
+        if listener is None:
+            fact = f"no agent on {key.destination} can say whether anything listens there"
+            return Cause.UNKNOWN, Confidence.UNKNOWN, (fact,)
+        says = f"the agent on {key.destination} says of port {key.port}: {_SAYS[listener[0]]}"
+        if seen.outcome is Outcome.REFUSED and listener[0] is not ListenerState.LISTENING:
+            return Cause.SERVICE, Confidence.LIKELY, (says,)
+        return Cause.UNKNOWN, Confidence.UNKNOWN, (says,)
+
+
+_ABSENT: Final[Mapping[AgentState, str]] = {
+    AgentState.ABSENT: "no agent on {agent} has ever reported",
+    AgentState.SILENT: "the agent on {agent} has gone silent",
+    AgentState.LEFT: "the agent on {agent} was stopped",
+}
+
+_SAYS: Final[Mapping[ListenerState, str]] = {
+    ListenerState.LISTENING: "its listener is open",
+    ListenerState.CEDED: "it leaves it to the service that it has seen there",
+    ListenerState.FAILED: "it could not listen there itself",
+}
+
+_NOBODY_HOME: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.REFUSED})
+
+_BY_OUTCOME: Final[Mapping[Outcome, tuple[Cause, Confidence, tuple[str, ...]]]] = {
+    Outcome.NAME_FAILURE: (Cause.NAME_RESOLUTION, Confidence.PROVEN, ()),
+    Outcome.WRONG_SERVICE: (
+        Cause.SERVICE,
+        Confidence.LIKELY,
+        ("the port is open, but what answers there is not the service that should",),
+    ),
+    Outcome.TLS_FAILURE: (
+        Cause.SERVICE,
+        Confidence.LIKELY,
+        ("the port is open, but what answers there does not agree on TLS",),
+    ),
+    Outcome.WRONG_PEER: (
+        Cause.MIDDLEBOX,
+        Confidence.LIKELY,
+        ("something on the way leads this address to another host",),
+    ),
+}
+"""Outcomes that say where to look by themselves."""
+
+
+def _judge_open(record: FlowRecord, seen: Observation) -> Judgement:
+    troubles: tuple[str, ...] = ()
+    if not seen.healthy:
+        troubles = ("the service answers that it is not well",)
+    elif record.flips >= _FLAPPING:
+        troubles = (f"it went up and down {record.flips} times in the last checks",)
+    facts = _seen(record, seen)
+    if not troubles:
+        return Judgement(record, State.OK, record.changed, evidence=facts)
+    return Judgement(
+        record,
+        State.DEGRADED,
+        record.changed,
+        Cause.UNKNOWN if seen.healthy else Cause.SERVICE,
+        confidence=Confidence.UNKNOWN if seen.healthy else Confidence.PROVEN,
+        evidence=(*facts, *troubles),
+    )
+
+
+def _unknown(record: FlowRecord, since: float, fact: str) -> Judgement:
+    return Judgement(record, State.UNKNOWN, since, Cause.UNKNOWN, None, Confidence.UNKNOWN, (fact,))
+
+
+def _seen(record: FlowRecord, seen: Observation) -> tuple[str, ...]:
+    """What the check itself saw, with where."""
+    source = record.key.source
+    return tuple(f"{source}: {fact}" for fact in seen.evidence) or (f"{source}: {seen.outcome}",)

@@ -1,0 +1,51 @@
+"""Programs that we start ourselves, and that must not outlive us."""
+
+import asyncio
+import ctypes
+import signal
+import sys
+from asyncio.subprocess import Process
+from typing import IO, Final
+
+from reachmap_shared import log
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+_log = log.get("process")
+
+_STOP_S: Final = 5.0
+"""For a program to end by itself once it was told to."""
+
+
+async def start(*command: str, output: IO[bytes]) -> Process:
+    """Start a program in a session of its own: Ctrl-C is for us, who stop it in good order."""
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+    )
+
+
+async def stop(*processes: Process) -> None:
+    """End programs: ask all of them first, and kill those that do not listen."""
+    running = [process for process in processes if process.returncode is None]
+    for process in running:
+        process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await asyncio.gather(*(process.wait() for process in running))
+    except TimeoutError:
+        _log.warning("killing what did not stop", pids=[process.pid for process in running])
+    finally:
+        for process in running:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+def _end_with_parent() -> None:
+    """Run in the child before exec: the kernel ends it should we be killed outright."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

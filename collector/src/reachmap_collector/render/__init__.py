@@ -1,0 +1,32 @@
+"""Answers on a terminal or in a pipe: tables for people, JSON and CSV for programs."""
+
+from reachmap_collector.render.output import FORMATS, console, print_trimmed, show
+from reachmap_collector.render.tables import (
+    agents,
+    explanation,
+    flow_rows,
+    flows,
+    matrix,
+    matrix_rows,
+    status,
+    status_exit_code,
+    topology,
+    topology_rows,
+)
+
+__all__ = [
+    "FORMATS",
+    "agents",
+    "console",
+    "explanation",
+    "flow_rows",
+    "flows",
+    "matrix",
+    "matrix_rows",
+    "print_trimmed",
+    "show",
+    "status",
+    "status_exit_code",
+    "topology",
+    "topology_rows",
+]

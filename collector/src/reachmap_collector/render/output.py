@@ -1,0 +1,74 @@
+"""Where output goes and in which form: one place for terminals, pipes, JSON and CSV."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+from rich.console import Console, RenderableType
+
+FORMATS: Final = ("table", "json", "ndjson", "csv")
+
+_WIDE: Final = 200
+"""Columns where no terminal says otherwise: a pipe has room for everything."""
+
+Json = dict[str, Any]
+
+
+def console(max_width: int = _WIDE) -> Console:
+    """Standard output, as wide as its terminal or, where there is none, as anyone wants."""
+    out = Console(highlight=False)
+    out.width = min(out.width if out.is_terminal else _WIDE, max_width)
+    return out
+
+
+def print_trimmed(out: Console, what: RenderableType) -> None:
+    """Print without the blanks that pad a table's last column: they hurt whoever copies lines."""
+    with out.capture() as captured:
+        out.print(what)
+    out.file.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+    out.file.flush()
+
+
+def show(
+    style: str,
+    answer: Any,
+    *,
+    table: Callable[[Any, int], RenderableType],
+    rows: Callable[[], Sequence[Json]],
+) -> None:
+    """Print an answer in one of FORMATS.
+
+    Args:
+        style: Which.
+        answer: What was answered, ready for JSON.
+        table: Makes of the answer what people read, for a terminal of so many columns.
+        rows: Makes of the answer flat rows, for a line each.
+    """
+    if style == "table":
+        out = console()
+        print_trimmed(out, table(answer, out.width))
+    elif style == "json":
+        click.echo(json.dumps(answer, indent=2))
+    elif style == "ndjson":
+        for row in rows():
+            click.echo(json.dumps(row))
+    else:
+        _write_csv(rows())
+
+
+def _write_csv(rows: Sequence[Json]) -> None:
+    """A header and a line a row; lists are joined by `; ` and what is nested deeper is JSON."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({column: _cell(value) for column, value in row.items()})
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "; ".join(value)
+    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -1,0 +1,127 @@
+"""Who reports: the agents, how fresh they are, and who claims to be another. Pure.
+
+Two processes under one name are both at work when each has spoken after the other first did; a
+restart is not, since the old process falls silent.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from reachmap_collector.planner import Announcement
+from reachmap_shared.messages import Hello, Presence
+from reachmap_shared.vocabulary import ListenerState, Transport
+
+MISSED_HEARTBEATS: Final = 3
+"""Hellos that an agent may miss before it counts as silent."""
+
+
+class AgentState(StrEnum):
+    """How an agent stands."""
+
+    FRESH = "fresh"
+    SILENT = "silent"
+    """It has not been heard of for longer than it promised."""
+    LEFT = "left"
+    """It said that it was told to stop."""
+    CONFLICT = "conflict"
+    """Two processes use its name."""
+    ABSENT = "absent"
+    """The topology expects it, and it has never been heard of."""
+
+
+@dataclass(slots=True)
+class Instance:
+    """One start of an agent's process."""
+
+    hello: Hello
+    first_heard: float
+    last_heard: float
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it said farewell."""
+        return self.hello.presence is Presence.LEAVING
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is there and keeps its promise to report."""
+        patience = MISSED_HEARTBEATS * self.hello.heartbeat_s
+        return not self.has_left and now - self.last_heard <= patience
+
+
+class Roster:
+    """All agents that were ever heard of. Times are seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self._instances: dict[str, dict[str, Instance]] = {}
+
+    def hear(self, hello: Hello, now: float) -> bool:
+        """Take note of a hello; returns whether what the agent announces has changed."""
+        instances = self._instances.setdefault(hello.agent, {})
+        before = self._announcement(hello.agent) if instances else None
+        if (known := instances.get(hello.boot)) is not None:
+            known.hello, known.last_heard = hello, now
+        else:
+            instances[hello.boot] = Instance(hello, now, now)
+        current = self.current(hello.agent)
+        for instance in list(instances.values()):
+            if instance is not current and not instance.is_fresh(now):
+                del instances[instance.hello.boot]
+        return before != self._announcement(hello.agent)
+
+    def agents(self) -> Iterator[str]:
+        """The names of all agents heard of."""
+        yield from self._instances
+
+    def current(self, agent: str) -> Instance:
+        """The process that speaks for an agent: of two at once, the one that came first."""
+        instances = self._instances[agent].values()
+        at_work = [one for one in instances if not one.has_left and not _superseded(one, instances)]
+        if at_work:
+            return min(at_work, key=lambda instance: instance.first_heard)
+        return max(instances, key=lambda instance: instance.last_heard)
+
+    def living(self, agent: str, now: float) -> list[Instance]:
+        """The processes at work under a name right now, first come first; two are a conflict."""
+        instances = self._instances.get(agent, {}).values()
+        found = [one for one in instances if one.is_fresh(now) and not _superseded(one, instances)]
+        return sorted(found, key=lambda instance: instance.first_heard)
+
+    def state(self, agent: str, now: float) -> AgentState:
+        """How an agent stands at time `now`."""
+        if agent not in self._instances:
+            return AgentState.ABSENT
+        match len(self.living(agent, now)):
+            case 0:
+                left = self.current(agent).has_left
+                return AgentState.LEFT if left else AgentState.SILENT
+            case 1:
+                return AgentState.FRESH
+            case _:
+                return AgentState.CONFLICT
+
+    def listener(
+        self, agent: str, port: int, transport: Transport, now: float
+    ) -> tuple[ListenerState, str] | None:
+        """What a fresh agent says of one of its ports, and why; None when it says nothing."""
+        if self.state(agent, now) is AgentState.FRESH:
+            for report in self.current(agent).hello.listeners:
+                if (report.port, report.transport) == (port, transport):
+                    return report.state, report.detail
+        return None
+
+    def announcements(self) -> dict[str, Announcement]:
+        """What every agent says of its host, silent ones included: their hosts are still there."""
+        return {agent: self._announcement(agent) for agent in self._instances}
+
+    def _announcement(self, agent: str) -> Announcement:
+        hello = self.current(agent).hello
+        return Announcement(hello.roles, hello.addresses)
+
+
+def _superseded(instance: Instance, others: Iterable[Instance]) -> bool:
+    """Whether another process began after this one was last heard of, as after a restart."""
+    return any(
+        other is not instance and other.first_heard >= instance.last_heard for other in others
+    )

@@ -7,8 +7,11 @@ top keeps any two from marching in step for ever.
 
 import hashlib
 import heapq
-import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
 
 _JITTER = 0.05
 """Part of the interval: enough to break step, too little to matter to freshness."""
@@ -33,7 +36,7 @@ class Schedule:
     """
 
     def __init__(
-        self, keys: Sequence[str], interval_s: float, now: float, rng: random.Random
+        self, keys: Sequence[str], interval_s: float, now: float, rng: "random.Random"
     ) -> None:
         self._interval_s = interval_s
         self._rng = rng

@@ -1,4 +1,4 @@
-"""Answers to queries as tables and short texts for people. Pure.
+"""Answers to queries as tables and short texts for people.
 
 Each function takes an answer as `reachmap_collector.views` makes it, and the terminal's width.
 """

@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import nats.errors
 import nats.micro
@@ -25,6 +25,8 @@ DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 _RECONNECT_WAIT_S: Final = 1
 _CONNECT_TIMEOUT_S: Final = 3
 _FLUSH_TIMEOUT_S: Final = 1
+
+Result = TypeVar("Result")
 
 Handler = Callable[[str, bytes], Awaitable[None]]
 """Is given a message's subject and payload."""
@@ -71,7 +73,7 @@ class Bus:
     async def flush(self) -> None:
         """Wait until the server has seen all that was sent. Raises BusUnavailable."""
         try:
-            await self._client.flush(timeout=_CONNECT_TIMEOUT_S)
+            await _cancellable(self._client.flush(timeout=_CONNECT_TIMEOUT_S))
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailable(f"the NATS server does not answer: {error}") from error
 
@@ -83,8 +85,10 @@ class Bus:
             BusUnavailable: No collector is on this bus, or it did not answer in `timeout_s`.
         """
         try:
-            reply = await self._client.request(
-                subjects.query(name), json.dumps(parameters).encode(), timeout=timeout_s
+            reply = await _cancellable(
+                self._client.request(
+                    subjects.query(name), json.dumps(parameters).encode(), timeout=timeout_s
+                )
             )
         except nats.errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
@@ -138,8 +142,14 @@ async def connected(urls: Sequence[str], name: str) -> AsyncIterator[Bus]:
     client = Client()
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            await client.connect(
-                list(urls), name=name, allow_reconnect=False, error_cb=_ignore, connect_timeout=2
+            await _cancellable(
+                client.connect(
+                    list(urls),
+                    name=name,
+                    allow_reconnect=False,
+                    error_cb=_ignore,
+                    connect_timeout=2,
+                )
             )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise BusUnavailable(
@@ -183,7 +193,7 @@ async def staying(
             reported.add(reason)
             _log.warning("bus trouble", reason=reason)
 
-    await client.connect(
+    connecting = client.connect(
         list(urls),
         name=name,
         max_reconnect_attempts=-1,
@@ -196,6 +206,7 @@ async def staying(
         error_cb=trouble,
     )
     try:
+        await _cancellable(connecting)
         yield Bus(client)
     finally:
         await _leave(client)
@@ -211,6 +222,21 @@ async def _leave(client: Client) -> None:
     finally:
         if not client.is_closed:
             await client.close()
+
+
+async def _cancellable(operation: Awaitable[Result]) -> Result:
+    """Await an operation of the client's, and be cancelled if we were told to meanwhile.
+
+    The client waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
+    meets its result: a Ctrl-C would do nothing.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    result = await operation
+    if task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 async def _ignore(_error: Exception) -> None:

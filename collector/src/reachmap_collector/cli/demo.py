@@ -28,5 +28,6 @@ def demo(keep: bool) -> None:
       reachmap demo --keep        and try the commands that it prints
     """
     log.configure(quiet=True)
-    if not run_until_signal(lambda: story.tell(keep=keep)) and not keep:
-        sys.exit(_INTERRUPTED)
+    if not run_until_signal(lambda: story.tell(keep=keep)):
+        click.echo("\nStopped; all that ran is gone.")
+        sys.exit(0 if keep else _INTERRUPTED)

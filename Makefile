@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+ALONE  := .venv-agent-alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock wheels clean
+.PHONY: help demo test test-agent-wheel lint format lock wheels clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,8 +35,18 @@ wheels: $(VENV)/.dev  ## The three wheels, in dist/
 	$(PIP) wheel --quiet --no-deps --no-build-isolation -w dist ./shared ./agent ./collector
 	@ls dist
 
+test-agent-wheel: wheels  ## The agent's wheel, installed alone, against its own tests
+	rm -rf $(ALONE)
+	$(PYTHON) -m venv $(ALONE)
+	$(ALONE)/bin/python -m pip install --quiet --require-hashes -r requirements/agent-test.txt
+	$(ALONE)/bin/python -m pip install --quiet --no-deps dist/reachmap_shared-*.whl dist/reachmap_agent-*.whl
+	@! $(ALONE)/bin/python -c 'import reachmap_collector' 2>/dev/null || { echo "not alone"; exit 1; }
+	$(ALONE)/bin/python -m pytest tests/agent tests/shared
+	$(ALONE)/bin/reachmap-agent --version
+	rm -rf $(ALONE)
+
 clean:  ## Take away all that make brought
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ALONE) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -145,6 +145,17 @@ def test_the_bus_may_go_and_come_back(small: Any) -> None:
     small.until(lambda: small.states() == {"ok": 1}, "the flow is ok again")
 
 
+def test_an_agent_may_be_there_before_its_bus(deployment: Any, port: int) -> None:
+    """It waits for the NATS server as long as it takes, and reports once it is there."""
+    deployment.topology.write_text(SMALL.format(port=port))
+    for name, address in (("server", "127.77.1.1"), ("client", "127.77.1.2")):
+        deployment.agent(name, address)
+        log = deployment.folder / f"{len(list(deployment.folder.glob('*.log'))) - 1}.log"
+        deployment.until(lambda log=log: "bus trouble" in log.read_text(), "it misses the bus")
+    deployment.serve()
+    deployment.until(lambda: deployment.states() == {"ok": 1}, "the flow is ok")
+
+
 def test_a_collector_that_is_killed_leaves_no_server_behind(small: Any) -> None:
     """The embedded NATS server ends with its collector, however that ends; both can come back."""
     small.collector.kill()

@@ -185,7 +185,7 @@ class _Story:
                 except BusUnavailable:
                     pass  # the collector is not up yet
                 else:
-                    said = progress(answer)
+                    said = self._say_progress(progress(answer), before=said)
                     spinner.update(said)
                     if done(answer):
                         break
@@ -193,6 +193,12 @@ class _Story:
                     raise ServerError(f"not within {_PATIENCE_S:g} s: {what} (last: {said})")
                 await asyncio.sleep(_LOOK_S)
         self._console.print(f"{said}, after {time.monotonic() - began:.1f} s", style="green")
+
+    def _say_progress(self, said: str, before: str) -> str:
+        """Where no spinner turns, each step of the way gets a line of its own."""
+        if said != before and not self._console.is_terminal:
+            self._console.print(f"  {said}")
+        return said
 
     async def _ask(self, query: str, parameters: Json) -> Json:
         answer: Json = await self._bus.query(query, parameters)

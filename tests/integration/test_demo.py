@@ -33,7 +33,7 @@ def test_the_demo_shows_every_row_a_fault_and_its_cause(
     assert "saw        refused" in done.stdout
     assert "saw        wrong-service" in done.stdout
     assert "got '220 mail.example ESMTP ready'" in done.stdout
-    assert done.stdout.count("33 of 33 flows are ok") == 2
+    assert done.stdout.count("33 of 33 flows are ok, after") == 2
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from reachmap_collector.judge import Judgement
-from reachmap_collector.planner import NO_ADDRESS
+from reachmap_collector.judge import Doubt, Judgement
 from reachmap_shared.vocabulary import Cause, Outcome, State
 
 _BY_OUTCOME: Final[Mapping[Outcome, str]] = {
@@ -27,12 +26,22 @@ _BY_OUTCOME: Final[Mapping[Outcome, str]] = {
     "traffic may also end the connection",
     Outcome.STALLED: "read the log of {service} on {destination}: it accepts connections and does "
     "not answer; a firewall that inspects the traffic may also swallow the answer",
-    Outcome.LOCAL_ERROR: "see what the agent on {source} lacks: descriptors, ports or memory",
+}
+
+_BY_DOUBT: Final[Mapping[Doubt, str]] = {
+    Doubt.NO_ADDRESS: "start the agent on {destination}, or give it addresses in the topology",
+    Doubt.CONFLICT: "give each of the two agents that call themselves {source} a name of its own "
+    "(--id)",
+    Doubt.NO_NEWS: "see whether the agent on {source} runs and reaches the NATS server",
+    Doubt.NO_CHECK: "wait for the next check; should it not come, see with `reachmap agents` what "
+    "keeps {source} from it",
+    Doubt.LOCAL_ERROR: "see what the agent on {source} lacks: descriptors, ports or memory",
+    Doubt.NOT_REACHED: "see whether {destination} is up",
+    Doubt.NO_WITNESS: "see with `reachmap agents` whether the agent on {destination} runs and can "
+    "listen on port {port}",
 }
 
 _START_IT: Final = "start {service} on {destination}: nothing listens on its port {port}"
-_NO_ADDRESS: Final = "start the agent on {destination}, or give it addresses in the topology"
-_NO_NEWS: Final = "see whether the agent on {source} runs and reaches the NATS server"
 _EXPOSED: Final = "close port {port} of {destination} to {source}"
 _UNWELL: Final = "read the log of {service} on {destination}: it answers, but says it is not well"
 _FLAPS: Final = "watch it: it comes and goes"
@@ -64,12 +73,10 @@ def _step(judgement: Judgement) -> str | None:
             return _EXPOSED
         case State.DEGRADED:
             return _UNWELL if judgement.cause is Cause.SERVICE else _FLAPS
-        case State.UNKNOWN if judgement.record.key.address == NO_ADDRESS:
-            return _NO_ADDRESS
-        case State.UNKNOWN if seen is None or seen.outcome is not Outcome.LOCAL_ERROR:
-            return _NO_NEWS
+        case State.UNKNOWN if judgement.doubt not in (None, Doubt.ASTRAY):
+            return _BY_DOUBT[judgement.doubt]
         case _:
-            assert seen is not None  # a flow that was never checked is unknown
+            assert seen is not None  # one that was never checked leaves a doubt of its own
             if seen.outcome is Outcome.REFUSED and judgement.cause is Cause.SERVICE:
                 return _START_IT
             return _BY_OUTCOME.get(seen.outcome)

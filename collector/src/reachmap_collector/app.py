@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reachmap_collector import credentials, embedded
 from reachmap_collector.collector import Collector
+from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.queries import Queries
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
@@ -34,12 +35,16 @@ async def serve(settings: ServeSettings) -> None:
     """Run the collector until cancelled.
 
     Raises:
-        InvalidFile: The topology is wrong; nothing was started.
+        InvalidFile: The topology or the data directory is wrong; nothing was started.
         ServerError: Our own NATS server did not start, or ended by itself.
     """
     topology = load_topology(settings.topology)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    own = credentials.load_or_create(settings.data)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own = credentials.load_or_create(settings.data)
+    except OSError as error:
+        reason = f"cannot keep the collector's state: {error.strerror}"
+        raise InvalidFile(settings.data, [Problem("", reason)]) from error
     async with (
         _bus_urls(settings) as urls,
         bus.staying(urls, "reachmap collector") as connection,

@@ -48,6 +48,7 @@ class Collector:
 
     def __init__(self, topology: Topology, credentials: Credentials, connection: Bus) -> None:
         self.topology = topology
+        """The one that flows and plans were made from."""
         self.roster = Roster()
         self.flows = FlowMap()
         self.members: dict[str, Member] = {}
@@ -55,6 +56,7 @@ class Collector:
         """Messages that were not taken, by reason."""
         self._credentials = credentials
         self._bus = connection
+        self._wanted = topology
         self._plans: dict[str, Plan] = {}
         self._slots: dict[str, OrderedDict[str, tuple[FlowKey, ...]]] = {}
         self._changed = asyncio.Event()
@@ -76,8 +78,8 @@ class Collector:
         return self._wall + time.monotonic()
 
     def adopt(self, topology: Topology) -> None:
-        """Go on with another topology; flows that it keeps keep their past."""
-        self.topology = topology
+        """Go on with another topology, in a moment; flows that it keeps keep their past."""
+        self._wanted = topology
         self._changed.set()
 
     def reload(self, path: Path) -> None:
@@ -104,6 +106,7 @@ class Collector:
 
     def _compile(self) -> list[Plan]:
         """Bring flows and plans up to date; returns the plans that are new."""
+        self.topology = self._wanted
         self.members = members(self.topology, self.roster.announcements())
         flows = expected_flows(self.topology, self.members)
         self.flows.expect(flows, self.now())
@@ -169,7 +172,7 @@ class Collector:
             if not 0 <= observation.slot < len(flows):
                 self._refuse("observation of no flow", subject, observation.slot)
             else:
-                at = now - max(0, observation.age_ms) / 1000
+                at = max(0.0, now - max(0, observation.age_ms) / 1000)
                 self.flows.observe(flows[observation.slot], observation, at)
         return None
 

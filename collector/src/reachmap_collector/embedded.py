@@ -28,6 +28,7 @@ _OLDEST: Final = (2, 10)
 """The first release whose JetStream has all that we use."""
 
 _START_S: Final = 15.0
+_LOOK_S: Final = 0.02
 
 _log = log.get("embedded-nats")
 
@@ -59,7 +60,7 @@ async def running(data: Path, port: int = DEFAULT_PORT, host: str = HOST) -> Asy
     folder = data / "nats"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nats-server.conf"
-    config.write_text(_configuration(folder, host, port))
+    config.write_text(_configuration(folder, host, port), encoding="utf-8")
     await _refuse_if_taken(host, port)
     with (folder / "nats-server.log").open("ab") as output:
         process = await start(str(binary), "--config", str(config), output=output)
@@ -75,11 +76,9 @@ async def running(data: Path, port: int = DEFAULT_PORT, host: str = HOST) -> Asy
 
 
 def _configuration(folder: Path, host: str, port: int) -> str:
-    return (
-        f'listen: "{host}:{port}"\n'
-        'server_name: "reachmap"\n'
-        f"jetstream {{ store_dir: {json.dumps(str(folder))} }}\n"
-    )
+    # The server knows JSON's escapes but for \u.
+    store = json.dumps(str(folder), ensure_ascii=False)
+    return f'listen: "{host}:{port}"\nserver_name: "reachmap"\njetstream {{ store_dir: {store} }}\n'
 
 
 async def _version(binary: Path) -> tuple[int, ...]:
@@ -109,15 +108,12 @@ async def until_it_answers(process: Process, host: str, port: int, output: Path)
     try:
         async with asyncio.timeout(_START_S):
             while process.returncode is None:
-                try:
+                with contextlib.suppress(OSError):
                     reader, writer = await asyncio.open_connection(host, port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                    continue
-                greeting = await reader.readline()
-                writer.close()
-                if greeting.startswith(b"INFO"):
-                    return
+                    with contextlib.closing(writer):
+                        if (await reader.readline()).startswith(b"INFO"):
+                            return
+                await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         raise ServerError(
             f"the NATS server did not answer in {_START_S:g} s: see {output}"

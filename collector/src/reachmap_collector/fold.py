@@ -32,7 +32,7 @@ class FlowRecord:
     """When what the checks see last became something else."""
     connect_us: deque[int] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     opened: deque[bool] = field(default_factory=lambda: deque(maxlen=_WINDOW))
-    """Whether each of the latest checks found it open."""
+    """Whether each of the latest checks that could be made found it open."""
 
     @property
     def key(self) -> FlowKey:
@@ -58,7 +58,8 @@ class FlowRecord:
         self.last = observation
         self.checked = at
         is_open = observation.outcome is Outcome.OPEN
-        self.opened.append(is_open)
+        if observation.outcome is not Outcome.LOCAL_ERROR:
+            self.opened.append(is_open)
         if is_open:
             self.connect_us.append(observation.connect_us)
 

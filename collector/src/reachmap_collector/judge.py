@@ -6,6 +6,7 @@ allow several explanations the cause is `unknown`, and it is only `proven` where
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from reachmap_collector.fold import FlowMap, FlowRecord
@@ -29,6 +30,27 @@ _FLAPPING: Final = 4
 """Changes within the window that make an open flow degraded: one outage and its end are two."""
 
 
+class Doubt(StrEnum):
+    """Why a flow's state is unknown."""
+
+    NO_ADDRESS = "no-address"
+    """Nobody knows where to dial."""
+    CONFLICT = "conflict"
+    """Two agents check under one name."""
+    NO_NEWS = "no-news"
+    """The source's agent does not report."""
+    NO_CHECK = "no-check"
+    """It reports, but not on this flow."""
+    LOCAL_ERROR = "local-error"
+    """It could not make the check."""
+    ASTRAY = "astray"
+    """A forbidden flow's check did not get to the destination."""
+    NOT_REACHED = "not-reached"
+    """A forbidden flow's destination may be down."""
+    NO_WITNESS = "no-witness"
+    """Nobody says whether anything listens on a forbidden flow's port."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What a flow is like at one moment."""
@@ -41,6 +63,8 @@ class Judgement:
     at: str | None = None
     confidence: Confidence | None = None
     evidence: tuple[str, ...] = ()
+    doubt: Doubt | None = None
+    """Set when the state is unknown."""
 
     @property
     def seen(self) -> Observation | None:
@@ -76,10 +100,6 @@ class Judge:
         if (blind := self._blind(record)) is not None:
             return blind
         assert record.last is not None  # or it would have been blind
-        if record.expected.expect is Expectation.BLOCKED:
-            return self._judge_forbidden(record, record.last)
-        if record.last.outcome is Outcome.OPEN:
-            return _judge_open(record, record.last)
         if record.last.outcome is Outcome.LOCAL_ERROR:
             return Judgement(
                 record,
@@ -91,7 +111,12 @@ class Judge:
                     *_seen(record, record.last),
                     f"{record.key.source} could not make the check: this says nothing of the path",
                 ),
+                doubt=Doubt.LOCAL_ERROR,
             )
+        if record.expected.expect is Expectation.BLOCKED:
+            return self._judge_forbidden(record, record.last)
+        if record.last.outcome is Outcome.OPEN:
+            return _judge_open(record, record.last)
         cause, confidence, facts = self._blame(record, record.last)
         return Judgement(
             record,
@@ -112,41 +137,50 @@ class Judge:
         source, destination = record.key.source, record.key.destination
         if record.key.address == NO_ADDRESS:
             fact = f"{destination} has no address: the topology gives none, and no agent there has"
-            return _unknown(record, record.known_since, fact)
+            return _unknown(record, record.known_since, Doubt.NO_ADDRESS, fact)
         state = self._agent(source)
         stale_since = record.checked + self._stale_s
         if state is AgentState.CONFLICT:
             fact = f"two agents call themselves {source}: which of them saw what cannot be told"
-            return _unknown(record, self._roster.living(source, self._now)[-1].first_heard, fact)
+            since = self._roster.living(source, self._now)[-1].first_heard
+            return _unknown(record, since, Doubt.CONFLICT, fact)
+        doubt = Doubt.NO_NEWS if state in _ABSENT else Doubt.NO_CHECK
         if record.last is None:
             said = _ABSENT.get(state, f"not checked yet by {source}")
-            return _unknown(record, record.known_since, said.format(agent=source))
+            return _unknown(record, record.known_since, doubt, said.format(agent=source))
         if self._now > stale_since:
             said = _ABSENT.get(state, f"{source} reports, but no longer on this flow")
-            return _unknown(record, stale_since, said.format(agent=source))
+            return _unknown(record, stale_since, doubt, said.format(agent=source))
         return None
 
     def _judge_forbidden(self, record: FlowRecord, seen: Observation) -> Judgement:
         """A forbidden flow is fine only if it would have been seen open, had it been open."""
-        key = record.key
-        if seen.outcome is Outcome.OPEN:
-            facts = (*_seen(record, seen), "the topology says that it must not be reachable")
+        key, facts = record.key, _seen(record, seen)
+        if seen.outcome in _CONNECTED:
             return Judgement(
-                record, State.EXPOSED, record.changed, confidence=Confidence.PROVEN, evidence=facts
+                record,
+                State.EXPOSED,
+                record.changed,
+                confidence=_CONNECTED[seen.outcome],
+                evidence=(*facts, "it connects, and the topology says that it must not"),
             )
+        if seen.outcome in _ASTRAY:
+            fact = f"the check did not get to {key.destination}: this says nothing of it"
+            return _unknown(record, record.changed, Doubt.ASTRAY, *facts, fact)
         if (key.source, key.destination) not in self._reaching:
             fact = f"nothing else of {key.destination} was reached from {key.source} either: "
-            return _unknown(record, record.changed, fact + "it may just be down")
+            fact += "it may just be down"
+            return _unknown(record, record.changed, Doubt.NOT_REACHED, *facts, fact)
         listener = self._roster.listener(key.destination, key.port, key.transport, self._now)
         if listener is None or listener[0] is ListenerState.FAILED:
             fact = f"whether anything listens on port {key.port} of {key.destination} is not known"
-            return _unknown(record, record.changed, fact)
+            return _unknown(record, record.changed, Doubt.NO_WITNESS, *facts, fact)
         return Judgement(
             record,
             State.OK,
             record.changed,
             evidence=(
-                *_seen(record, seen),
+                *facts,
                 f"{key.destination} was reached from {key.source} otherwise, and something listens",
             ),
         )
@@ -185,6 +219,19 @@ _SAYS: Final[Mapping[ListenerState, str]] = {
 }
 
 _NOBODY_HOME: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.REFUSED})
+
+_CONNECTED: Final[Mapping[Outcome, Confidence]] = {
+    Outcome.OPEN: Confidence.PROVEN,
+    # A connection was made, but whatever made it did not answer as the service would.
+    Outcome.WRONG_SERVICE: Confidence.LIKELY,
+    Outcome.TLS_FAILURE: Confidence.LIKELY,
+    Outcome.RESET: Confidence.LIKELY,
+    Outcome.STALLED: Confidence.LIKELY,
+}
+"""Outcomes that show a forbidden flow to be open, and how surely."""
+
+_ASTRAY: Final = frozenset({Outcome.NAME_FAILURE, Outcome.WRONG_PEER})
+"""Outcomes of checks that did not get to the destination, so that they show nothing of it."""
 
 _BY_OUTCOME: Final[Mapping[Outcome, tuple[Cause, Confidence, tuple[str, ...]]]] = {
     Outcome.NAME_FAILURE: (Cause.NAME_RESOLUTION, Confidence.PROVEN, ()),
@@ -226,8 +273,16 @@ def _judge_open(record: FlowRecord, seen: Observation) -> Judgement:
     )
 
 
-def _unknown(record: FlowRecord, since: float, fact: str) -> Judgement:
-    return Judgement(record, State.UNKNOWN, since, Cause.UNKNOWN, None, Confidence.UNKNOWN, (fact,))
+def _unknown(record: FlowRecord, since: float, doubt: Doubt, *facts: str) -> Judgement:
+    return Judgement(
+        record,
+        State.UNKNOWN,
+        since,
+        Cause.UNKNOWN,
+        confidence=Confidence.UNKNOWN,
+        evidence=facts,
+        doubt=doubt,
+    )
 
 
 def _seen(record: FlowRecord, seen: Observation) -> tuple[str, ...]:

@@ -75,14 +75,15 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
         found[name] = Member(
             name,
             tuple(dict.fromkeys(roles)),
-            tuple(dict.fromkeys(host.addresses)) or said.addresses,
+            _each_once(host.addresses) or _each_once(said.addresses),
             host.ports,
             host.agent,
         )
     for name, said in announcements.items():
         admitted = _known(said.roles, topology.admit)
         if name not in found and admitted:
-            found[name] = Member(name, admitted, said.addresses, {}, has_agent=True)
+            addresses = _each_once(said.addresses)
+            found[name] = Member(name, admitted, addresses, {}, has_agent=True)
     return found
 
 
@@ -90,12 +91,14 @@ def expected_flows(topology: Topology, hosts: Mapping[str, Member]) -> list[Expe
     """Every flow that the topology expects or forbids, in the order of their keys.
 
     A role that connects to a service of its own role means the other hosts of that role; any other
-    connection may well lead back to the host itself.
+    connection may well lead back to the host itself. Where a host has two services on one port,
+    what is said of either holds for the flow to the one that has it.
     """
     by_role: dict[str, list[Member]] = {}
     for member in hosts.values():
         for role in member.roles:
             by_role.setdefault(role, []).append(member)
+    held = {name: held_ports(topology, member) for name, member in hosts.items()}
 
     reasons: dict[tuple[FlowKey, ServiceName], tuple[list[Connection], list[DenyRule]]] = {}
 
@@ -110,7 +113,7 @@ def expected_flows(topology: Topology, hosts: Mapping[str, Member]) -> list[Expe
                 port = destination.ports.get(str(service), service.port)
                 for address in destination.addresses or (NO_ADDRESS,):
                     key = FlowKey(source.name, destination.name, address, port, transport)
-                    yield key, service
+                    yield key, held[destination.name][port, transport]
 
     for definition in topology.roles.values():
         for connection in definition.connections:
@@ -131,6 +134,20 @@ def expected_flows(topology: Topology, hosts: Mapping[str, Member]) -> list[Expe
         )
         for (key, service), (connections, denies) in sorted(reasons.items())
     ]
+
+
+def held_ports(topology: Topology, member: Member) -> dict[tuple[int, Transport], ServiceName]:
+    """The services of a host by their ports.
+
+    A listed host has no two on one port, or its topology was refused. One whose agent announces
+    such roles has the service of the role that it names first.
+    """
+    held: dict[tuple[int, Transport], ServiceName] = {}
+    for role in member.roles:
+        for service, listener in topology.roles[role].listeners.items():
+            port = member.ports.get(str(service), service.port)
+            held.setdefault((port, listener.detail.transport), service)
+    return held
 
 
 def compile_plans(
@@ -192,8 +209,11 @@ def token(secret: bytes, host: str, service: ServiceName) -> str:
 
 
 def _with_revision(plan: Plan) -> Plan:
-    digest = hashlib.blake2b(codec.encode(plan), digest_size=8).hexdigest()
-    return replace(plan, revision=digest)
+    # Piece by piece, for a plan too large to send must not keep the others from being made.
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (replace(plan, listeners=(), checks=()), *plan.listeners, *plan.checks):
+        digest.update(codec.encode(part))
+    return replace(plan, revision=digest.hexdigest())
 
 
 def _check(flow: ExpectedFlow, secret: bytes) -> CheckSpec:
@@ -212,14 +232,17 @@ def _listeners(topology: Topology, member: Member, secret: bytes) -> tuple[Liste
     return tuple(
         ListenerSpec(
             service=str(service),
-            port=member.ports.get(str(service), service.port),
-            transport=listener.detail.transport,
-            protocol=listener.detail.protocol,
+            port=port,
+            transport=transport,
+            protocol=topology.listener(service).detail.protocol,
             token=token(secret, member.name, service),
         )
-        for role in member.roles
-        for service, listener in topology.roles[role].listeners.items()
+        for (port, transport), service in held_ports(topology, member).items()
     )
+
+
+def _each_once(addresses: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(address for address in addresses if address != NO_ADDRESS))
 
 
 def _known(roles: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:

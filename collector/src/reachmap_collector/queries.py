@@ -5,6 +5,7 @@ name with 404 and the names nearest to it.
 """
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -14,12 +15,16 @@ from reachmap_collector.collector import Collector
 from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.views import By, Json
+from reachmap_shared import codec
 from reachmap_shared.bus import Query
 from reachmap_shared.errors import QueryRefused
-from reachmap_shared.vocabulary import State
+from reachmap_shared.vocabulary import State, Transport
 
 PAGE: Final = 500
-"""Flows in one answer: half a megabyte at most, below the bus's limit of one."""
+"""Flows in one answer, where they are of common size."""
+
+_PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
+"""Of flows in one answer: agents may send much evidence, and an answer has to fit the bus."""
 
 
 class Queries:
@@ -45,11 +50,18 @@ class Queries:
         rest = judgements
         if (after := parameters.get("after")) is not None:
             rest = [one for one in judgements if one.record.key > _key(after)]
-        page = rest[:PAGE]
+        page: list[Json] = []
+        size = 0
+        for judgement in rest[:PAGE]:
+            flow = views.flow(judgement)
+            size += len(json.dumps(flow))
+            if page and size > _PAGE_BYTES:
+                break
+            page.append(flow)
         more = len(rest) > len(page)
         return {
-            "flows": [views.flow(judgement) for judgement in page],
-            "next": _cursor(page[-1]) if more else None,
+            "flows": page,
+            "next": _cursor(rest[len(page) - 1]) if more else None,
             "total": len(judgements),
         }
 
@@ -67,9 +79,12 @@ class Queries:
     async def explain(self, parameters: Json) -> Json:
         """Everything known of the flows from one host to another: `{source, destination, port}`."""
         port = parameters.get("port")
-        if port is not None and not isinstance(port, int):
+        if port is not None and type(port) is not int:
             raise QueryRefused("400", "port: expected a number")
         ends = {name: parameters.get(name) for name in ("source", "destination")}
+        for name, host in ends.items():
+            if not isinstance(host, str):
+                raise QueryRefused("400", f"{name}: expected a host")
         filters = self._filters({"filters": ends})
         judgements = list(views.selected(self._collector.judgements(), filters))
         found = [one for one in judgements if port in (None, one.record.key.port)]
@@ -128,8 +143,9 @@ class Queries:
         }[kind]
         if value not in known:
             near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or sorted(known)[:8]
+            hint = f"; did you mean {', '.join(near)}?" if near else ": there is none"
             what = "host" if kind in ("source", "destination") else kind
-            raise QueryRefused("404", f"unknown {what} {value!r}; did you mean {', '.join(near)}?")
+            raise QueryRefused("404", f"unknown {what} {value!r}{hint}")
 
 
 def _cursor(judgement: Judgement) -> list[str | int]:
@@ -140,6 +156,6 @@ def _cursor(judgement: Judgement) -> list[str | int]:
 def _key(cursor: Any) -> FlowKey:
     try:
         source, destination, address, port, transport = cursor
-        return FlowKey(str(source), str(destination), str(address), int(port), transport)
-    except (TypeError, ValueError):
+        return FlowKey(str(source), str(destination), str(address), int(port), Transport(transport))
+    except (TypeError, ValueError, OverflowError):
         raise QueryRefused("400", "after: expected what the page before gave as `next`") from None

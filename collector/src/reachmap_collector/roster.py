@@ -4,7 +4,7 @@ Two processes under one name are both at work when each has spoken after the oth
 restart is not, since the old process falls silent.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -64,10 +64,10 @@ class Roster:
             known.hello, known.last_heard = hello, now
         else:
             instances[hello.boot] = Instance(hello, now, now)
-        current = self.current(hello.agent)
-        for instance in list(instances.values()):
-            if instance is not current and not instance.is_fresh(now):
-                del instances[instance.hello.boot]
+        # One killed in a conflict is forgotten too, or it would speak for the name for ever.
+        self._instances[hello.agent] = {
+            boot: one for boot, one in instances.items() if boot == hello.boot or one.is_fresh(now)
+        }
         return before != self._announcement(hello.agent)
 
     def agents(self) -> Iterator[str]:
@@ -76,17 +76,14 @@ class Roster:
 
     def current(self, agent: str) -> Instance:
         """The process that speaks for an agent: of two at once, the one that came first."""
-        instances = self._instances[agent].values()
-        at_work = [one for one in instances if not one.has_left and not _superseded(one, instances)]
-        if at_work:
-            return min(at_work, key=lambda instance: instance.first_heard)
-        return max(instances, key=lambda instance: instance.last_heard)
+        instances = [*self._instances[agent].values()]
+        at_work = [one for one in _not_superseded(instances) if not one.has_left]
+        return at_work[0] if at_work else max(instances, key=lambda one: one.last_heard)
 
     def living(self, agent: str, now: float) -> list[Instance]:
         """The processes at work under a name right now, first come first; two are a conflict."""
-        instances = self._instances.get(agent, {}).values()
-        found = [one for one in instances if one.is_fresh(now) and not _superseded(one, instances)]
-        return sorted(found, key=lambda instance: instance.first_heard)
+        instances = [*self._instances.get(agent, {}).values()]
+        return [one for one in _not_superseded(instances) if one.is_fresh(now)]
 
     def state(self, agent: str, now: float) -> AgentState:
         """How an agent stands at time `now`."""
@@ -105,8 +102,9 @@ class Roster:
         self, agent: str, port: int, transport: Transport, now: float
     ) -> tuple[ListenerState, str] | None:
         """What a fresh agent says of one of its ports, and why; None when it says nothing."""
-        if self.state(agent, now) is AgentState.FRESH:
-            for report in self.current(agent).hello.listeners:
+        living = self.living(agent, now)
+        if len(living) == 1:
+            for report in living[0].hello.listeners:
                 if (report.port, report.transport) == (port, transport):
                     return report.state, report.detail
         return None
@@ -120,8 +118,13 @@ class Roster:
         return Announcement(hello.roles, hello.addresses)
 
 
-def _superseded(instance: Instance, others: Iterable[Instance]) -> bool:
-    """Whether another process began after this one was last heard of, as after a restart."""
-    return any(
-        other is not instance and other.first_heard >= instance.last_heard for other in others
-    )
+def _not_superseded(instances: Sequence[Instance]) -> list[Instance]:
+    """Those of some processes, first come first, after whose last word no other has begun.
+
+    One that has begun since is a restart of theirs.
+    """
+    return [
+        one
+        for index, one in enumerate(instances)
+        if all(later.first_heard < one.last_heard for later in instances[index + 1 :])
+    ]

@@ -173,7 +173,8 @@ def agents(roster: Roster, members: Mapping[str, Member], now: float) -> Json:
 def status(judgements: Iterable[Judgement], agent_rows: Sequence[Json], trouble: Json) -> Json:
     """The whole in one line's worth: flows by state, agents by state, and the worst of all."""
     flows = Counter(judgement.state for judgement in judgements)
-    by_state = Counter(row["state"] for row in agent_rows)
+    # By name: one that two processes use is still one agent of the deployment.
+    by_state = Counter({row["agent"]: row["state"] for row in agent_rows}.values())
     return {
         "flows": {state: flows.get(state, 0) for state in State},
         "agents": {state: by_state.get(state, 0) for state in AgentState},

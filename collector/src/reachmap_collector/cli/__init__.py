@@ -76,7 +76,13 @@ def _tell(error: BaseException) -> None:
             "with --nats URL or REACHMAP_NATS_URL.",
             err=True,
         )
-    sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
+    sys.exit(_exit_code(error))
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, QueryRefused) and error.code.startswith("5"):
+        return 1  # the question was right, and the collector failed
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 
 
 def _first(error: BaseException) -> BaseException:

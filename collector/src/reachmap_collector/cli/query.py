@@ -8,7 +8,7 @@ import click
 from reachmap_collector import render
 from reachmap_collector.cli.options import ask, ask_for_flows, filtered, formatted, on_bus
 from reachmap_collector.views import By
-from reachmap_shared.errors import BusUnavailable
+from reachmap_shared.errors import BusError
 from reachmap_shared.names import port_number
 
 
@@ -96,8 +96,8 @@ def status(style: str, nats: str | None, context: str | None) -> None:
     """
     try:
         answer = ask(nats, context, "status")
-    except BusUnavailable as error:
-        click.echo(f"REACHMAP UNKNOWN - {error}")
+    except BusError as error:
+        click.echo(f"REACHMAP UNKNOWN - {error}", err=style != "table")
         sys.exit(3)
     render.show(style, answer, table=render.status, rows=lambda: [answer["flows"]])
     sys.exit(render.status_exit_code(answer))

@@ -85,7 +85,7 @@ def import_file(file: Path, title: str, output: Path | None, force: bool) -> Non
     \b
     Examples:
       reachmap topology import ports.md -o ports.toml
-      reachmap topology check <(echo 'profiles = ["ports.toml"]')
+      reachmap topology show ports.toml
     """
     imported = import_table(read_text(file), file, title)
     text = to_toml(imported.profile)

@@ -133,7 +133,7 @@ class _Story:
             "reachmap map --by host\n"
             "reachmap map --by row\n"
             "reachmap flows --role console\n"
-            f"reachmap explain {_WITNESS} {_VICTIM}:4433\n"
+            f"reachmap explain {_WITNESS} {_VICTIM}\n"
             "reachmap agents\n"
             "reachmap status",
             soft_wrap=True,

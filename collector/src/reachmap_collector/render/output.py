@@ -19,7 +19,8 @@ Json = dict[str, Any]
 
 def console(max_width: int = _WIDE) -> Console:
     """Standard output, as wide as its terminal or, where there is none, as anyone wants."""
-    out = Console(highlight=False)
+    # Text is taken as it is: `[fd00::5]:22` is an address, and no markup.
+    out = Console(highlight=False, markup=False, emoji=False)
     out.width = min(out.width if out.is_terminal else _WIDE, max_width)
     return out
 
@@ -27,7 +28,7 @@ def console(max_width: int = _WIDE) -> Console:
 def print_trimmed(out: Console, what: RenderableType) -> None:
     """Print without the blanks that pad a table's last column: they hurt whoever copies lines."""
     with out.capture() as captured:
-        out.print(what)
+        out.print(what, crop=False)
     out.file.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
     out.file.flush()
 
@@ -49,7 +50,7 @@ def show(
     """
     if style == "table":
         out = console()
-        print_trimmed(out, table(answer, out.width))
+        print_trimmed(out, table(_printable(answer), out.width))
     elif style == "json":
         click.echo(json.dumps(answer, indent=2))
     elif style == "ndjson":
@@ -59,9 +60,26 @@ def show(
         _write_csv(rows())
 
 
+def _printable(answer: Any) -> Any:
+    """The answer without what a terminal would obey: agents and strangers said much of it."""
+    if isinstance(answer, str):
+        spaced = (" " if character.isspace() else character for character in answer)
+        return "".join(character if character.isprintable() else "\ufffd" for character in spaced)
+    if isinstance(answer, list):
+        return [_printable(item) for item in answer]
+    if isinstance(answer, dict):
+        return {key: _printable(item) for key, item in answer.items()}
+    return answer
+
+
 def _write_csv(rows: Sequence[Json]) -> None:
-    """A header and a line a row; lists are joined by `; ` and what is nested deeper is JSON."""
+    """A header and a line a row; lists are joined by `; ` and what is nested deeper is JSON.
+
+    Nothing at all where there is no row, since only rows say what columns there are.
+    """
     columns = list(dict.fromkeys(column for row in rows for column in row))
+    if not columns:
+        return
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:

@@ -15,7 +15,7 @@ from rich.text import Text
 from reachmap_collector.render import marks
 from reachmap_collector.topology.schema import Basis
 from reachmap_collector.views import By
-from reachmap_shared.vocabulary import Outcome, State
+from reachmap_shared.vocabulary import Expectation, Outcome, State
 
 Json = dict[str, Any]
 
@@ -30,7 +30,7 @@ def matrix(answer: Json, width: int) -> RenderableType:
     label = max([len(row["name"]) for row in rows] + [len(answer["by"])])
     blocks = [
         _matrix_block(answer["by"], rows, columns, label)
-        for columns in _blocks(answer["columns"], width - label)
+        for columns in _blocks(answer["columns"], rows, width - label)
     ]
     present = {state for row in rows for cell in row["cells"].values() for state in cell}
     return Group(*_apart(blocks), Text(""), marks.legend(present))
@@ -101,10 +101,12 @@ def status(answer: Json, _width: int) -> RenderableType:
     missing = sum(count for state, count in by_agent.items() if state != "fresh")
     agents_told = f"{sum(by_agent.values())} agents" + (f", {missing} missing" if missing else "")
     data = " ".join(f"{state}={count}" for state, count in counts.items())
-    return Text(
+    line = (
         f"REACHMAP {_NAGIOS[status_exit_code(answer)]} - flows: {', '.join(told) or 'none'}; "
         f"{agents_told} | {data} agents_missing={missing}"
     )
+    # In a group, since a lone text is printed anew and may then be broken after all.
+    return Group(Text(line, no_wrap=True, overflow="ignore"))
 
 
 def topology(answer: Json, _width: int) -> RenderableType:
@@ -162,12 +164,14 @@ _EXIT_CODES: Final = {
 }
 
 
-def _blocks(columns: Sequence[str], width: int) -> Iterable[list[str]]:
+def _blocks(columns: Sequence[str], rows: Sequence[Json], width: int) -> Iterable[list[str]]:
     """The columns in groups that fit the width each, in their order."""
     block: list[str] = []
     used = 0
     for column in columns:
-        wide = max(len(word) for word in _heading(column).split("\n")) + 1
+        words = _heading(column).split("\n")
+        words += [marks.count(row["cells"].get(column, {})).plain for row in rows]
+        wide = max(map(len, words)) + 1
         if block and used + wide > width:
             yield block
             block, used = [], 0
@@ -233,8 +237,9 @@ def _explain(flow: Json) -> RenderableType:
         facts.add_row("cause", Text(f"{flow['cause']} ({flow['confidence']})", "bold"))
     for index, fact in enumerate(flow["evidence"]):
         facts.add_row("" if index else "evidence", fact)
+    because = "needed by" if flow["expect"] == Expectation.REACHABLE else "forbidden by"
     for index, reason in enumerate(flow["reasons"]):
-        facts.add_row("" if index else "needed by", _reason(reason))
+        facts.add_row("" if index else because, _reason(reason))
     if flow["advice"]:
         facts.add_row("to do", Text(flow["advice"], "bold"))
     return Group(title, Padding(facts, (0, 0, 0, 2)))

@@ -1,0 +1,67 @@
+"""A command line to type at, and a collector that answers it without a bus."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reachmap_collector.cli import main, query, topology
+from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.collector import Collector
+from reachmap_collector.queries import Queries
+
+Reachmap = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test's logging outlives its standard error, and no setting of the caller's counts."""
+    monkeypatch.setattr("reachmap_shared.log.configure", lambda **_: None)
+    monkeypatch.delenv(NATS_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def reachmap() -> Reachmap:
+    """Runs a command in this process; its errors are the test's, unless a person is told."""
+
+    def run(*arguments: str, **environment: str) -> Result:
+        result = CliRunner().invoke(main, arguments, env=environment)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Collector]:
+    """Have every question answered by a collector of a deployment, which is returned."""
+
+    def answering(text: str) -> Collector:
+        collector: Collector = collector_of(text)
+        queries = Queries(collector).endpoints()
+
+        def ask(
+            _nats: str | None,
+            _context: str | None,
+            name: str,
+            parameters: Mapping[str, Any] | None = None,
+        ) -> Any:
+            given = json.loads(json.dumps(parameters or {}))
+            return json.loads(json.dumps(asyncio.run(queries[name](given))))
+
+        def ask_for_flows(
+            nats: str | None, context: str | None, filters: Mapping[str, Any]
+        ) -> list[Any]:
+            found: list[Any] = ask(nats, context, "flows", {"filters": filters})["flows"]
+            return found
+
+        monkeypatch.setattr(query, "ask", ask)
+        monkeypatch.setattr(query, "ask_for_flows", ask_for_flows)
+        monkeypatch.setattr(topology, "ask", ask)
+        return collector
+
+    return answering

@@ -1,0 +1,184 @@
+"""The command as a whole: what it says of itself, and how its errors reach a person."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+
+from reachmap_collector.cli import main, query
+from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_shared import __version__
+from reachmap_shared.errors import (
+    BusUnavailable,
+    InvalidName,
+    MalformedMessage,
+    QueryRefused,
+    ReachmapError,
+)
+
+
+def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command there is, groups included, as one types it."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+def test_there_are_just_these_commands() -> None:
+    """As the contract names them, so far."""
+    assert sorted(" ".join(command) for command in commands()) == [
+        "agents",
+        "demo",
+        "explain",
+        "flows",
+        "map",
+        "serve",
+        "status",
+        "topology",
+        "topology check",
+        "topology import",
+        "topology show",
+    ]
+
+
+@pytest.mark.parametrize("command", [(), *commands()], ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_explains_itself(
+    reachmap: Any, command: tuple[str, ...], option: str
+) -> None:
+    """In a whole sentence, with an example where there is something to combine."""
+    result = reachmap(*command, option)
+    assert (result.exit_code, result.stderr) == (0, "")
+    usage, blank, sentence, *_ = result.stdout.splitlines()
+    assert usage.startswith(" ".join(["Usage: main", *command]))
+    assert blank == ""
+    assert sentence.strip()[0].isupper() and len(sentence.split()) > 3
+    text = result.stdout
+    if command in [(), ("map",), ("flows",), ("explain",), ("serve",), ("demo",)]:
+        assert "reachmap " in text.partition("Options:")[0].replace("main ", "")
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_every_option_is_explained(command: tuple[str, ...]) -> None:
+    """No option is left to be guessed."""
+    found: Any = main
+    for name in command:
+        found = found.commands[name]
+    for parameter in found.params:
+        assert isinstance(parameter, click.Argument) or parameter.help
+
+
+def test_the_version(reachmap: Any) -> None:
+    """The one of the package."""
+    assert reachmap("--version").stdout == f"reachmap, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such-command",),
+        ("map", "--by", "colour"),
+        ("map", "--format", "xml"),
+        ("flows", "--colour", "red"),
+        ("flows", "extra"),
+        ("explain",),
+        ("explain", "pc-1"),
+        ("explain", "pc-1", "web-1:http"),
+        ("explain", "pc-1", "web-1:"),
+        ("explain", "pc-1", "web-1:0"),
+        ("explain", "pc-1", "web-1:65536"),
+        ("explain", "pc-1", "web-1:123456"),
+        ("explain", "pc-1", "web-1:-1"),
+        ("agents", "extra"),
+        ("status", "--nats", "nats://127.0.0.1:1", "--context", "home"),
+        ("serve", "--nats-port", "0"),
+        ("serve", "--nats-port", "70000"),
+        ("topology",),
+        ("topology", "check"),
+        ("topology", "import"),
+    ],
+)
+def test_wrong_usage_exits_2(reachmap: Any, arguments: tuple[str, ...]) -> None:
+    """And says what is wrong on standard error."""
+    result = reachmap(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (
+            InvalidFile("t.toml", [Problem("a", "b"), Problem("", "c")]),
+            2,
+            ["t.toml: a: b", "t.toml: c"],
+        ),
+        (InvalidName("that is no name"), 2, ["that is no name"]),
+        (QueryRefused("404", "unknown host 'x'"), 2, ["unknown host 'x'"]),
+        (QueryRefused("400", "by: expected one of"), 2, ["by: expected one of"]),
+        (QueryRefused("500", "the query map failed"), 1, ["the query map failed"]),
+        (ServerError("port 4222 is taken"), 1, ["port 4222 is taken"]),
+        (MalformedMessage("odd"), 1, ["odd"]),
+        (ReachmapError("anything else"), 1, ["anything else"]),
+        (
+            BusUnavailable("no collector is on this bus"),
+            3,
+            [
+                "no collector is on this bus",
+                (
+                    "is the collector running (reachmap serve)? Say where its NATS server is "
+                    "with --nats URL or REACHMAP_NATS_URL."
+                ),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_error_of_ours_is_a_line_and_an_exit_code(
+    reachmap: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    error: ReachmapError,
+    code: int,
+    lines: list[str],
+    grouped: bool,
+) -> None:
+    """On standard error, without a traceback, also when it comes out of a group of tasks."""
+    raised: BaseException = error
+    if grouped:
+        inner = BaseExceptionGroup("inner", [error, KeyboardInterrupt()])
+        raised = BaseExceptionGroup("outer", [ValueError("another"), inner])
+
+    def ask(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(query, "ask", ask)
+    result = reachmap("agents")
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.splitlines() == [f"reachmap: {line}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), BaseExceptionGroup("of bugs", [ValueError("a bug")])]
+)
+def test_a_bug_is_not_hidden(
+    reachmap: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """What is no error of ours keeps its traceback."""
+
+    def ask(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(query, "ask", ask)
+    with pytest.raises(type(error)):
+        reachmap("agents")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    """`python -m reachmap_collector` is the same command."""
+    command = [sys.executable, "-m", "reachmap_collector", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert result.stdout.split()[-1] == __version__

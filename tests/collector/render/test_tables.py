@@ -1,0 +1,528 @@
+"""What people see: whole screens of 80 columns, without colour."""
+
+import time
+from typing import Any
+
+import pytest
+
+from reachmap_collector import render, views
+from reachmap_collector.advice import what_to_do
+from reachmap_collector.views import By
+from reachmap_shared.vocabulary import ListenerState, Outcome, State
+
+NOW = 1_760_000_000.0
+"""2025-10-09 08:53:20 UTC."""
+
+pytestmark = pytest.mark.usefixtures("utc")
+
+
+@pytest.fixture
+def screen(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Prints as on a terminal of so many columns, and gives back what is to be seen."""
+
+    def shown(what: Any, width: int = 80) -> str:
+        render.print_trimmed(render.console(max_width=width), what)
+        return capsys.readouterr().out
+
+    return shown
+
+
+def golden(text: str) -> str:
+    """The text of a screen, written with its first line below the quotes."""
+    return text.removeprefix("\n")
+
+
+@pytest.fixture
+def green(scene: Any, openuem: Any, observation: Any) -> Any:
+    """OpenUEM with two hosts of each role, and every flow open."""
+    stage = scene(openuem())
+    for host in stage.members:
+        stage.hear(host, NOW)
+    for record in stage.flows:
+        record.fold(observation(), NOW)
+    return stage
+
+
+@pytest.fixture
+def troubled(scene: Any, listener: Any) -> Any:
+    """The office with one flow of each kind."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    failed = listener("shop:9090", ListenerState.FAILED, "EACCES: Permission denied")
+    stage.hear("web-1", NOW, listeners=(failed,))
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW - 5, service="web:8080", connect_us=1234)
+    stage.see(
+        "pc-1",
+        "web-1",
+        Outcome.REFUSED,
+        NOW - 5,
+        service="shop:9090",
+        evidence=("ECONNREFUSED: Connection refused",),
+    )
+    stage.see("pc-1", "db-1", Outcome.OPEN, NOW - 5, evidence=("answered with [S]",))
+    return stage
+
+
+def flows_of(stage: Any) -> list[Any]:
+    return [
+        views.flow(judgement) | {"advice": what_to_do(judgement)}
+        for judgement in stage.judgements(NOW)
+    ]
+
+
+# The map.
+
+
+def test_the_map_of_the_whole_of_openuem(screen: Any, green: Any) -> None:
+    """All its roles against all its services, on one screen of 80 columns."""
+    answer = views.matrix(green.judgements(NOW), By.ROLE)
+    assert screen(render.matrix(answer, 80)) == golden(
+        """
+                                                 nats-  nats-     ocsp-
+                    agent agent console console server server responder postgres
+role                 1443  2022    1323    1324   4433   4444      8000     5432
+admin-browser          ✓4     ·      ✓4      ✓4      ·      ·         ·        ·
+agent                   ·     ·       ·       ·     ✓4      ·        ✓4        ·
+agent-updater           ·     ·       ·       ·     ✓4      ·         ·        ·
+agent-worker            ·     ·       ·       ·     ✓4      ·         ·       ✓4
+cert-manager-worker     ·     ·       ·       ·     ✓4      ·        ✓4       ✓4
+console                 ·    ✓4       ·       ·     ✓4      ·        ✓4       ✓4
+nats-server             ·     ·       ·       ·      ·     ✓2        ✓4        ·
+notification-worker     ·     ·       ·       ·     ✓4      ·         ·       ✓4
+ocsp-responder          ·     ·       ·       ·      ·      ·         ·       ✓4
+server-updater          ·     ·       ·       ·     ✓4      ·         ·       ✓4
+
+✓ ok
+"""
+    )
+
+
+def test_the_map_of_some_trouble(screen: Any, troubled: Any) -> None:
+    """Each cell by its worst, with a legend of what occurs."""
+    answer = views.matrix(troubled.judgements(NOW), By.HOST)
+    assert screen(render.matrix(answer, 80)) == golden(
+        """
+        db shop  web
+host  5432 9090 8080
+pc-1    !1   ✗1   ✓1
+web-1   ?1    ·    ·
+
+✓ ok   ? unknown   ! exposed   ✗ broken   1/3: so many of so many flows
+"""
+    )
+
+
+def test_a_map_too_wide_is_broken_into_blocks(screen: Any, green: Any) -> None:
+    """Each with the rows that have something in it."""
+    answer = views.matrix(green.judgements(NOW), By.ROLE)
+    assert screen(render.matrix(answer, 40), 40) == golden(
+        """
+                    agent agent console
+role                 1443  2022    1323
+admin-browser          ✓4     ·      ✓4
+console                 ·    ✓4       ·
+
+                             nats-
+                    console server
+role                   1324   4433
+admin-browser            ✓4      ·
+agent                     ·     ✓4
+agent-updater             ·     ✓4
+agent-worker              ·     ✓4
+cert-manager-worker       ·     ✓4
+console                   ·     ✓4
+notification-worker       ·     ✓4
+server-updater            ·     ✓4
+
+                     nats-     ocsp-
+                    server responder
+role                  4444      8000
+agent                    ·        ✓4
+cert-manager-worker      ·        ✓4
+console                  ·        ✓4
+nats-server             ✓2        ✓4
+
+                    postgres
+role                    5432
+agent-worker              ✓4
+cert-manager-worker       ✓4
+console                   ✓4
+notification-worker       ✓4
+ocsp-responder            ✓4
+server-updater            ✓4
+
+✓ ok
+"""
+    )
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_large_numbers_stay_whole(screen: Any, width: int) -> None:
+    """A cell may be wider than its heading: then fewer columns fit beside each other."""
+    columns = [f"role-{letter}:80" for letter in "abcdefgh"]
+    count = {"ok": 54_321, "broken": 12_345}
+    rows = [{"name": "agent", "cells": dict.fromkeys(columns, count)}]
+    text = screen(render.matrix({"by": "role", "columns": columns, "rows": rows}, width), width)
+    assert text.count("✗12345/66666") == len(columns)
+    assert max(map(len, text.splitlines())) <= max(width, 62)  # 62: the legend
+
+
+def test_a_map_without_flows_says_so(screen: Any) -> None:
+    """Rather than nothing at all."""
+    for answer in ({"by": "role", "columns": [], "rows": []}, {"by": "host", "rows": []}):
+        assert screen(render.matrix(answer, 80)) == (
+            "No flow fits: the topology has none, or the filters leave none.\n"
+        )
+
+
+def test_the_map_as_flat_rows(troubled: Any) -> None:
+    """One a cell, with a column for each state."""
+    answer = views.matrix(troubled.judgements(NOW), By.ROLE)
+    states = {"ok": 0, "degraded": 0, "broken": 0, "exposed": 0, "unknown": 0}
+    assert render.matrix_rows(answer) == [
+        {"role": "browser", "service": "db:5432", **states, "exposed": 1},
+        {"role": "browser", "service": "web:8080", **states, "ok": 1},
+        {"role": "browser", "service": "shop:9090", **states, "broken": 1},
+        {"role": "shop", "service": "db:5432", **states, "unknown": 1},
+    ]
+
+
+# The port table.
+
+
+def test_the_port_table(screen: Any, green: Any) -> None:
+    """All 21 rows in the vendor's order and words, with the flows that each stands for."""
+    answer = views.table(green.topology, green.judgements(NOW))
+    assert screen(render.matrix(answer, 80)) == golden(
+        """
+row  port  component            traffic   description               flows
+  1  1443  Agent                inbound   NoVNC Proxy server        ✓4
+  2  2022  Agent                inbound   SFTP Server               ✓4
+  3  4433  Agent Updater        outbound  NATS traffic with server  ✓4
+  4  8000  Agent                outbound  OCSP traffic with server  ✓4
+  5  1323  Console              inbound   Web server                ✓4
+  6  1324  Console              inbound   Auth server               ✓4
+  7  4433  Agent Worker         outbound  NATS traffic with server  ✓4
+  8  4433  Cert Manager Worker  outbound  NATS traffic with server  ✓4
+  9  4433  Notification Worker  outbound  NATS traffic with server  ✓4
+ 10  4433  NATS Server          inbound   NATS Server               ✓28
+ 11  4433  Server Updater       outbound  NATS traffic with server  ✓4
+ 12  4444  NATS Server          inbound   NATS Server cluster port  ✓2
+ 13  5432  Agent Worker         outbound  Postgres connection       ✓4
+ 14  5432  Cert Manager Worker  outbound  Postgres connection       ✓4
+ 15  5432  Console              outbound  Postgres connection       ✓4
+ 16  5432  Notification Worker  outbound  Postgres connection       ✓4
+ 17  5432  OCSP Responder       outbound  Postgres connection       ✓4
+ 18  5432  Server Updater       outbound  Postgres connection       ✓4
+ 19  8000  OCSP Responder       inbound   OCSP Responder port       ✓16
+ 20  8000  Cert Manager Worker  outbound  OCSP traffic with server  ✓4
+ 21  8000  NATS Server          outbound  OCSP traffic with server  ✓4
+
+21 of 21 rows have flows here.   ✓ ok
+"""
+    )
+    assert render.matrix_rows(answer) == answer["rows"]
+
+
+def test_a_row_of_the_port_table_without_flows_says_none(screen: Any, scene: Any) -> None:
+    """A deployment may well lack a component."""
+    stage = scene(
+        'profiles = ["openuem"]\n[hosts]\na = { roles = ["agent"] }\n'
+        'o = { roles = ["ocsp-responder"], addresses = ["10.0.0.1"] }'
+    )
+    text = screen(render.matrix(views.table(stage.topology, stage.judgements(NOW)), 80))
+    lines = text.splitlines()
+    assert lines[1].split() == ["1", "1443", "Agent", "inbound", "NoVNC", "Proxy", "server", "none"]
+    assert lines[4].endswith("OCSP traffic with server  ?1")
+    assert lines[-1] == "2 of 21 rows have flows here.   ? unknown"
+
+
+# Flows.
+
+
+def test_the_flows(screen: Any, troubled: Any) -> None:
+    """One line each."""
+    assert screen(render.flows(flows_of(troubled), 80)) == golden(
+        """
+state      source  destination  service    saw      who       ms
+! exposed  pc-1    db-1         db:5432    open     service  1.0
+✓ ok       pc-1    web-1        web:8080   open     service  1.2
+✗ broken   pc-1    web-1        shop:9090  refused  -          -
+? unknown  web-1   db-1         db:5432    -        -          -
+"""
+    )
+
+
+def test_no_flows(screen: Any) -> None:
+    """The filters may leave none."""
+    assert screen(render.flows([], 80)).startswith("No flow fits")
+
+
+def test_flows_as_flat_rows(troubled: Any) -> None:
+    """As they are, but for the reasons: their roles alone."""
+    flows = flows_of(troubled)
+    rows = render.flow_rows(flows)
+    assert [row["reasons"] for row in rows] == [["browser"], ["browser"], ["browser"], ["shop"]]
+    assert [row | {"reasons": None} for row in rows] == [flow | {"reasons": None} for flow in flows]
+
+
+def test_all_that_is_known_of_some_flows(screen: Any, troubled: Any) -> None:
+    """What was dialled and seen, where it goes wrong, why one thinks so, and what to do."""
+    assert screen(render.explanation(flows_of(troubled), 80)) == golden(
+        """
+pc-1 -> db-1  db:5432  ! exposed since 2025-10-09 08:53:15
+  dialled       10.0.0.2 port 5432/tcp, speaking postgres; expected blocked
+  saw           open, answered by the service, connects in 1.0 ms, at 2025-10-09
+                08:53:15
+  evidence      pc-1: answered with [S]
+                it connects, and the topology says that it must not
+  forbidden by  browser -> db:5432 (deny): only the shop may
+  to do         close port 5432 of db-1 to pc-1
+
+pc-1 -> web-1  web:8080  ✓ ok since 2025-10-09 08:53:15
+  dialled    10.0.0.1 port 8080/tcp, speaking http; expected reachable
+  saw        open, answered by the service, connects in 1.2 ms, at 2025-10-09
+             08:53:15
+  evidence   pc-1: the check's own words on open
+  needed by  browser -> web:8080 (local)
+
+pc-1 -> web-1  shop:9090  ✗ broken since 2025-10-09 08:53:15
+  dialled    10.0.0.1 port 9090/tcp, speaking http; expected reachable
+  saw        refused, at 2025-10-09 08:53:15
+  cause      service (likely)
+  evidence   pc-1: ECONNREFUSED: Connection refused
+             the agent on web-1 says of port 9090: it could not listen there
+             itself
+  needed by  browser -> shop:9090 (local)
+  to do      start shop on web-1: nothing listens on its port 9090
+
+web-1 -> db-1  db:5432  ? unknown since 1970-01-01 00:00:00
+  dialled    10.0.0.2 port 5432/tcp, speaking postgres; expected reachable
+  cause      unknown (unknown)
+  evidence   not checked yet by web-1
+  needed by  shop -> db:5432 (local)
+  to do      wait for the next check; should it not come, see with `reachmap
+             agents` what keeps web-1 from it
+"""
+    )
+
+
+def test_a_flow_without_an_address_is_explained(screen: Any, scene: Any) -> None:
+    """With the row of the table that it is for."""
+    stage = scene(
+        'profiles = ["openuem"]\n[hosts]\na = { roles = ["agent"] }\n'
+        'o = { roles = ["ocsp-responder"] }'
+    )
+    assert screen(render.explanation(flows_of(stage), 80)) == golden(
+        """
+a -> o  ocsp-responder:8000  ? unknown since 1970-01-01 00:00:00
+  dialled    no address yet port 8000/tcp, speaking ocsp; expected reachable
+  cause      unknown (unknown)
+  evidence   o has no address: the topology gives none, and no agent there has
+  needed by  agent -> ocsp-responder:8000 (documented, row 4 of openuem: 8000 |
+             Agent | Outbound | OCSP traffic with server)
+  to do      start the agent on o, or give it addresses in the topology
+"""
+    )
+
+
+# Agents.
+
+
+def test_the_agents(screen: Any, troubled: Any) -> None:
+    """One line each, and below what is wrong with whom."""
+    stage = troubled
+    for at, boot, where in (
+        (-30, "a", "one"),
+        (-20, "b", "two"),
+        (-11, "a", "one"),
+        (-10, "b", "two"),
+    ):
+        stage.hear("db-1", NOW + at, boot, hostname=where, addresses=("10.0.0.2", "fd00::2"))
+    stage.hear("stranger", NOW - 60, roles=("browser",), addresses=("10.9.9.9",))
+    refused = "plan refused: this agent does not speak 'quic'"
+    stage.hear("pc-1", NOW - 1, addresses=("10.0.1.1",), plan_refused=refused, checks_done=1234)
+    answer = views.agents(stage.roster, stage.members, NOW)["agents"]
+    assert screen(render.agents(answer, 80)) == golden(
+        """
+agent     state     heard     address            roles      checks
+db-1      conflict  11 s ago  10.0.0.2, fd00::2  db              0
+db-1      conflict  10 s ago  10.0.0.2, fd00::2  db              0
+pc-1      fresh     1 s ago   10.0.1.1           browser      1234
+stranger  silent    60 s ago  10.9.9.9                           0
+web-1     fresh     0 s ago                      web, shop       0
+
+db-1: one of two agents under this name, on one at 10.0.0.2, fd00::2 since
+2025-10-09 08:52:50: give each its own --id
+db-1: one of two agents under this name, on two at 10.0.0.2, fd00::2 since
+2025-10-09 08:53:00: give each its own --id
+pc-1: plan refused: this agent does not speak 'quic'
+stranger: is not in the topology: list it under hosts, or let its roles in with
+admit
+web-1: cannot listen for shop:9090 (port 9090): EACCES: Permission denied
+"""
+    )
+
+
+def test_agents_of_whom_nobody_has_heard(screen: Any, scene: Any) -> None:
+    """They should report, and never did."""
+    stage = scene()
+    answer = views.agents(stage.roster, stage.members, NOW)["agents"]
+    assert screen(render.agents(answer, 80)) == golden(
+        """
+agent  state   heard  address  roles      checks
+db-1   absent  never           db
+pc-1   absent  never           browser
+web-1  absent  never           web, shop
+"""
+    )
+    assert screen(render.agents([], 80)) == (
+        "No agent has reported, and the topology expects none.\n"
+    )
+
+
+# Status.
+
+
+def status(**flows: int) -> dict[str, Any]:
+    counts = {state.value: flows.get(state, 0) for state in State}
+    agents = {"fresh": 3, "silent": 0, "left": 0, "conflict": 0, "absent": 0}
+    return {"flows": counts, "agents": agents, "state": views.worst(flows), "refused_messages": {}}
+
+
+@pytest.mark.parametrize(
+    ("flows", "code", "line"),
+    [
+        (
+            {"ok": 5},
+            0,
+            (
+                "REACHMAP OK - flows: 5 ok; 3 agents "
+                "| ok=5 degraded=0 broken=0 exposed=0 unknown=0 agents_missing=0"
+            ),
+        ),
+        (
+            {"ok": 4, "unknown": 1},
+            1,
+            (
+                "REACHMAP WARNING - flows: 4 ok, 1 unknown; 3 agents "
+                "| ok=4 degraded=0 broken=0 exposed=0 unknown=1 agents_missing=0"
+            ),
+        ),
+        (
+            {"degraded": 1},
+            1,
+            (
+                "REACHMAP WARNING - flows: 1 degraded; 3 agents "
+                "| ok=0 degraded=1 broken=0 exposed=0 unknown=0 agents_missing=0"
+            ),
+        ),
+        (
+            {"ok": 1, "exposed": 2},
+            2,
+            (
+                "REACHMAP CRITICAL - flows: 1 ok, 2 exposed; 3 agents "
+                "| ok=1 degraded=0 broken=0 exposed=2 unknown=0 agents_missing=0"
+            ),
+        ),
+        (
+            {"broken": 1, "unknown": 7},
+            2,
+            (
+                "REACHMAP CRITICAL - flows: 1 broken, 7 unknown; 3 agents "
+                "| ok=0 degraded=0 broken=1 exposed=0 unknown=7 agents_missing=0"
+            ),
+        ),
+        (
+            {},
+            3,
+            (
+                "REACHMAP UNKNOWN - flows: none; 3 agents "
+                "| ok=0 degraded=0 broken=0 exposed=0 unknown=0 agents_missing=0"
+            ),
+        ),
+    ],
+)
+def test_the_status_is_a_line_and_an_exit_code(
+    screen: Any, flows: dict[str, int], code: int, line: str
+) -> None:
+    """As Nagios and all that came after it read them, performance data included."""
+    answer = status(**flows)
+    assert render.status_exit_code(answer) == code
+    assert screen(render.status(answer, 80)) == f"{line}\n"
+
+
+def test_the_status_stays_one_line(screen: Any) -> None:
+    """However many flows there are, and however narrow the terminal is."""
+    answer = status(**{state.value: 1_234_567 for state in State})
+    answer["agents"] |= {"absent": 10_000, "silent": 2}
+    text = screen(render.status(answer, 40), 40)
+    assert text.count("\n") == 1
+    assert "10005 agents, 10002 missing | ok=1234567" in text
+    assert text.endswith(" agents_missing=10002\n")
+
+
+# Topology.
+
+
+def test_a_topology(screen: Any, troubled: Any) -> None:
+    """Roles with what they listen on and connect to, hosts, and what is denied."""
+    answer = views.topology(troubled.topology, troubled.members)
+    assert screen(render.topology(answer, 80)) == golden(
+        """
+role     listens on        connects to
+web      web:8080 http     -
+shop     shop:9090 http    db:5432
+db       db:5432 postgres  -
+browser  -                 web:8080
+                           shop:9090
+
+host   roles      addresses
+web-1  web, shop  10.0.0.1
+db-1   db         10.0.0.2
+pc-1   browser    10.0.1.1
+
+must not reach
+browser         db:5432
+
+#3: row 3 of the profile's port table; +: not in the table, but seen in the
+source code
+"""
+    )
+
+
+def test_a_topology_that_leaves_much_open(screen: Any, scene: Any) -> None:
+    """What the agents will say is said to come from them."""
+    stage = scene("[roles.web]\n[hosts.x]\n")
+    assert screen(render.topology(views.topology(stage.topology, stage.members), 80)) == golden(
+        """
+role  listens on  connects to
+web   -           -
+
+host  roles           addresses
+x     from its agent  from its agent
+
+#3: row 3 of the profile's port table; +: not in the table, but seen in the
+source code
+"""
+    )
+
+
+def test_a_topology_as_flat_rows(green: Any) -> None:
+    """One a listener and one a connection, with the row that each comes from."""
+    rows = render.topology_rows(views.topology(green.topology, green.members))
+    assert {tuple(row) for row in rows} == {("role", "does", "service", "basis", "row")}
+    assert sorted(row["row"]["row"] for row in rows if row["row"]) == list(range(1, 22))
+    assert {row["does"] for row in rows} == {"listens", "connects"}
+
+
+def test_a_moment_of_today_has_no_date(screen: Any, scene: Any) -> None:
+    """A person reads the time of day, in their own time zone."""
+    stage = scene()
+    now = time.time()
+    stage.hear("pc-1", now)
+    stage.see("pc-1", "web-1", Outcome.OPEN, now, service="web:8080")
+    flow = views.flow(stage.judge("pc-1", "web-1", now, "web:8080")) | {"advice": None}
+    title = screen(render.explanation([flow], 80)).splitlines()[0]
+    form = "%H:%M:%S" if time.gmtime(now)[:3] == time.gmtime()[:3] else "%Y-%m-%d %H:%M:%S"
+    assert title == time.strftime(f"pc-1 -> web-1  web:8080  ✓ ok since {form}", time.gmtime(now))

@@ -1,0 +1,136 @@
+"""`reachmap serve` as a whole, with its own real NATS server and no agents."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reachmap_collector import app, embedded
+from reachmap_collector.app import ServeSettings
+from reachmap_collector.demo.deployment import free_port
+from reachmap_collector.errors import InvalidFile
+from reachmap_shared import bus, codec, subjects
+from reachmap_shared.errors import BusUnavailable
+from reachmap_shared.messages import Plan
+
+
+@pytest.fixture
+def path(tmp_path: Path, office_text: str) -> Path:
+    path = tmp_path / "topology.toml"
+    path.write_text(office_text)
+    return path
+
+
+@pytest.fixture
+def settings(path: Path, tmp_path: Path) -> ServeSettings:
+    return ServeSettings(path, tmp_path / "data", None, free_port(embedded.HOST))
+
+
+def url_of(settings: ServeSettings) -> str:
+    return settings.nats[0] if settings.nats else f"nats://127.0.0.1:{settings.nats_port}"
+
+
+@asynccontextmanager
+async def serving(settings: ServeSettings, eventually: Any) -> AsyncIterator[bus.Bus]:
+    """A collector that answers, and a connection to its bus."""
+
+    async def answers() -> bool:
+        try:
+            async with bus.connected([url_of(settings)], "test") as connection:
+                await connection.query("status", {})
+        except BusUnavailable:
+            return False
+        return True
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(app.serve(settings))
+        await eventually(answers)
+        async with bus.connected([url_of(settings)], "test") as connection:
+            yield connection
+        task.cancel()
+
+
+async def hosts(connection: bus.Bus) -> list[str]:
+    answer = await connection.query("topology", {})
+    return [host["host"] for host in answer["hosts"]]
+
+
+async def test_it_answers_and_plans_and_leaves_nothing_behind(
+    settings: ServeSettings, eventually: Any, hello: Any
+) -> None:
+    """Over a bus of its own; the server ends with it."""
+    plans: list[Plan] = []
+
+    async def keep(_subject: str, payload: bytes) -> None:
+        plans.append(codec.decode(Plan, payload))
+
+    async with serving(settings, eventually) as connection:
+        await connection.subscribe(subjects.plan("pc-1"), keep)
+        await connection.publish(subjects.hello("pc-1"), codec.encode(hello("pc-1")))
+        await eventually(lambda: plans)
+        assert await hosts(connection) == ["web-1", "db-1", "pc-1"]
+        status = await connection.query("status", {})
+        assert status["agents"]["fresh"] == 1
+    assert [check.service for check in plans[0].checks] == ["db:5432", "web:8080", "shop:9090"]
+    with pytest.raises(BusUnavailable):
+        async with bus.connected([url_of(settings)], "test"):
+            pass
+
+
+async def test_it_uses_the_server_that_it_is_told(
+    path: Path, tmp_path: Path, nats_server: Any, eventually: Any
+) -> None:
+    """And starts none of its own."""
+    settings = ServeSettings(path, tmp_path / "data", (nats_server.url,))
+    async with serving(settings, eventually) as connection:
+        assert len(await hosts(connection)) == 3
+    assert sorted(file.name for file in settings.data.iterdir()) == ["listener.pem", "secret"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+async def test_a_hangup_reads_the_topology_again(
+    settings: ServeSettings, path: Path, eventually: Any, office_text: str
+) -> None:
+    """A wrong file changes nothing; a right one is in force."""
+
+    def hang_up(text: str) -> None:
+        path.write_text(text)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    async with serving(settings, eventually) as connection:
+
+        async def has_new_host() -> bool:
+            return "new-1" in await hosts(connection)
+
+        await eventually(lambda: signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL)
+        hang_up("hosts = 7")
+        assert len(await hosts(connection)) == 3
+        hang_up(f'{office_text}\n[hosts.new-1]\nroles = ["web"]')
+        await eventually(has_new_host)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+async def test_it_has_the_same_secrets_after_a_restart(
+    settings: ServeSettings, eventually: Any
+) -> None:
+    """So that no agent's plan changes."""
+    kept = []
+    for _ in range(2):
+        async with serving(settings, eventually):
+            kept.append((settings.data / "secret").read_bytes())
+    assert kept[0] == kept[1]
+    assert settings.data.stat().st_mode & 0o077 == 0
+
+
+async def test_a_wrong_topology_starts_nothing(settings: ServeSettings, path: Path) -> None:
+    """Not even its folder is made."""
+    wrong = replace(settings, topology=path.parent)
+    with pytest.raises(InvalidFile):
+        await app.serve(wrong)
+    assert not settings.data.exists()

@@ -1,0 +1,167 @@
+"""The map remembers what was seen, and of what."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.planner import ExpectedFlow, FlowKey
+from reachmap_shared.messages import Observation
+from reachmap_shared.names import ServiceName
+from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome, Transport
+
+WINDOW = 20
+
+
+def expected(address: str = "10.0.0.1", service: str = "web:80", **changes: Any) -> ExpectedFlow:
+    name = ServiceName.parse(service)
+    key = FlowKey("pc-1", "web-1", address, name.port, Transport.TCP)
+    fields: dict[str, Any] = {"expect": Expectation.REACHABLE, "connections": (), "denies": ()}
+    return ExpectedFlow(key, name, "http", **(fields | changes))
+
+
+@pytest.fixture
+def record() -> FlowRecord:
+    return FlowRecord(expected(), known_since=0.0)
+
+
+def test_a_flow_begins_without_a_past(record: FlowRecord) -> None:
+    """Nothing is claimed before the first check."""
+    assert (record.last, record.latency_ms, record.flips) == (None, None, 0)
+
+
+def test_since_moves_only_when_the_checks_see_something_else(
+    record: FlowRecord, observation: Callable[..., Observation]
+) -> None:
+    """The same sight again is no change, whatever its times and words; another sight is."""
+    sights = [
+        (10, observation(), 10),
+        (20, observation(connect_us=9000, evidence=("other words",), local="x"), 10),
+        (30, observation(answered_by=AnsweredBy.LISTENER), 30),
+        (40, observation(answered_by=AnsweredBy.LISTENER, healthy=False), 40),
+        (50, observation(Outcome.TIMEOUT), 50),
+        (60, observation(Outcome.TIMEOUT), 50),
+        (70, observation(Outcome.REFUSED), 70),
+    ]
+    for at, sight, since in sights:
+        record.fold(sight, at)
+        assert (record.checked, record.changed, record.last) == (at, since, sight)
+
+
+def test_what_is_older_than_the_last_is_passed_over(record: FlowRecord, observation: Any) -> None:
+    """A report that was held up tells nothing about now."""
+    record.fold(observation(), 20)
+    record.fold(observation(Outcome.TIMEOUT), 10)
+    assert record.last == observation()
+    assert (record.checked, record.changed, record.flips) == (20, 20, 0)
+    record.fold(observation(Outcome.TIMEOUT), 20)
+    assert record.last == observation(Outcome.TIMEOUT)
+
+
+def test_latency_is_the_median_of_the_open_checks_of_the_window(
+    record: FlowRecord, observation: Any
+) -> None:
+    """One slow check is no slow flow, and one that did not connect has no time to connect."""
+    for at, microseconds in enumerate((1000, 1200, 90_000)):
+        record.fold(observation(connect_us=microseconds), at)
+    record.fold(observation(Outcome.TIMEOUT), 3)
+    assert record.latency_ms == 1.2
+    for at in range(WINDOW):
+        record.fold(observation(connect_us=4321), 10 + at)
+    assert record.latency_ms == 4.321
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "flips"),
+    [
+        ("o", 0),
+        ("oooo", 0),
+        ("xxxx", 0),
+        ("ooxx", 1),
+        ("oxo", 2),
+        ("oxoxo", 4),
+        ("oxrxo", 2),
+        ("o" + "x" * WINDOW, 0),
+        ("oxo" + "o" * WINDOW, 0),
+        ("oleleo", 0),
+    ],
+)
+def test_flips_count_the_ups_and_downs_of_the_window(
+    record: FlowRecord, observation: Any, outcomes: str, flips: int
+) -> None:
+    """Down one way or another is down; an error of the prober's own is neither up nor down."""
+    meaning = {
+        "o": Outcome.OPEN,
+        "x": Outcome.TIMEOUT,
+        "r": Outcome.REFUSED,
+        "l": Outcome.LOCAL_ERROR,
+        "e": Outcome.LOCAL_ERROR,
+    }
+    for at, letter in enumerate(outcomes):
+        record.fold(observation(meaning[letter]), at)
+    assert record.flips == flips
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from(Outcome)), max_size=60))
+def test_the_past_of_a_flow_stays_small(
+    observation: Callable[..., Observation], seen: list[tuple[float, Outcome]]
+) -> None:
+    """However often it is checked; and what was seen last is what was seen latest."""
+    record = FlowRecord(expected(), known_since=0.0)
+    for at, outcome in seen:
+        record.fold(observation(outcome), at)
+    assert max(len(record.opened), len(record.connect_us)) <= WINDOW
+    assert record.changed <= record.checked == max([at for at, _ in seen], default=0.0)
+
+
+# The map.
+
+
+def test_the_map_holds_just_the_flows_that_are_expected(observation: Any) -> None:
+    """Those that stay keep their past, those that go are forgotten, new ones begin."""
+    flows = FlowMap()
+    flows.expect([expected("10.0.0.1"), expected("10.0.0.2")], 5.0)
+    for address in ("10.0.0.1", "10.0.0.2"):
+        assert flows.observe(expected(address).key, observation(), 10.0)
+    flows.expect([expected("10.0.0.2"), expected("10.0.0.3")], 20.0)
+    assert [record.key.address for record in flows] == ["10.0.0.2", "10.0.0.3"]
+    assert len(flows) == 2
+    kept, new = flows
+    assert (kept.known_since, kept.checked) == (5.0, 10.0)
+    assert (new.known_since, new.last) == (20.0, None)
+    flows.expect([expected("10.0.0.1")], 30.0)
+    back = flows.get(expected("10.0.0.1").key)
+    assert back is not None
+    assert (back.known_since, back.last) == (30.0, None)
+
+
+def test_a_flow_whose_expectation_changes_keeps_its_past(observation: Any) -> None:
+    """What was seen is as true as before; what it means is judged anew."""
+    flows = FlowMap()
+    flows.expect([expected()], 0.0)
+    flows.observe(expected().key, observation(), 10.0)
+    flows.expect([expected(expect=Expectation.BLOCKED)], 20.0)
+    [record] = flows
+    assert record.expected.expect is Expectation.BLOCKED
+    assert record.checked == 10.0
+
+
+def test_another_service_on_the_same_port_begins_anew(observation: Any) -> None:
+    """What one service answered is no news of another."""
+    flows = FlowMap()
+    flows.expect([expected(service="web:80")], 0.0)
+    flows.observe(expected().key, observation(), 10.0)
+    flows.expect([expected(service="shop:80")], 20.0)
+    [record] = flows
+    assert (record.last, record.known_since) == (None, 20.0)
+
+
+def test_what_is_seen_of_no_flow_is_not_kept(observation: Any) -> None:
+    """A report under an older plan may speak of flows that are gone."""
+    flows = FlowMap()
+    assert not flows.observe(expected().key, observation(), 10.0)
+    assert len(flows) == 0
+    assert flows.get(expected().key) is None

@@ -1,0 +1,452 @@
+"""What is seen of a flow, and what it means: every outcome in every situation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reachmap_collector.judge import Doubt, Judgement
+from reachmap_collector.planner import Announcement
+from reachmap_shared.messages import Presence
+from reachmap_shared.vocabulary import Cause, Confidence, ListenerState, Outcome, State
+
+NOW = 100.0
+STALE_S = 3 * 10.0 + 3.0
+"""Three intervals and a timeout, by the defaults."""
+
+SITUATIONS = ("absent", "silent", "left", "mute", "listening", "ceded", "failed", "conflict")
+"""How the destination's agent stands; of those that are there, what it says of the port."""
+
+MEANINGS = {
+    "?": (Cause.UNKNOWN, Confidence.UNKNOWN),
+    "host": (Cause.DESTINATION_HOST, Confidence.LIKELY),
+    "serv": (Cause.SERVICE, Confidence.LIKELY),
+    "name": (Cause.NAME_RESOLUTION, Confidence.PROVEN),
+    "midd": (Cause.MIDDLEBOX, Confidence.LIKELY),
+}
+
+BROKEN = """
+                 absent  silent  left    mute    listening  ceded   failed  conflict
+refused          ?       host    host    ?       ?          serv    serv    ?
+timeout          ?       host    host    ?       ?          ?       ?       ?
+unreachable      ?       host    host    ?       ?          ?       ?       ?
+rejected         ?       ?       ?       ?       ?          ?       ?       ?
+reset            ?       ?       ?       ?       ?          ?       ?       ?
+stalled          ?       ?       ?       ?       ?          ?       ?       ?
+name-failure     name    name    name    name    name       name    name    name
+wrong-service    serv    serv    serv    serv    serv       serv    serv    serv
+tls-failure      serv    serv    serv    serv    serv       serv    serv    serv
+wrong-peer       midd    midd    midd    midd    midd       midd    midd    midd
+"""
+"""A flow that should be open and is not: its cause, by outcome and situation."""
+
+
+def cells(grid: str) -> list[tuple[Outcome, str, str]]:
+    header, *rows = grid.strip().splitlines()
+    assert tuple(header.split()) == SITUATIONS
+    return [
+        (Outcome(row.split()[0]), situation, cell)
+        for row in rows
+        for situation, cell in zip(SITUATIONS, row.split()[1:], strict=True)
+    ]
+
+
+def situate(scene: Any, listener: Callable[..., Any], host: str, service: str, how: str) -> None:
+    """Bring the agent on `host` into one of SITUATIONS at NOW."""
+    states = {
+        "listening": ListenerState.LISTENING,
+        "ceded": ListenerState.CEDED,
+        "failed": ListenerState.FAILED,
+    }
+    match how:
+        case "absent":
+            pass
+        case "silent":
+            scene.hear(host, 0.0)
+        case "left":
+            scene.hear(host, NOW, presence=Presence.LEAVING)
+        case "conflict":
+            for at, boot in ((NOW - 3, "a"), (NOW - 2, "b"), (NOW - 1, "a")):
+                scene.hear(host, at, boot)
+        case "mute":
+            scene.hear(host, NOW)
+        case state:
+            scene.hear(host, NOW, listeners=(listener(service, states[state]),))
+
+
+def test_the_table_leaves_nothing_out() -> None:
+    """Every outcome but those that need no table: open, and the prober's own errors."""
+    assert {outcome for outcome, _, _ in cells(BROKEN)} == {*Outcome} - {
+        Outcome.OPEN,
+        Outcome.LOCAL_ERROR,
+    }
+
+
+@pytest.mark.parametrize(("outcome", "situation", "meaning"), cells(BROKEN))
+def test_a_flow_that_should_be_open_and_is_not(
+    scene: Any, listener: Any, outcome: Outcome, situation: str, meaning: str
+) -> None:
+    """It is broken; where it goes wrong is said only as far as the facts allow."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", outcome, NOW - 1, service="web:8080")
+    situate(stage, listener, "web-1", "web:8080", situation)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert judgement.state is State.BROKEN
+    assert (judgement.cause, judgement.confidence) == MEANINGS[meaning]
+    assert judgement.since == NOW - 1
+    assert judgement.evidence[0] == f"pc-1: the check's own words on {outcome}"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "situation", "fact"),
+    [
+        ("refused", "absent", "no agent on web-1 can say whether anything listens there"),
+        ("timeout", "silent", "the agent on web-1 has gone silent"),
+        ("unreachable", "left", "the agent on web-1 was stopped"),
+        ("refused", "mute", "no agent on web-1 can say whether anything listens there"),
+        ("timeout", "listening", "the agent on web-1 says of port 8080: its listener is open"),
+        (
+            "refused",
+            "ceded",
+            (
+                "the agent on web-1 says of port 8080: "
+                "it leaves it to the service that it has seen there"
+            ),
+        ),
+        (
+            "refused",
+            "failed",
+            "the agent on web-1 says of port 8080: it could not listen there itself",
+        ),
+        (
+            "wrong-service",
+            "mute",
+            "the port is open, but what answers there is not the service that should",
+        ),
+        (
+            "tls-failure",
+            "mute",
+            "the port is open, but what answers there does not agree on TLS",
+        ),
+        ("wrong-peer", "mute", "something on the way leads this address to another host"),
+    ],
+)
+def test_a_cause_stands_on_a_fact(
+    scene: Any, listener: Any, outcome: str, situation: str, fact: str
+) -> None:
+    """The last piece of evidence is what the destination's side says."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome(outcome), NOW, service="web:8080")
+    situate(stage, listener, "web-1", "web:8080", situation)
+    assert stage.judge("pc-1", "web-1", NOW, "web:8080").evidence[-1] == fact
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_an_open_flow_is_ok_whatever_the_destination_says(
+    scene: Any, listener: Any, situation: str
+) -> None:
+    """It was seen open: no more is asked, and nothing needs a cause."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080")
+    situate(stage, listener, "web-1", "web:8080", situation)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judgement.state, judgement.cause, judgement.confidence) == (State.OK, None, None)
+    assert judgement.evidence == ("pc-1: the check's own words on open",)
+
+
+@pytest.mark.parametrize("service", ["web:8080", "db:5432"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_an_error_of_the_prober_s_own_says_nothing_of_the_flow(
+    scene: Any, listener: Any, service: str, situation: str
+) -> None:
+    """Not that it is broken, and not that what must be blocked is blocked."""
+    destination = "web-1" if service == "web:8080" else "db-1"
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", destination, Outcome.LOCAL_ERROR, NOW, service=service)
+    situate(stage, listener, destination, service, situation)
+    judgement = stage.judge("pc-1", destination, NOW, service)
+    assert (judgement.state, judgement.cause) == (State.UNKNOWN, Cause.SOURCE_HOST)
+    assert judgement.confidence is Confidence.PROVEN
+    assert judgement.doubt is Doubt.LOCAL_ERROR
+    assert "pc-1 could not make the check: this says nothing of the path" in judgement.evidence
+
+
+# Degraded.
+
+
+def test_a_service_that_says_it_is_not_well(scene: Any) -> None:
+    """The path is fine, and the service itself says what is not."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080", healthy=False)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judgement.state, judgement.cause) == (State.DEGRADED, Cause.SERVICE)
+    assert judgement.confidence is Confidence.PROVEN
+    assert judgement.evidence[-1] == "the service answers that it is not well"
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [("oxo", State.OK), ("oxoxo", State.DEGRADED), ("oxoxox", State.BROKEN)],
+)
+def test_a_flow_that_comes_and_goes(scene: Any, seen: str, state: State) -> None:
+    """One outage and its end are no flapping; two are, and while it is gone it is just broken."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    for at, letter in enumerate(seen):
+        outcome = Outcome.OPEN if letter == "o" else Outcome.TIMEOUT
+        stage.see("pc-1", "web-1", outcome, NOW - len(seen) + at, service="web:8080")
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert judgement.state is state
+    if state is State.DEGRADED:
+        assert (judgement.cause, judgement.confidence) == (Cause.UNKNOWN, Confidence.UNKNOWN)
+        assert judgement.evidence[-1] == "it went up and down 4 times in the last checks"
+
+
+# Unknown.
+
+
+@pytest.mark.parametrize(
+    ("situation", "doubt", "fact"),
+    [
+        ("absent", Doubt.NO_NEWS, "no agent on pc-1 has ever reported"),
+        ("silent", Doubt.NO_NEWS, "the agent on pc-1 has gone silent"),
+        ("left", Doubt.NO_NEWS, "the agent on pc-1 was stopped"),
+        ("mute", Doubt.NO_CHECK, "not checked yet by pc-1"),
+        (
+            "conflict",
+            Doubt.CONFLICT,
+            "two agents call themselves pc-1: which of them saw what cannot be told",
+        ),
+    ],
+)
+def test_a_flow_that_was_never_checked(
+    scene: Any, listener: Any, situation: str, doubt: Doubt, fact: str
+) -> None:
+    """Unknown since the flow is known of, for a reason that a person can act on."""
+    stage = scene()
+    situate(stage, listener, "pc-1", "", situation)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judgement.state, judgement.cause) == (State.UNKNOWN, Cause.UNKNOWN)
+    assert (judgement.confidence, judgement.doubt) == (Confidence.UNKNOWN, doubt)
+    assert judgement.evidence == (fact,)
+    assert judgement.since == (NOW - 2 if situation == "conflict" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("situation", "fact"),
+    [
+        ("silent", "the agent on pc-1 has gone silent"),
+        ("left", "the agent on pc-1 was stopped"),
+        ("mute", "pc-1 reports, but no longer on this flow"),
+    ],
+)
+def test_a_flow_of_which_there_is_no_fresh_news(
+    scene: Any, listener: Any, situation: str, fact: str
+) -> None:
+    """The last check holds for three intervals and a timeout, and says nothing after that."""
+    stage = scene()
+    checked = NOW - STALE_S
+    stage.see("pc-1", "web-1", Outcome.OPEN, checked, service="web:8080")
+    situate(stage, listener, "pc-1", "", situation)
+    assert stage.judge("pc-1", "web-1", NOW, "web:8080").state is State.OK
+    judgement = stage.judge("pc-1", "web-1", NOW + 0.5, "web:8080")
+    assert (judgement.state, judgement.since) == (State.UNKNOWN, NOW)
+    assert judgement.evidence == (fact,)
+
+
+def test_what_two_agents_of_one_name_see_counts_for_nothing(scene: Any, listener: Any) -> None:
+    """However fresh it is."""
+    stage = scene()
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080")
+    situate(stage, listener, "pc-1", "", "conflict")
+    assert stage.judge("pc-1", "web-1", NOW, "web:8080").state is State.UNKNOWN
+
+
+def test_a_flow_to_a_host_without_an_address(scene: Any) -> None:
+    """Nobody can check it, whatever its source does."""
+    stage = scene(
+        '[roles.a]\nlistens = { "a:1" = {} }\n[roles.b]\nconnects = ["a:1"]\n'
+        '[hosts]\nx = { roles = ["a"] }\ny = { roles = ["b"] }'
+    )
+    stage.hear("y", NOW)
+    judgement = stage.judge("y", "x", NOW)
+    assert (judgement.state, judgement.doubt) == (State.UNKNOWN, Doubt.NO_ADDRESS)
+    assert judgement.evidence == (
+        "x has no address: the topology gives none, and no agent there has",
+    )
+
+
+# Forbidden flows.
+
+
+FORBIDDEN = """
+                 absent  silent  left    mute    listening  ceded   failed  conflict
+open             E       E       E       E       E          E       E       E
+wrong-service    e       e       e       e       e          e       e       e
+tls-failure      e       e       e       e       e          e       e       e
+reset            e       e       e       e       e          e       e       e
+stalled          e       e       e       e       e          e       e       e
+refused          ?       ?       ?       ?       ok         ok      ?       ?
+timeout          ?       ?       ?       ?       ok         ok      ?       ?
+rejected         ?       ?       ?       ?       ok         ok      ?       ?
+unreachable      ?       ?       ?       ?       ok         ok      ?       ?
+name-failure     ?       ?       ?       ?       ?          ?       ?       ?
+wrong-peer       ?       ?       ?       ?       ?          ?       ?       ?
+"""
+"""A flow that must be blocked, from a source that reaches the destination otherwise.
+
+E: exposed, proven; e: exposed, likely, for something was connected to.
+"""
+
+
+TWO_WAYS = """
+[roles.db]
+listens = { "db:5432" = { protocol = "postgres" }, "db:22" = { protocol = "ssh" } }
+[roles.admin]
+connects = ["db:22"]
+[hosts.db-1]
+roles = ["db"]
+addresses = ["10.0.0.2"]
+[hosts.pc-1]
+roles = ["admin"]
+[[deny]]
+from = "admin"
+to = "db:5432"
+"""
+
+
+@pytest.mark.parametrize(("outcome", "situation", "meaning"), cells(FORBIDDEN))
+def test_a_flow_that_must_be_blocked(
+    scene: Any, listener: Any, outcome: Outcome, situation: str, meaning: str
+) -> None:
+    """It is fine only where it would have been seen open, had it been open."""
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "db-1", Outcome.OPEN, NOW, service="db:22")
+    stage.see("pc-1", "db-1", outcome, NOW - 1, service="db:5432")
+    situate(stage, listener, "db-1", "db:5432", situation)
+    judgement = stage.judge("pc-1", "db-1", NOW, "db:5432")
+    found = (judgement.state, judgement.cause, judgement.confidence)
+    assert (
+        found
+        == {
+            "E": (State.EXPOSED, None, Confidence.PROVEN),
+            "e": (State.EXPOSED, None, Confidence.LIKELY),
+            "?": (State.UNKNOWN, Cause.UNKNOWN, Confidence.UNKNOWN),
+            "ok": (State.OK, None, None),
+        }[meaning]
+    )
+    assert judgement.evidence
+    assert judgement.since == NOW - 1
+    assert (judgement.doubt is None) == (judgement.state is not State.UNKNOWN)
+
+
+@pytest.mark.parametrize("control", [None, Outcome.TIMEOUT, Outcome.REFUSED, "long ago"])
+def test_a_blocked_flow_to_a_host_that_may_be_down_is_unknown(
+    scene: Any, listener: Any, control: Any
+) -> None:
+    """A dead host looks just like a firewall, so something else of it must be open right now."""
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    if control == "long ago":
+        stage.see("pc-1", "db-1", Outcome.OPEN, NOW - STALE_S - 1, service="db:22")
+    elif control is not None:
+        stage.see("pc-1", "db-1", control, NOW, service="db:22")
+    stage.see("pc-1", "db-1", Outcome.TIMEOUT, NOW, service="db:5432")
+    situate(stage, listener, "db-1", "db:5432", "listening")
+    judgement = stage.judge("pc-1", "db-1", NOW, "db:5432")
+    assert (judgement.state, judgement.doubt) == (State.UNKNOWN, Doubt.NOT_REACHED)
+    assert judgement.evidence[-1] == (
+        "nothing else of db-1 was reached from pc-1 either: it may just be down"
+    )
+
+
+def test_a_blocked_flow_with_nothing_behind_it_is_unknown(scene: Any, listener: Any) -> None:
+    """Where nothing listens, nothing is shown by nothing answering."""
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "db-1", Outcome.OPEN, NOW, service="db:22")
+    stage.see("pc-1", "db-1", Outcome.TIMEOUT, NOW, service="db:5432")
+    judgement = stage.judge("pc-1", "db-1", NOW, "db:5432")
+    assert judgement.doubt is Doubt.NO_WITNESS
+    assert judgement.evidence[-1] == "whether anything listens on port 5432 of db-1 is not known"
+
+
+def test_a_blocked_flow_that_was_never_checked_is_unknown(scene: Any) -> None:
+    """As is any other."""
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    assert stage.judge("pc-1", "db-1", NOW, "db:5432").doubt is Doubt.NO_CHECK
+
+
+# Whatever happens.
+
+
+def assert_valid(judgement: Judgement) -> None:
+    """What every judgement promises to those who read it."""
+    is_ok = judgement.state is State.OK
+    assert (judgement.confidence is None) == is_ok
+    assert (judgement.cause is None) == (judgement.state in (State.OK, State.EXPOSED))
+    assert (judgement.doubt is not None) == (judgement.state is State.UNKNOWN)
+    assert judgement.evidence
+    assert all(fact and len(fact) < 500 for fact in judgement.evidence)
+
+
+events = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("see"),
+            st.integers(0, 3),
+            st.sampled_from(Outcome),
+            st.booleans(),
+            st.lists(st.text(max_size=10), max_size=2).map(tuple),
+        ),
+        st.tuples(
+            st.just("hear"),
+            st.sampled_from(["pc-1", "web-1", "db-1"]),
+            st.sampled_from("ab"),
+            st.sampled_from(Presence),
+            st.sampled_from(ListenerState),
+        ),
+    ),
+    max_size=20,
+)
+
+
+@given(events, st.lists(st.sampled_from([0.0, 0.5, 5.0, 40.0]), min_size=20, max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_seen_and_heard_is_judged(
+    scene: Any, listener: Any, happened: list[tuple[Any, ...]], pauses: list[float]
+) -> None:
+    """No sequence of events makes the judge fail or say what it has no ground for."""
+    stage = scene(announced=Announcement())
+    records, now = [*stage.flows], 0.0
+    for event, pause in zip(happened, pauses, strict=False):
+        now += pause
+        if event[0] == "see":
+            _, index, outcome, healthy, evidence = event
+            key = records[index % len(records)].key
+            service = str(records[index % len(records)].expected.service)
+            stage.see(
+                key.source,
+                key.destination,
+                outcome,
+                now,
+                service=service,
+                healthy=healthy,
+                evidence=tuple(f"{fact}." for fact in evidence),
+            )
+        else:
+            _, agent, boot, presence, state = event
+            listeners = (listener("web:8080", state), listener("db:5432", state))
+            stage.hear(agent, now, boot, presence=presence, listeners=listeners)
+        judge = stage.judge_at(now)
+        for record in records:
+            assert_valid(judge.judge(record))

@@ -1,0 +1,338 @@
+"""What can be asked of a collector, and how wrong questions are refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from reachmap_collector.collector import Collector
+from reachmap_collector.planner import ExpectedFlow
+from reachmap_collector.queries import PAGE, Queries
+from reachmap_collector.topology.load import parse_topology
+from reachmap_shared import codec, subjects
+from reachmap_shared.errors import QueryRefused
+from reachmap_shared.vocabulary import Outcome
+
+
+@pytest.fixture
+def collector(collector_of: Any) -> Collector:
+    return collector_of()
+
+
+@pytest.fixture
+def queries(collector: Collector) -> Queries:
+    return Queries(collector)
+
+
+def crowd(hosts: int) -> str:
+    """Two consoles, and so many hosts that both dial at two addresses each."""
+    rows = [
+        f'pc-{n} = {{ roles = ["pc"], addresses = ["10.0.{n >> 8}.{n & 255}", "fd00::{n:x}"] }}'
+        for n in range(hosts)
+    ]
+    return "\n".join(
+        [
+            '[roles.console]\nconnects = ["pc:2022"]',
+            '[roles.pc]\nlistens = { "pc:2022" = { protocol = "ssh" } }',
+            '[hosts]\nconsole-1 = { roles = ["console"] }\nconsole-2 = { roles = ["console"] }',
+            *rows,
+        ]
+    )
+
+
+async def all_pages(queries: Queries, filters: dict[str, Any] | None = None) -> list[Any]:
+    """Every page, as a command line asks for them: through JSON and back."""
+    pages: list[Any] = []
+    after: Any = None
+    while True:
+        asked = json.loads(json.dumps({"filters": filters or {}, "after": after}))
+        text = json.dumps(await queries.flows(asked))
+        assert len(text) < codec.MAX_MESSAGE
+        pages.append(json.loads(text))
+        after = pages[-1]["next"]
+        if after is None:
+            return pages
+
+
+def keys(pages: list[Any]) -> list[tuple[Any, ...]]:
+    return [
+        (flow["source"], flow["destination"], flow["address"], flow["port"], flow["transport"])
+        for page in pages
+        for flow in page["flows"]
+    ]
+
+
+def flow_key(expected: ExpectedFlow) -> tuple[Any, ...]:
+    key = expected.key
+    return key.source, key.destination, key.address, key.port, key.transport
+
+
+async def refusal(answer: Any) -> tuple[str, str]:
+    with pytest.raises(QueryRefused) as caught:
+        await answer
+    return caught.value.code, str(caught.value)
+
+
+def test_every_query_has_a_name_that_a_subject_can_bear(queries: Queries) -> None:
+    """And all of them are answered with JSON objects."""
+    assert sorted(queries.endpoints()) == [
+        "agents",
+        "explain",
+        "flows",
+        "map",
+        "status",
+        "topology",
+    ]
+    for name in queries.endpoints():
+        assert subjects.query(name) == f"reachmap.query.{name}"
+
+
+@pytest.mark.parametrize("name", ["agents", "flows", "map", "status", "topology"])
+async def test_a_question_without_parameters_is_answered(queries: Queries, name: str) -> None:
+    """With something that JSON can carry."""
+    answer = await queries.endpoints()[name]({})
+    assert isinstance(answer, dict)
+    assert json.loads(json.dumps(answer))
+
+
+# Pages.
+
+
+async def test_every_flow_is_on_one_page_in_order(collector_of: Any) -> None:
+    """However many there are, none is lost between pages, and none comes twice."""
+    collector = collector_of(crowd(300))
+    pages = await all_pages(Queries(collector))
+    assert len(collector.flows) == 1200
+    assert [len(page["flows"]) for page in pages] == [PAGE, PAGE, 200]
+    assert {page["total"] for page in pages} == {1200}
+    assert keys(pages) == sorted(flow_key(record.expected) for record in collector.flows)
+
+
+async def test_pages_that_just_fit_are_the_last(collector_of: Any) -> None:
+    """No empty page follows."""
+    queries = Queries(collector_of(crowd(PAGE // 4)))
+    assert [len(page["flows"]) for page in await all_pages(queries)] == [PAGE]
+    assert [len(page["flows"]) for page in await all_pages(queries, {"source": "console-2"})] == [
+        PAGE // 2
+    ]
+
+
+async def test_a_page_of_flows_with_much_to_tell_is_shorter(
+    collector_of: Any, observation: Any
+) -> None:
+    """Evidence as long as agents may make it still fits the bus's messages."""
+    collector = collector_of(crowd(40))
+    talkative = observation(Outcome.TIMEOUT, evidence=("\u20ac" * 300,) * 16)
+    for record in collector.flows:
+        record.fold(talkative, collector.now())
+    pages = await all_pages(Queries(collector))
+    assert len(pages) > 1
+    assert keys(pages) == sorted(flow_key(record.expected) for record in collector.flows)
+
+
+async def test_flows_that_go_between_two_pages_spoil_nothing(collector_of: Any) -> None:
+    """The page after is that of the flows that are there by then."""
+    collector = collector_of(crowd(300))
+    queries = Queries(collector)
+    first = await queries.flows({})
+    gone = tuple(first["flows"][-1][name] for name in ("source", "destination"))
+    records = [record.expected for record in collector.flows]
+    kept = [one for one in records if (one.key.source, one.key.destination) != gone]
+    collector.flows.expect(kept, collector.now())
+    second = await queries.flows({"after": first["next"]})
+    assert keys([second])[0] == next(
+        flow_key(one) for one in kept if flow_key(one) > keys([first])[-1]
+    )
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "here",
+        7,
+        True,
+        [],
+        ["a", "b", "c", 1],
+        ["a", "b", "c", 1, "tcp", 2],
+        ["a", "b", "c", "port", "tcp"],
+        ["pc-1", "web-1", "10.0.0.1", 8080, "carrier pigeon"],
+        ["pc-1", "web-1", "10.0.0.1", 8080, None],
+        ["pc-1", "web-1", "10.0.0.1", float("inf"), "tcp"],
+        ["pc-1", "web-1", "10.0.0.1", float("nan"), "tcp"],
+        {"source": "a", "destination": "b", "address": "c", "port": 1, "transport": "tcp"},
+    ],
+)
+async def test_a_cursor_that_is_none_is_refused(queries: Queries, after: Any) -> None:
+    """Only what a page before gave as `next` leads on."""
+    assert await refusal(queries.flows({"after": after})) == (
+        "400",
+        "after: expected what the page before gave as `next`",
+    )
+
+
+# Filters.
+
+
+@pytest.mark.parametrize(
+    ("filters", "code", "message"),
+    [
+        (
+            {"colour": "red"},
+            "400",
+            "unknown filter 'colour': expected one of source, destination, service, role, state",
+        ),
+        ({"source": 7}, "400", "source: expected a string"),
+        ({"source": ["pc-1"]}, "400", "source: expected a string"),
+        ("source", "400", "filters: expected an object"),
+        ([], "400", "filters: expected an object"),
+        ({"source": "pc-2"}, "404", "unknown host 'pc-2'; did you mean pc-1?"),
+        (
+            {"destination": "elsewhere"},
+            "404",
+            "unknown host 'elsewhere'; did you mean db-1, pc-1, web-1?",
+        ),
+        ({"role": "browsr"}, "404", "unknown role 'browsr'; did you mean browser?"),
+        ({"service": "web:8081"}, "404", "unknown service 'web:8081'; did you mean web:8080?"),
+        ({"state": "broke"}, "404", "unknown state 'broke'; did you mean broken, ok?"),
+    ],
+)
+@pytest.mark.parametrize("name", ["flows", "map"])
+async def test_a_wrong_filter_is_refused(
+    queries: Queries, name: str, filters: Any, code: str, message: str
+) -> None:
+    """With what was expected, or the names nearest to what was asked for."""
+    answer = queries.endpoints()[name]({"filters": filters})
+    assert await refusal(answer) == (code, message)
+
+
+async def test_a_name_is_unknown_where_there_is_none_at_all(collector_of: Any) -> None:
+    """Nothing is near, so nothing is suggested."""
+    queries = Queries(collector_of(""))
+    assert await refusal(queries.flows({"filters": {"source": "pc-1"}})) == (
+        "404",
+        "unknown host 'pc-1': there is none",
+    )
+
+
+async def test_filters_leave_what_fits_all_of_them(queries: Queries) -> None:
+    """One that is null is not set."""
+    answer = await queries.flows(
+        {"filters": {"source": "pc-1", "service": "web:8080", "state": None}}
+    )
+    assert (answer["total"], answer["next"]) == (1, None)
+    assert answer["flows"][0]["destination"] == "web-1"
+
+
+# The map.
+
+
+@pytest.mark.parametrize("by", ["role", "host", "row"])
+async def test_the_map_can_be_had_by(collector_of: Any, openuem: Any, by: str) -> None:
+    """Roles, hosts, or the rows of the port table."""
+    answer = await Queries(collector_of(openuem())).map({"by": by})
+    assert answer["by"] == by
+    assert answer["rows"]
+
+
+@pytest.mark.parametrize("by", ["colour", "", None, 7, ["role"], {}])
+async def test_the_map_by_anything_else_is_refused(queries: Queries, by: Any) -> None:
+    """With what it can be had by."""
+    assert await refusal(queries.map({"by": by})) == ("400", "by: expected one of role, host, row")
+
+
+async def test_filters_hold_for_the_port_table_too(collector_of: Any, openuem: Any) -> None:
+    """Rows that no flow is left of stay, and say so."""
+    queries = Queries(collector_of(openuem()))
+    answer = await queries.map({"by": "row", "filters": {"source": "console-1"}})
+    assert len(answer["rows"]) == 21
+    assert {row["row"] for row in answer["rows"] if row["flows"]} == {2, 10, 15, 19}
+
+
+# Explain.
+
+
+async def test_explain_tells_every_flow_between_two_hosts(queries: Queries) -> None:
+    """With all the fields of a flow, and what to do."""
+    answer = await queries.explain({"source": "pc-1", "destination": "web-1"})
+    assert [flow["service"] for flow in answer["flows"]] == ["web:8080", "shop:9090"]
+    assert {flow["advice"] for flow in answer["flows"]} == {
+        "see whether the agent on pc-1 runs and reaches the NATS server"
+    }
+
+
+async def test_explain_can_be_asked_of_one_port(queries: Queries) -> None:
+    """The one that is dialled."""
+    answer = await queries.explain({"source": "pc-1", "destination": "web-1", "port": 9090})
+    assert [flow["service"] for flow in answer["flows"]] == ["shop:9090"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "message"),
+    [
+        ({}, "400", "source: expected a host"),
+        ({"source": "pc-1"}, "400", "destination: expected a host"),
+        ({"destination": "web-1"}, "400", "source: expected a host"),
+        ({"source": 7, "destination": "web-1"}, "400", "source: expected a host"),
+        (
+            {"source": "pc-1", "destination": "web-1", "port": "8080"},
+            "400",
+            "port: expected a number",
+        ),
+        (
+            {"source": "pc-1", "destination": "web-1", "port": True},
+            "400",
+            "port: expected a number",
+        ),
+        (
+            {"source": "pc-2", "destination": "web-1"},
+            "404",
+            "unknown host 'pc-2'; did you mean pc-1?",
+        ),
+        (
+            {"source": "db-1", "destination": "pc-1"},
+            "404",
+            "the topology has no flow from db-1 to pc-1",
+        ),
+        (
+            {"source": "pc-1", "destination": "web-1", "port": 80},
+            "404",
+            "the topology has no flow from pc-1 to web-1 on port 80; it does on 8080, 9090",
+        ),
+    ],
+)
+async def test_what_cannot_be_explained_is_refused(
+    queries: Queries, asked: dict[str, Any], code: str, message: str
+) -> None:
+    """With what is wrong, or the ports on which there are flows."""
+    assert await refusal(queries.explain(asked)) == (code, message)
+
+
+# The rest.
+
+
+async def test_the_topology_is_the_one_in_force(queries: Queries) -> None:
+    """With its hosts as topology and announcements make them."""
+    answer = await queries.topology({})
+    assert [host["host"] for host in answer["hosts"]] == ["web-1", "db-1", "pc-1"]
+
+
+async def test_agents_and_status_count_the_same(queries: Queries) -> None:
+    """Nobody has reported yet."""
+    agents = (await queries.agents({}))["agents"]
+    status = await queries.status({})
+    assert status["agents"]["absent"] == len(agents) == 3
+    assert status["flows"]["unknown"] == 4
+    assert status["refused_messages"] == {}
+
+
+async def test_queries_are_answered_while_a_topology_is_taken_up(
+    collector_of: Any, openuem: Any, tmp_path: Any
+) -> None:
+    """The flows of the one before are still there for a moment, and their services are not."""
+    collector = collector_of(openuem())
+    queries = Queries(collector)
+    collector.adopt(parse_topology("[hosts.x]\nroles = []", tmp_path / "topology.toml"))
+    for by in ("role", "host", "row"):
+        assert "rows" in await queries.map({"by": by})
+    for name in ("agents", "flows", "status", "topology"):
+        assert await queries.endpoints()[name]({})

@@ -213,7 +213,9 @@ async def run(settings: Settings) -> None:
     async def bus_is_back() -> None:
         news.set()
 
-    _log.info("agent starting", id=settings.id, nats=",".join(settings.nats))
+    _log.info(
+        "agent starting", id=settings.id, nats=",".join(map(bus.without_password, settings.nats))
+    )
     async with (
         bus.staying(settings.nats, f"reachmap-agent {settings.id}", bus_is_back) as connection,
         asyncio.TaskGroup() as tasks,

@@ -34,7 +34,8 @@ class Contexts:
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(pem)
-            server.load_cert_chain(path)
+            # Without a password, OpenSSL would ask whoever sits at the terminal for one.
+            server.load_cert_chain(path, password="")
         finally:
             os.unlink(path)  # noqa: PTH108  mkstemp gives a string, and nothing else is done with it
         head, _, _ = pem.partition("-----END CERTIFICATE-----")

@@ -12,7 +12,7 @@ from reachmap_shared.messages import Observation, Report
 DEFAULT_ROOM = 20_000
 """Observations: an hour's worth of 50 flows every ten seconds, some ten megabytes at most."""
 
-_BATCH = 500
+_BATCH = 200
 """Observations in one report: far below the bus's size limit, with evidence at its longest."""
 
 
@@ -25,6 +25,8 @@ class Outbox:
         self._room = room
         self._sequence = 0
         self._waiting: deque[tuple[str, float, Observation]] = deque()
+        self._leaving = 0
+        """How many of the oldest are in the latest report."""
         self.dropped = 0
         """Observations that had to go because the outbox was full."""
 
@@ -35,6 +37,7 @@ class Outbox:
         """Keep what a check under the plan of that revision saw at time `now`."""
         if len(self._waiting) >= self._room:
             self._waiting.popleft()
+            self._leaving = max(0, self._leaving - 1)
             self.dropped += 1
         self._waiting.append((plan, now, observation))
 
@@ -51,10 +54,14 @@ class Outbox:
             if its_plan != plan or len(observations) >= _BATCH:
                 break
             observations.append(replace(observation, age_ms=max(0, round((now - seen) * 1000))))
+        self._leaving = len(observations)
         return Report(self._agent, self._boot, self._sequence, plan, tuple(observations))
 
     def sent(self, report: Report) -> None:
         """Forget what `report`, the latest from `next_report`, has carried away."""
         self._sequence += 1
-        for _ in report.observations:
+        # Those that had to make room meanwhile have got away after all.
+        self.dropped -= len(report.observations) - self._leaving
+        for _ in range(self._leaving):
             self._waiting.popleft()
+        self._leaving = 0

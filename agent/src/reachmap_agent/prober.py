@@ -4,6 +4,7 @@ It owns the deadline and every error: whatever happens, the answer is an Observa
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import struct
@@ -102,9 +103,18 @@ async def _converse(
                 sending = exchange.send(received)
     except StopIteration as stop:
         verdict: Verdict = stop.value
+        if verdict.farewell:
+            await _say(connection, verdict.farewell, deadline)
         return verdict
     finally:
         exchange.close()
+
+
+async def _say(connection: socket.socket, last: bytes, deadline: float) -> None:
+    """Send the last words of an exchange that has its verdict already, whatever comes of them."""
+    with contextlib.suppress(OSError):  # a TimeoutError is one
+        async with asyncio.timeout_at(deadline):
+            await asyncio.get_running_loop().sock_sendall(connection, last)
 
 
 def _out_of_time(trace: _Trace, timeout_s: float) -> Verdict:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from reachmap_agent.identity import hostname
-from reachmap_shared.bus import DEFAULT_URL
+from reachmap_shared.bus import DEFAULT_URL, without_password
 from reachmap_shared.errors import InvalidName, InvalidSettings
 from reachmap_shared.names import host_name, role_name
 
@@ -76,14 +77,15 @@ def load(
 
 
 def _file(path: Path | None) -> dict[str, Any]:
-    if path is None and not DEFAULT_PATH.exists():
-        return {}
+    must_exist = path is not None
     path = path or DEFAULT_PATH
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not must_exist:
+            return {}
         raise InvalidSettings(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own errors are ValueErrors
         raise InvalidSettings(f"{path}: not TOML: {error}") from error
     for key in content:
         if key not in _ENVIRONMENT:
@@ -120,8 +122,20 @@ def _check(settings: Settings) -> None:
             ipaddress.ip_address(address)
         except ValueError as error:
             raise InvalidSettings(f"{settings.origins['addresses']}: {error}") from error
+    if not settings.nats:
+        raise InvalidSettings(f"{settings.origins['nats']}: expected at least one NATS URL")
     for url in settings.nats:
-        scheme, separator, rest = url.partition("://")
-        if separator and (scheme not in ("nats", "tls") or not rest):
+        if not _is_nats_url(url):
             origin = settings.origins["nats"]
-            raise InvalidSettings(f"{origin}: {url!r} is not a NATS URL such as {DEFAULT_URL}")
+            raise InvalidSettings(
+                f"{origin}: {without_password(url)!r} is not a NATS URL such as {DEFAULT_URL}"
+            )
+
+
+def _is_nats_url(url: str) -> bool:
+    """Whether the client can make sense of it; the scheme may be left out."""
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its port is none, or its brackets do not match
+        return False

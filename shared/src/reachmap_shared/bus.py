@@ -37,6 +37,12 @@ Query = Callable[[dict[str, Any]], Awaitable[Any]]
 _log = log.get("bus")
 
 
+def without_password(url: str) -> str:
+    """A server's URL, fit for a log: without the user and password that it may bear."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
+
+
 class Bus:
     """A connection to NATS. Make one with `connected` or `staying`."""
 
@@ -62,12 +68,19 @@ class Bus:
             raise BusUnavailable(f"cannot publish: {error}") from error
 
     async def subscribe(self, subject: str, handler: Handler) -> None:
-        """Call `handler` for each message on `subject`, one after the other."""
+        """Call `handler` for each message on `subject`, one after the other.
+
+        Raises BusUnavailable when the server does not confirm it; a bus that stays subscribes
+        again when the server is back.
+        """
 
         async def deliver(message: Msg) -> None:
             await handler(message.subject, message.data)
 
-        await self._client.subscribe(subject, cb=deliver)
+        try:
+            await self._client.subscribe(subject, cb=deliver)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
 
     async def flush(self) -> None:
@@ -119,14 +132,9 @@ class Bus:
 def _answer_with(name: str, query: Query) -> Callable[[Request], Awaitable[None]]:
     async def answer(request: Request) -> None:
         try:
-            parameters = json.loads(request.data or b"{}")
-            if not isinstance(parameters, dict):
-                raise QueryRefused("400", "a query's parameters are a JSON object")
-            result = json.dumps(await query(parameters)).encode()
+            result = json.dumps(await query(_parameters(request.data))).encode()
         except QueryRefused as refusal:
             await request.respond_error(refusal.code, str(refusal))
-        except (ValueError, RecursionError) as error:
-            await request.respond_error("400", f"not a JSON object: {error}")
         except Exception:  # noqa: BLE001  one bad query must not take the others' answers away
             _log.exception("query failed", query=name)
             await request.respond_error("500", f"the query {name} failed in the collector")
@@ -136,29 +144,49 @@ def _answer_with(name: str, query: Query) -> Callable[[Request], Awaitable[None]
     return answer
 
 
+def _parameters(data: bytes) -> dict[str, Any]:
+    try:
+        parameters = json.loads(data or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise QueryRefused("400", f"not a JSON object: {error}") from error
+    if not isinstance(parameters, dict):
+        raise QueryRefused("400", "a query's parameters are a JSON object")
+    return parameters
+
+
 @asynccontextmanager
 async def connected(urls: Sequence[str], name: str) -> AsyncIterator[Bus]:
     """A connection for one question: at once, or BusUnavailable that says what to check."""
     client = Client()
+    failures = 0
+
+    async def trouble(error: Exception) -> None:
+        # The client would go round its servers for ever; once is enough for one question.
+        nonlocal failures
+        failures += 1
+        if failures >= len(urls) and not (client.is_connected or client.is_closed):
+            raise error
+
     try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            await _cancellable(
-                client.connect(
-                    list(urls),
-                    name=name,
-                    allow_reconnect=False,
-                    error_cb=_ignore,
-                    connect_timeout=2,
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await _cancellable(
+                    _connect(
+                        client,
+                        urls,
+                        name=name,
+                        allow_reconnect=False,
+                        error_cb=trouble,
+                        connect_timeout=2,
+                    )
                 )
-            )
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        raise BusUnavailable(
-            f"no NATS server answers at {', '.join(urls)} ({_reason(error)})"
-        ) from error
-    try:
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise BusUnavailable(
+                f"no NATS server answers at {_places(urls)} ({_reason(error)})"
+            ) from error
         yield Bus(client)
     finally:
-        await client.close()
+        await _close(client)
 
 
 @asynccontextmanager
@@ -171,17 +199,27 @@ async def staying(
 
     `on_connect` is called after each return of the server, not at the first connection. What is
     published is flushed at the end.
+
+    Raises:
+        BusUnavailable: There is no server to wait for, or the one there was threw us out, for
+            which the client gives up for good. The block is cancelled then.
     """
     client = Client()
+    stay = asyncio.timeout(None)
+    leaving = False
 
     async def lost() -> None:
         if not client.is_closed:
             _log.warning("bus lost, reconnecting")
 
     async def back() -> None:
-        _log.info("bus back", server=str(client.connected_url and client.connected_url.netloc))
+        _log.info("bus back", server=_place(client))
         if on_connect is not None:
             await on_connect()
+
+    async def closed() -> None:
+        if not leaving:
+            stay.reschedule(asyncio.get_running_loop().time())
 
     reported: set[str] = set()
 
@@ -193,8 +231,9 @@ async def staying(
             reported.add(reason)
             _log.warning("bus trouble", reason=reason)
 
-    connecting = client.connect(
-        list(urls),
+    connecting = _connect(
+        client,
+        urls,
         name=name,
         max_reconnect_attempts=-1,
         reconnect_time_wait=_RECONNECT_WAIT_S,
@@ -203,13 +242,30 @@ async def staying(
         max_outstanding_pings=2,
         disconnected_cb=lost,
         reconnected_cb=back,
+        closed_cb=closed,
         error_cb=trouble,
     )
     try:
-        await _cancellable(connecting)
-        yield Bus(client)
+        async with stay:
+            await _cancellable(connecting)
+            yield Bus(client)
+            leaving = True
+    except nats.errors.Error as error:
+        raise BusUnavailable(f"cannot connect to {_places(urls)}: {error}") from error
+    except TimeoutError as error:
+        if not stay.expired():
+            raise
+        reason = _reason(client.last_error) if client.last_error else "it closed the connection"
+        raise BusUnavailable(f"the NATS server threw us out: {reason}") from error
     finally:
+        leaving = True
         await _leave(client)
+
+
+async def _connect(client: Client, urls: Sequence[str], **options: Any) -> None:
+    if not urls:  # the client would look for a server among none, without ever pausing
+        raise nats.errors.NoServersError
+    await client.connect(list(urls), **options)
 
 
 async def _leave(client: Client) -> None:
@@ -220,8 +276,13 @@ async def _leave(client: Client) -> None:
     except (nats.errors.Error, OSError, TimeoutError) as error:
         _log.warning("bus left without a last word", reason=_reason(error))
     finally:
-        if not client.is_closed:
-            await client.close()
+        await _close(client)
+
+
+async def _close(client: Client) -> None:
+    # It has no options before it has understood its URLs, and then it cannot be closed either.
+    if client.options and not client.is_closed:
+        await client.close()
 
 
 async def _cancellable(operation: Awaitable[Result]) -> Result:
@@ -239,8 +300,12 @@ async def _cancellable(operation: Awaitable[Result]) -> Result:
     return result
 
 
-async def _ignore(_error: Exception) -> None:
-    """A one-question connection reports its error once, by raising it."""
+def _place(client: Client) -> str:
+    return without_password(client.connected_url.geturl()) if client.connected_url else ""
+
+
+def _places(urls: Sequence[str]) -> str:
+    return ", ".join(without_password(url) for url in urls)
 
 
 def _reason(error: Exception) -> str:

@@ -59,4 +59,6 @@ async def _end_stragglers() -> None:
             return
         for task in stragglers:
             task.cancel()
-        await asyncio.wait(stragglers, timeout=_ROUND_S)
+        # A second signal has nothing left to cut short: to stop here would leave them to hang.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait(stragglers, timeout=_ROUND_S)

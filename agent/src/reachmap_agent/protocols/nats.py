@@ -16,11 +16,13 @@ from reachmap_agent.wire.exchange import (
     wrong_service,
 )
 
+_BEGINS = b"INFO {"
+
 
 def check(target: Target) -> Exchange:
     """Read the INFO line."""
-    line = yield from until(b"\r\n", limit=16_384)
-    if not line.startswith(b"INFO {"):
+    line = yield from until(b"\r\n", begins=_BEGINS)
+    if not line.startswith(_BEGINS):
         return wrong_service("a NATS INFO line", line)
     return answered(target, line, "a NATS INFO line")
 

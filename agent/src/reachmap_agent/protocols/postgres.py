@@ -12,24 +12,36 @@ from reachmap_agent.wire.exchange import (
     Target,
     answered,
     signature,
+    until,
     wrong_service,
 )
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 """Message formats, SSLRequest: length, then 1234 and 5679 in the two halves."""
 
+_ANSWERS = {b"S": "willing", b"N": "unwilling"}
+
+_BEGINS = b"E\0\0"
+_END = b"\n\0\0"
+"""Of the error that a stand-in answers with: its kind and length, and its last field's end."""
+
 
 def check(target: Target) -> Exchange:
     """Ask for TLS; S (willing) and N (unwilling) both prove a PostgreSQL server."""
-    answer = yield SSL_REQUEST
-    if answer[:1] not in (b"S", b"N") or (len(answer) > 1 and answer[1:2] != b"N"):
+    answer = yield from until(_END, SSL_REQUEST, begins=_BEGINS)
+    if answer in _ANSWERS:
+        return answered(target, answer, f"PostgreSQL's answer to SSLRequest ({_ANSWERS[answer]})")
+    if not answer.startswith(_BEGINS):
         return wrong_service("an answer to SSLRequest", answer)
-    willing = "willing" if answer[:1] == b"S" else "unwilling"
-    return answered(target, answer, f"PostgreSQL's answer to SSLRequest ({willing})")
+    return answered(target, answer, "a PostgreSQL error")
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Decline TLS, and bear the token in a NoticeResponse, which a server may send at any time."""
+    """Answer with an ErrorResponse that bears the token.
+
+    A client must be ready for one here (Message Flow, SSL Session Encryption), and unlike S and N
+    it says where it ends.
+    """
     asked = b""
     while len(asked) < len(SSL_REQUEST):
         chunk = yield b""
@@ -38,5 +50,5 @@ def stand_in(offer: Offer) -> StandIn:
         asked += chunk
     if asked != SSL_REQUEST:
         return b""
-    fields = b"SNOTICE\0C00000\0M" + signature(offer.token) + b"\0\0"
-    return b"N" + b"N" + struct.pack("!I", 4 + len(fields)) + fields
+    fields = b"SFATAL\0VFATAL\0C57P03\0M" + signature(offer.token) + _END
+    return b"E" + struct.pack("!I", 4 + len(fields)) + fields

@@ -14,7 +14,7 @@ from reachmap_agent.wire.exchange import (
 
 def check(target: Target) -> Exchange:
     """Read the server's identification, and leave before any key is exchanged."""
-    line = yield from until(b"\n", limit=255)
+    line = yield from until(b"\n", begins=b"SSH-")
     if not line.startswith(b"SSH-"):
         return wrong_service("an SSH identification", line)
     return answered(target, line, "an SSH identification")

@@ -9,14 +9,18 @@ from reachmap_agent.wire.exchange import (
     Verdict,
     answered,
     signature,
+    until,
 )
 from reachmap_shared.vocabulary import Outcome
+
+_SIGNATURE = signature("")
+_END = b"\r\n"
 
 
 def check(target: Target) -> Exchange:
     """Connect, and give a listener a moment to show its token; a service may well say nothing."""
     try:
-        greeting = yield b""
+        greeting = yield from until(_END, begins=_SIGNATURE)
     except Silence:
         return Verdict(Outcome.OPEN, ("connected; it says nothing unasked",))
     if not greeting:
@@ -27,4 +31,4 @@ def check(target: Target) -> Exchange:
 def stand_in(offer: Offer) -> StandIn:
     """Show the token at once."""
     yield from ()
-    return signature(offer.token) + b"\r\n"
+    return signature(offer.token) + _END

@@ -9,9 +9,12 @@ from reachmap_agent.wire.exchange import (
     answered,
     signature,
     until,
+    wrong_service,
 )
 from reachmap_agent.wire.tunnel import Tunnel, check_inside, stand_in_inside
 from reachmap_shared.vocabulary import AnsweredBy, Outcome
+
+_END = b"\r\n"
 
 
 def check(target: Target) -> Exchange:
@@ -21,7 +24,9 @@ def check(target: Target) -> Exchange:
         if tunnel.certificate != target.stand_in_certificate:
             evidence = (f"shook hands over {tunnel.session.version()}",)
             return Verdict(Outcome.OPEN, evidence, AnsweredBy.SERVICE)
-        token = yield from until(b"\r\n")
+        token = yield from until(_END, begins=signature(""))
+        if not token:
+            return wrong_service("a listener's token", token)
         return answered(target, token, "a TLS handshake")
 
     return check_inside(target, inside)
@@ -32,6 +37,6 @@ def stand_in(offer: Offer) -> StandIn:
 
     def inside() -> StandIn:
         yield from ()
-        return signature(offer.token) + b"\r\n"
+        return signature(offer.token) + _END
 
     return stand_in_inside(offer, inside())

@@ -4,10 +4,10 @@ A check is a generator that yields what to send next (b"" for nothing), is sent 
 received (b"" when the other side has closed), and returns its Verdict:
 
     def check(target):
-        line = yield from until(b"\r\n", first=b"HELLO\r\n")
+        line = yield from until(b"\r\n", first=b"HELLO\r\n", begins=b"WELCOME")
         if not line.startswith(b"WELCOME"):
             return wrong_service("a WELCOME", line)
-        return answered(target, line, "WELCOME")
+        return answered(target, line, "a WELCOME")
 
 When the time is up while it waits, `Silence` is raised inside it; one that does not catch it is
 taken for stalled. A stand-in is the listener's side: the same kind of generator, that returns the
@@ -65,6 +65,8 @@ class Verdict:
     evidence: tuple[str, ...] = ()
     answered_by: AnsweredBy | None = None
     healthy: bool = True
+    farewell: bytes = b""
+    """What is still to be sent, for the server's sake: nothing that comes back is read."""
 
 
 Exchange = Generator[bytes, bytes, Verdict]
@@ -78,19 +80,23 @@ def signature(token: str, separator: str = ":") -> bytes:
     return f"reachmap{separator}{token}".encode()
 
 
-def until(mark: bytes, first: bytes = b"", limit: int = 4096) -> Generator[bytes, bytes, bytes]:
+def until(mark: bytes, first: bytes = b"", begins: bytes = b"") -> Generator[bytes, bytes, bytes]:
     """Send `first`, then receive up to and with `mark`.
 
-    Returns less when the other side closes, and when `limit` bytes hold no mark.
+    Returns nothing when the other side closes before: a token may have been in what is missing.
+    Returns what there is when MAX_READ bytes hold no mark, and as soon as it does not begin with
+    `begins`: a stranger's greeting need not hold the mark, and the stranger then waits for us.
     """
     received = b""
     sending = first
-    while mark not in received and len(received) < limit:
+    while mark not in received and len(received) < MAX_READ:
         chunk = yield sending
         sending = b""
         if not chunk:
-            break
+            return b""
         received += chunk
+        if received[: len(begins)] != begins[: len(received)]:
+            break
     return received
 
 

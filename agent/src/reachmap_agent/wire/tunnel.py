@@ -1,8 +1,10 @@
 """TLS as a pump between an exchange and the wire. Pure: it works on memory alone."""
 
+import contextlib
 import ipaddress
 import ssl
 from collections.abc import Callable, Generator
+from dataclasses import replace
 
 from reachmap_agent.wire.exchange import Exchange, Offer, Result, StandIn, Target, Verdict
 from reachmap_shared.vocabulary import Outcome
@@ -49,10 +51,12 @@ class Tunnel:
         """DER of the other side's certificate; empty when it showed none."""
         return self.session.getpeercert(binary_form=True) or b""
 
-    def sealed(self, last: bytes) -> bytes:
+    def sealed(self, last: bytes = b"") -> bytes:
         """What to send so that the other side reads `last`, and then the end."""
         if last:
             self.session.write(last)
+        with contextlib.suppress(ssl.SSLError):  # it waits for the other side's farewell too
+            self.session.unwrap()
         return self._outgoing.read()
 
     def _read(self) -> Pump[bytes]:
@@ -80,7 +84,9 @@ def check_inside(target: Target, inner: Callable[[Tunnel], Exchange]) -> Exchang
     tunnel = Tunnel(target.tls, server=False, server_name=_server_name(target.host))
     try:
         yield from tunnel.handshake()
-        return (yield from tunnel.carry(inner(tunnel)))
+        verdict = yield from tunnel.carry(inner(tunnel))
+        # With it goes what is left of the handshake, or the server would log one that failed.
+        return replace(verdict, farewell=tunnel.sealed())
     except ssl.SSLError as error:
         return Verdict(Outcome.TLS_FAILURE, (f"TLS failed: {_reason(error)}",))
 

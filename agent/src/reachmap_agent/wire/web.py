@@ -13,12 +13,11 @@ from reachmap_agent.wire.exchange import (
 )
 
 _END = b"\r\n\r\n"
-_LIMIT = 16_384
 
 
 def get(target: Target, path: str) -> Exchange:
     """Ask for `path`; any HTTP response is right, and one of 500 or more says it is not well."""
-    head = yield from until(_END, _request(target.host, path), _LIMIT)
+    head = yield from until(_END, _request(target.host, path), begins=b"HTTP/")
     code = _status(head)
     if code is None:
         return wrong_service("an HTTP response", head)
@@ -30,7 +29,7 @@ def get(target: Target, path: str) -> Exchange:
 
 def stand_in(offer: Offer) -> StandIn:
     """Answer any request with an empty response that bears the token."""
-    head = yield from until(_END, limit=_LIMIT)
+    head = yield from until(_END)
     if _END not in head:
         return b""
     return (

@@ -1,0 +1,87 @@
+"""How a process speaks: events on standard error, for a program or for a person."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+import structlog
+
+from reachmap_shared import log
+
+
+@pytest.fixture(autouse=True)
+def unconfigured() -> Iterator[None]:
+    """Leave the process's logging as it was."""
+    yield
+    structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who logs, what, how grave and when, on standard error; standard output stays clean."""
+    log.configure()
+    log.get("part").warning("it\nhappened", reason="é\n", port=80)
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.count("\n") == 1
+    event = json.loads(errors)
+    when = datetime.fromisoformat(event.pop("timestamp"))
+    assert when.utcoffset() == timedelta(0)
+    assert event == {
+        "event": "it\nhappened",
+        "level": "warning",
+        "component": "part",
+        "reason": "é\n",
+        "port": 80,
+    }
+
+
+def test_an_exception_is_part_of_its_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """The traceback is in the same line, so that no log collector tears it apart."""
+    log.configure()
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        log.get("part").exception("failed")
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "ValueError: odd" in json.loads(line)["exception"]
+
+
+@pytest.mark.parametrize(
+    ("verbose", "quiet", "expected"),
+    [
+        (False, False, ["info", "warning", "error"]),
+        (True, False, ["debug", "info", "warning", "error"]),
+        (False, True, ["error"]),
+    ],
+)
+def test_how_much_is_shown(
+    capsys: pytest.CaptureFixture[str], verbose: bool, quiet: bool, expected: list[str]
+) -> None:
+    """Verbose adds what only developers want; quiet leaves errors alone."""
+    log.configure(verbose=verbose, quiet=quiet)
+    logger = log.get("part")
+    for level in ("debug", "info", "warning", "error"):
+        getattr(logger, level)("event")
+    lines = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)["level"] for line in lines] == expected
+
+
+def test_a_person_reads_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal an event is a line of words."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log.configure()
+    log.get("part").info("something happened", port=80)
+    line = terminal.getvalue()
+    assert line.count("\n") == 1
+    assert "something happened" in line and "part" in line
+    assert not line.startswith("{")

@@ -1,0 +1,163 @@
+"""The wire format, held still: what one version sends, every other version reads the same."""
+
+import dataclasses
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, get_type_hints
+
+import pytest
+
+from reachmap_shared import codec, messages
+from reachmap_shared.codec import MAX_MESSAGE
+from reachmap_shared.messages import (
+    MAX_CHECKS,
+    CheckSpec,
+    Hello,
+    ListenerReport,
+    ListenerSpec,
+    Observation,
+    Plan,
+    Presence,
+    Report,
+)
+from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
+
+LISTENER_REPORT = ListenerReport(
+    "web:8080", 18080, Transport.TCP, ListenerState.CEDED, "another program"
+)
+HELLO = Hello(
+    agent="pc-17",
+    boot="00ff",
+    presence=Presence.HERE,
+    hostname="pc-17.example",
+    version="0.1.0",
+    platform="Linux",
+    roles=("agent", "web"),
+    addresses=("10.0.0.7", "fd00::7"),
+    capabilities=("tcp", "udp"),
+    heartbeat_s=5.0,
+    plan="abc",
+    plan_refused="why",
+    listeners=(LISTENER_REPORT,),
+    checks_done=300,
+    checks_late_ms=70000,
+    observations_dropped=3,
+)
+LISTENER_SPEC = ListenerSpec("web:8080", 8080, Transport.TCP, "http", "0123456789abcdef")
+CHECK_SPEC = CheckSpec("db-1", "dns:53", "db-1.example", 53, Transport.UDP, "udp", "fedcba98")
+PLAN = Plan(
+    agent="pc-17",
+    revision="abc",
+    interval_s=10.0,
+    timeout_s=2.5,
+    certificate="PEM",
+    listeners=(LISTENER_SPEC,),
+    checks=(CHECK_SPEC,),
+)
+OBSERVATION = Observation(
+    slot=7,
+    age_ms=1500,
+    outcome=Outcome.OPEN,
+    answered_by=AnsweredBy.LISTENER,
+    healthy=False,
+    name_us=1,
+    connect_us=200,
+    answer_us=70000,
+    local="10.0.0.7:40000",
+    evidence=("a fact", "ein Fäktchen"),
+)
+REPORT = Report("pc-17", "00ff", 4_000_000_000, "abc", (OBSERVATION,))
+
+GOLDEN: dict[str, tuple[Any, str]] = {
+    "Hello": (
+        HELLO,
+        "dc 00 11 01 a5 70 63 2d 31 37 a4 30 30 66 66 a4 68 65 72 65 ad 70 63 2d 31 37 2e 65 "
+        "78 61 6d 70 6c 65 a5 30 2e 31 2e 30 a5 4c 69 6e 75 78 92 a5 61 67 65 6e 74 a3 77 65 "
+        "62 92 a8 31 30 2e 30 2e 30 2e 37 a7 66 64 30 30 3a 3a 37 92 a3 74 63 70 a3 75 64 70 "
+        "cb 40 14 00 00 00 00 00 00 a3 61 62 63 a3 77 68 79 91 95 a8 77 65 62 3a 38 30 38 30 "
+        "cd 46 a0 a3 74 63 70 a5 63 65 64 65 64 af 61 6e 6f 74 68 65 72 20 70 72 6f 67 72 61 "
+        "6d cd 01 2c ce 00 01 11 70 03",
+    ),
+    "Plan": (
+        PLAN,
+        "98 01 a5 70 63 2d 31 37 a3 61 62 63 cb 40 24 00 00 00 00 00 00 cb 40 04 00 00 00 00 "
+        "00 00 a3 50 45 4d 91 95 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 "
+        "70 b0 30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66 91 97 a4 64 62 2d 31 a6 64 6e "
+        "73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 a3 75 64 70 a3 75 64 70 a8 66 "
+        "65 64 63 62 61 39 38",
+    ),
+    "Report": (
+        REPORT,
+        "96 01 a5 70 63 2d 31 37 a4 30 30 66 66 ce ee 6b 28 00 a3 61 62 63 91 9a 07 cd 05 dc "
+        "a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 70 ae 31 30 2e 30 "
+        "2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e 20 46 c3 a4 6b 74 "
+        "63 68 65 6e",
+    ),
+    "ListenerReport": (
+        LISTENER_REPORT,
+        "96 01 a8 77 65 62 3a 38 30 38 30 cd 46 a0 a3 74 63 70 a5 63 65 64 65 64 af 61 6e 6f "
+        "74 68 65 72 20 70 72 6f 67 72 61 6d",
+    ),
+    "ListenerSpec": (
+        LISTENER_SPEC,
+        "96 01 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 70 b0 30 31 32 33 "
+        "34 35 36 37 38 39 61 62 63 64 65 66",
+    ),
+    "CheckSpec": (
+        CHECK_SPEC,
+        "98 01 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 "
+        "a3 75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 39 38",
+    ),
+    "Observation": (
+        OBSERVATION,
+        "9b 01 07 cd 05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 "
+        "70 ae 31 30 2e 30 2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e "
+        "20 46 c3 a4 6b 74 63 68 65 6e",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_wire_format_is_as_pinned(name: str) -> None:
+    """A change here is a change for every agent out there: raise the schema, or do not make it."""
+    message, payload = GOLDEN[name]
+    assert codec.encode(message).hex() == payload.replace(" ", "")
+    assert codec.decode(type(message), bytes.fromhex(payload)) == message
+
+
+def test_every_message_is_pinned() -> None:
+    """A new message gets its golden payload above."""
+    kinds = {kind for kind in vars(messages).values() if is_dataclass(kind)} - {codec.Max}
+    assert kinds == {type(message) for message, _ in GOLDEN.values()}
+
+
+def test_the_pinned_messages_leave_no_default_unseen() -> None:
+    """A pinned field that has its default would hide a change of place."""
+    for message, _ in GOLDEN.values():
+        for field in fields(message):
+            assert field.default is MISSING or getattr(message, field.name) != field.default
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_message_cannot_be_changed(name: str) -> None:
+    """What was decoded may be passed around without a copy."""
+    message, _ = GOLDEN[name]
+    first = fields(message)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(message, first, None)
+
+
+def test_defaults_come_last() -> None:
+    """So that a shorter, older message can be read."""
+    for message, _ in GOLDEN.values():
+        assert get_type_hints(type(message))
+        defaulted = [field.default is not MISSING for field in fields(message)]
+        assert defaulted == sorted(defaulted)
+
+
+def test_the_largest_plan_that_may_be_sent_can_be_read() -> None:
+    """The bound on checks and the bound on bytes do not contradict each other."""
+    check = CheckSpec("d", "a:1", "10.0.0.1", 65535, Transport.TCP, "tcp", "0" * 16)
+    plan = dataclasses.replace(PLAN, checks=(check,) * MAX_CHECKS)
+    payload = codec.encode(plan)
+    assert len(payload) < MAX_MESSAGE
+    assert codec.decode(Plan, payload) == plan

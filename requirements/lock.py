@@ -33,11 +33,11 @@ def main() -> None:
     root = tomllib.loads((ROOT / "pyproject.toml").read_text())
     shared = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())
     groups = root["dependency-groups"]
-    run = root["project"]["dependencies"] + root["project"]["optional-dependencies"]["embedded"]
-    run += groups["build"]
+    server = root["project"]["optional-dependencies"]["embedded"]
+    run = root["project"]["dependencies"] + server + groups["build"]
     lock("dev.txt", run + groups["test"] + groups["lint"] + groups["lock"])
     lock("run.txt", run)
-    lock("agent-test.txt", shared["project"]["dependencies"] + groups["test"])
+    lock("agent-test.txt", shared["project"]["dependencies"] + groups["test"] + server)
 
 
 if __name__ == "__main__":

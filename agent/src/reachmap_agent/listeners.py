@@ -6,11 +6,14 @@ for a short time, reading little and saying no more than the protocol's first wo
 """
 
 import asyncio
+import contextlib
 import errno
+import functools
 import socket
+import struct
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from reachmap_agent.credentials import Contexts
@@ -35,6 +38,13 @@ _CONNECTION_S: Final = 5.0
 _ACCEPTS_A_TURN: Final = 64
 """So that a flood of connections leaves the loop to the checks now and then."""
 
+_PAUSE_S: Final = 1.0
+"""Before accepting again when this process has run out of descriptors or memory."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_ORDERLY_CLOSE: Final = struct.pack("ii", 0, 0)
+"""SO_LINGER (socket(7)): what is reset leaves nothing behind, and nothing on the service's port."""
+
 _CEDED: Final = "another program was seen on it"
 
 _log = log.get("listeners")
@@ -48,6 +58,7 @@ class _Listener:
     sockets: list[socket.socket]
     state: ListenerState
     detail: str
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Listeners:
@@ -121,15 +132,23 @@ class Listeners:
                 _log.warning("cannot listen", service=spec.service, reason=listener.detail)
             return listener
         for bound in listener.sockets:
-            ready = self._accept if spec.transport is Transport.TCP else self._answer_datagram
-            asyncio.get_running_loop().add_reader(bound, ready, listener, bound)
+            self._watch(listener, bound)
         return listener
 
+    def _watch(self, listener: _Listener, bound: socket.socket) -> None:
+        if bound in listener.sockets:  # or it was closed in the meantime
+            tcp = listener.spec.transport is Transport.TCP
+            ready = self._accept if tcp else self._answer_datagram
+            asyncio.get_running_loop().add_reader(bound, ready, listener, bound)
+
     def _close(self, listener: _Listener) -> None:
+        """Close the port and reset its connections, which would hold it for the next one."""
         for bound in listener.sockets:
             asyncio.get_running_loop().remove_reader(bound)
             bound.close()
         listener.sockets.clear()
+        for task in listener.serving:
+            task.cancel()
 
     def _stand_in(self, listener: _Listener) -> StandIn | None:
         """A fresh exchange; None where it takes TLS and the plan brought no certificate."""
@@ -145,48 +164,71 @@ class Listeners:
                 connection, _peer = bound.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # out of descriptors: leave it to the next turn
+            except OSError as error:  # the connection is still there, and so would be this event
                 _log.warning("cannot accept", service=listener.spec.service, reason=describe(error))
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(bound)
+                loop.call_later(_PAUSE_S, self._watch, listener, bound)
                 return
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             exchange = self._stand_in(listener)
             if self._connections >= _MAX_CONNECTIONS or exchange is None:
                 connection.close()
                 continue
-            connection.setblocking(False)
             self._connections += 1
-            self._tasks.create_task(self._serve(connection, exchange))
+            task = self._tasks.create_task(_serve(connection, exchange))
+            listener.serving.add(task)
+            task.add_done_callback(functools.partial(self._served, listener, connection, exchange))
 
-    async def _serve(self, connection: socket.socket, exchange: StandIn) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            with connection:
-                async with asyncio.timeout(_CONNECTION_S):
-                    if last := await _converse(connection, exchange):
-                        await loop.sock_sendall(connection, last)
-                    connection.shutdown(socket.SHUT_WR)
-                    # The one who closes first keeps the TIME_WAIT: let it not be the server's port.
-                    while await loop.sock_recv(connection, MAX_READ):
-                        pass
-        except (OSError, TimeoutError):
-            pass  # whoever came has gone, or sits there: nothing of theirs is kept
-        finally:
-            exchange.close()
-            self._connections -= 1
+    def _served(
+        self,
+        listener: _Listener,
+        connection: socket.socket,
+        exchange: StandIn,
+        task: asyncio.Task[None],
+    ) -> None:
+        """Clean up here, since a task that is cancelled before it begins does not."""
+        listener.serving.discard(task)
+        self._connections -= 1
+        exchange.close()
+        connection.close()
 
     def _answer_datagram(self, listener: _Listener, bound: socket.socket) -> None:
         try:
             question, peer = bound.recvfrom(MAX_READ)
-            exchange = self._stand_in(listener)
-            if exchange is None:
-                return
-            next(exchange)
-            exchange.send(question)
-        except StopIteration as stop:
-            answer: bytes = stop.value
+            answer = _last_words(self._stand_in(listener), question)
             if answer and len(answer) <= len(question):
                 bound.sendto(answer, peer)
         except OSError:
             return  # a datagram that cannot be read or answered is lost, as datagrams are
+
+
+def _last_words(exchange: StandIn | None, question: bytes) -> bytes:
+    if exchange is not None:
+        try:
+            next(exchange)
+            exchange.send(question)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]  # a generator's value is untyped here
+    return b""
+
+
+async def _serve(connection: socket.socket, exchange: StandIn) -> None:
+    """Say what is to be said, and wait for the other side to close.
+
+    The one who closes first keeps the TIME_WAIT, and on the service's port it would keep the
+    service from starting: who does not close in time is reset.
+    """
+    loop = asyncio.get_running_loop()
+    # Whoever came may have gone, or just sit there: nothing of theirs is kept.
+    with contextlib.suppress(OSError):  # a TimeoutError is one
+        async with asyncio.timeout(_CONNECTION_S):
+            if last := await _converse(connection, exchange):
+                await loop.sock_sendall(connection, last)
+            while await loop.sock_recv(connection, MAX_READ):
+                pass
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ORDERLY_CLOSE)
 
 
 async def _converse(connection: socket.socket, exchange: StandIn) -> bytes:

@@ -118,6 +118,10 @@ async def test_what_cannot_be_sent_is_bus_unavailable(nats_server: Any) -> None:
     with pytest.raises(BusUnavailable):
         await connection.subscribe("reachmap.test", Inbox())
     with pytest.raises(BusUnavailable):
+        await connection.answer("reachmap.test", _shout)
+    with pytest.raises(BusUnavailable):
+        await connection.request("reachmap.test", b"", timeout_s=1)
+    with pytest.raises(BusUnavailable):
         await connection.flush()
     with pytest.raises(BusUnavailable):
         await connection.query("status", {})
@@ -241,6 +245,102 @@ async def test_a_collector_that_does_not_answer_is_not_waited_for(service: str) 
     async with bus.connected([service], "test") as connection:
         with pytest.raises(BusUnavailable, match=r"did not answer in 0\.1 s"):
             await connection.query("sleep", {}, timeout_s=0.1)
+
+
+async def _shout(payload: bytes) -> bytes:
+    return payload.upper()
+
+
+@pytest.fixture
+async def shouting(nats_server: Any) -> AsyncIterator[str]:
+    """The URL of a bus on which somebody answers requests."""
+    async with bus.staying([nats_server.url], "shouting") as connection:
+        await connection.answer("reachmap.test", _shout)
+        yield nats_server.url
+
+
+async def test_a_request_comes_back_with_its_answer(shouting: str) -> None:
+    """Bytes in, bytes out, each asker with its own."""
+    async with bus.connected([shouting], "test") as connection:
+        questions = [b"question %d" % n for n in range(50)]
+        answers = await asyncio.gather(
+            *(connection.request("reachmap.test", question, 5) for question in questions)
+        )
+        assert answers == [question.upper() for question in questions]
+        assert await connection.request("reachmap.test", b"", 5) == b""
+
+
+async def test_nobody_there_to_ask_is_told_at_once(shouting: str) -> None:
+    """A check does not wait for the window of a host whose agent is gone."""
+    async with bus.connected([shouting], "test") as connection:
+        started = time.monotonic()
+        with pytest.raises(BusUnavailable, match="nobody there to ask"):
+            await connection.request("reachmap.test.elsewhere", b"", timeout_s=60)
+        assert time.monotonic() - started < 10
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for(nats_server: Any) -> None:
+    """The asker gives up in the time it said; who answers later harms nobody."""
+    asked = asyncio.Event()
+
+    async def ponder(_payload: bytes) -> bytes:
+        asked.set()
+        await asyncio.sleep(60)
+        return b""
+
+    async with (
+        bus.staying([nats_server.url], "slow") as slow,
+        bus.staying([nats_server.url], "test") as connection,
+    ):
+        await slow.answer("reachmap.test", ponder)
+        with pytest.raises(BusUnavailable, match=r"no answer in 0\.2 s"):
+            await connection.request("reachmap.test", b"", timeout_s=0.2)
+        assert asked.is_set()
+        assert connection.is_connected
+
+
+async def test_an_answer_that_fails_leaves_the_next_one_be(nats_server: Any) -> None:
+    """One odd request does not make a host deaf."""
+
+    async def handler(payload: bytes) -> bytes:
+        if payload == b"odd":
+            raise ValueError("odd")
+        return b"fine"
+
+    async with bus.staying([nats_server.url], "test") as connection:
+        await connection.answer("reachmap.test", handler)
+        with pytest.raises(BusUnavailable, match="no answer"):
+            await connection.request("reachmap.test", b"odd", timeout_s=0.2)
+        assert await connection.request("reachmap.test", b"even", timeout_s=5) == b"fine"
+
+
+async def test_what_asks_for_no_answer_gets_none(nats_server: Any, other: Client) -> None:
+    """A plain message on the subject is passed over, and not handled either."""
+    handled: list[bytes] = []
+
+    async def handler(payload: bytes) -> bytes:
+        handled.append(payload)
+        return b""
+
+    async with bus.staying([nats_server.url], "test") as connection:
+        await connection.answer("reachmap.test", handler)
+        await other.publish("reachmap.test", b"plain")
+        await other.flush()
+        await connection.request("reachmap.test", b"asked", timeout_s=5)
+    assert handled == [b"asked"]
+
+
+async def test_requests_are_answered_again_when_the_server_is_back(
+    nats_server: Any, eventually: Any
+) -> None:
+    """An agent goes on opening windows after the bus was restarted."""
+    async with bus.staying([nats_server.url], "test") as connection:
+        await connection.answer("reachmap.test", _shout)
+        nats_server.stop()
+        await eventually(lambda: not connection.is_connected)
+        nats_server.start()
+        await eventually(lambda: connection.is_connected)
+        assert await connection.request("reachmap.test", b"a", timeout_s=5) == b"A"
 
 
 async def test_no_server_is_told_at_once(dead_url: str) -> None:

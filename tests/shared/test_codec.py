@@ -84,14 +84,16 @@ def values(hint: Any, bound: int = DEFAULT_BOUND) -> st.SearchStrategy[Any]:
 
 
 def sample(hint: Any) -> Any:
-    """One value of a type, with one item in each collection."""
+    """One value of a type, with one item in each collection, and no field at its default."""
     hint, _ = bare(hint)
     if is_optional(hint):
         return sample(required(hint))
     if get_origin(hint) is tuple:
         return (sample(get_args(hint)[0]),)
     if is_dataclass(hint):
-        return hint(**{name: sample(its) for name, its in hints_of(hint).items()})
+        defaults = {field.name: field.default for field in fields(hint)}
+        row = {name: sample(its) for name, its in hints_of(hint).items()}
+        return hint(**row | {name: False for name, value in row.items() if defaults[name] is value})
     if issubclass(hint, StrEnum):
         return next(iter(hint))
     return {str: "text", bool: True, int: 7, float: 2.5}[hint]

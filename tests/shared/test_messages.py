@@ -18,11 +18,13 @@ from reachmap_shared.messages import (
     Plan,
     Presence,
     Report,
+    WindowReply,
+    WindowRequest,
 )
-from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
+from reachmap_shared.vocabulary import AnsweredBy, ListenerState, ListenMode, Outcome, Transport
 
 LISTENER_REPORT = ListenerReport(
-    "web:8080", 18080, Transport.TCP, ListenerState.CEDED, "another program"
+    "web:8080", 18080, Transport.TCP, ListenerState.CEDED, "another program", "nginx"
 )
 HELLO = Hello(
     agent="pc-17",
@@ -42,8 +44,12 @@ HELLO = Hello(
     checks_late_ms=70000,
     observations_dropped=3,
 )
-LISTENER_SPEC = ListenerSpec("web:8080", 8080, Transport.TCP, "http", "0123456789abcdef")
-CHECK_SPEC = CheckSpec("db-1", "dns:53", "db-1.example", 53, Transport.UDP, "udp", "fedcba98")
+LISTENER_SPEC = ListenerSpec(
+    "web:8080", 8080, Transport.TCP, "http", "0123456789abcdef", ListenMode.ON_DEMAND
+)
+CHECK_SPEC = CheckSpec(
+    "db-1", "dns:53", "db-1.example", 53, Transport.UDP, "udp", "fedcba98", window=True
+)
 PLAN = Plan(
     agent="pc-17",
     revision="abc",
@@ -64,7 +70,11 @@ OBSERVATION = Observation(
     answer_us=70000,
     local="10.0.0.7:40000",
     evidence=("a fact", "ein Fäktchen"),
+    confirmed=False,
+    window=True,
 )
+WINDOW_REQUEST = WindowRequest("pc-17", 8080, Transport.TCP, 4.5)
+WINDOW_REPLY = WindowReply(ListenerState.READY, "not now")
 REPORT = Report("pc-17", "00ff", 4_000_000_000, "abc", (OBSERVATION,))
 
 GOLDEN: dict[str, tuple[Any, str]] = {
@@ -73,45 +83,53 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         "dc 00 11 01 a5 70 63 2d 31 37 a4 30 30 66 66 a4 68 65 72 65 ad 70 63 2d 31 37 2e 65 "
         "78 61 6d 70 6c 65 a5 30 2e 31 2e 30 a5 4c 69 6e 75 78 92 a5 61 67 65 6e 74 a3 77 65 "
         "62 92 a8 31 30 2e 30 2e 30 2e 37 a7 66 64 30 30 3a 3a 37 92 a3 74 63 70 a3 75 64 70 "
-        "cb 40 14 00 00 00 00 00 00 a3 61 62 63 a3 77 68 79 91 95 a8 77 65 62 3a 38 30 38 30 "
+        "cb 40 14 00 00 00 00 00 00 a3 61 62 63 a3 77 68 79 91 96 a8 77 65 62 3a 38 30 38 30 "
         "cd 46 a0 a3 74 63 70 a5 63 65 64 65 64 af 61 6e 6f 74 68 65 72 20 70 72 6f 67 72 61 "
-        "6d cd 01 2c ce 00 01 11 70 03",
+        "6d a5 6e 67 69 6e 78 cd 01 2c ce 00 01 11 70 03",
     ),
     "Plan": (
         PLAN,
         "98 01 a5 70 63 2d 31 37 a3 61 62 63 cb 40 24 00 00 00 00 00 00 cb 40 04 00 00 00 00 "
-        "00 00 a3 50 45 4d 91 95 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 "
-        "70 b0 30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66 91 97 a4 64 62 2d 31 a6 64 6e "
-        "73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 a3 75 64 70 a3 75 64 70 a8 66 "
-        "65 64 63 62 61 39 38",
+        "00 00 a3 50 45 4d 91 96 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 "
+        "70 b0 30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66 a9 6f 6e 2d 64 65 6d 61 6e 64 "
+        "91 98 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 "
+        "a3 75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 39 38 c3",
     ),
     "Report": (
         REPORT,
-        "96 01 a5 70 63 2d 31 37 a4 30 30 66 66 ce ee 6b 28 00 a3 61 62 63 91 9a 07 cd 05 dc "
+        "96 01 a5 70 63 2d 31 37 a4 30 30 66 66 ce ee 6b 28 00 a3 61 62 63 91 9c 07 cd 05 dc "
         "a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 70 ae 31 30 2e 30 "
         "2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e 20 46 c3 a4 6b 74 "
-        "63 68 65 6e",
+        "63 68 65 6e c2 c3",
     ),
     "ListenerReport": (
         LISTENER_REPORT,
-        "96 01 a8 77 65 62 3a 38 30 38 30 cd 46 a0 a3 74 63 70 a5 63 65 64 65 64 af 61 6e 6f "
-        "74 68 65 72 20 70 72 6f 67 72 61 6d",
+        "97 01 a8 77 65 62 3a 38 30 38 30 cd 46 a0 a3 74 63 70 a5 63 65 64 65 64 af 61 6e 6f "
+        "74 68 65 72 20 70 72 6f 67 72 61 6d a5 6e 67 69 6e 78",
     ),
     "ListenerSpec": (
         LISTENER_SPEC,
-        "96 01 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 70 b0 30 31 32 33 "
-        "34 35 36 37 38 39 61 62 63 64 65 66",
+        "97 01 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 70 b0 30 31 32 33 "
+        "34 35 36 37 38 39 61 62 63 64 65 66 a9 6f 6e 2d 64 65 6d 61 6e 64",
     ),
     "CheckSpec": (
         CHECK_SPEC,
-        "98 01 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 "
-        "a3 75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 39 38",
+        "99 01 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 "
+        "a3 75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 39 38 c3",
     ),
     "Observation": (
         OBSERVATION,
-        "9b 01 07 cd 05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 "
+        "9d 01 07 cd 05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 "
         "70 ae 31 30 2e 30 2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e "
-        "20 46 c3 a4 6b 74 63 68 65 6e",
+        "20 46 c3 a4 6b 74 63 68 65 6e c2 c3",
+    ),
+    "WindowRequest": (
+        WINDOW_REQUEST,
+        "95 01 a5 70 63 2d 31 37 cd 1f 90 a3 74 63 70 cb 40 12 00 00 00 00 00 00",
+    ),
+    "WindowReply": (
+        WINDOW_REPLY,
+        "93 01 a5 72 65 61 64 79 a7 6e 6f 74 20 6e 6f 77",
     ),
 }
 

@@ -12,6 +12,7 @@ from reachmap_shared.vocabulary import (
     Confidence,
     Expectation,
     ListenerState,
+    ListenMode,
     Outcome,
     State,
     Transport,
@@ -47,7 +48,8 @@ WORDS: dict[type[StrEnum], set[str]] = {
         "unknown",
     },
     Confidence: {"proven", "likely", "unknown"},
-    ListenerState: {"listening", "ceded", "failed"},
+    ListenMode: {"on-demand", "always", "never"},
+    ListenerState: {"ready", "listening", "ceded", "failed", "never"},
 }
 
 

@@ -83,6 +83,32 @@ class Bus:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
 
+    async def request(self, subject: str, payload: bytes, timeout_s: float) -> bytes:
+        """Ask whoever listens on `subject`; raises BusUnavailable when nobody answers in time."""
+        try:
+            reply = await _cancellable(self._client.request(subject, payload, timeout=timeout_s))
+        except nats.errors.NoRespondersError as error:
+            raise BusUnavailable("nobody there to ask") from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"no answer in {timeout_s:g} s") from error
+        return reply.data
+
+    async def answer(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer each request on `subject` with what `handler` makes of it, one after the other.
+
+        Raises BusUnavailable when the server does not confirm it.
+        """
+
+        async def reply(message: Msg) -> None:
+            if message.reply:
+                await message.respond(await handler(message.data))
+
+        try:
+            await self._client.subscribe(subject, cb=reply)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"cannot subscribe: {error}") from error
+        await self.flush()
+
     async def flush(self) -> None:
         """Wait until the server has seen all that was sent. Raises BusUnavailable."""
         try:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from reachmap_shared.codec import Max
-from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
+from reachmap_shared.vocabulary import AnsweredBy, ListenerState, ListenMode, Outcome, Transport
 
 Name = Annotated[str, Max(63)]
 Sentence = Annotated[str, Max(300)]
@@ -37,6 +37,8 @@ class ListenerReport:
     transport: Transport
     state: ListenerState
     detail: Sentence = ""
+    holder: Sentence = ""
+    """The program that holds the port right now; empty when none does, or it is the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class ListenerSpec:
     protocol: Name
     token: Annotated[str, Max(64)]
     """Shown to whoever speaks the protocol, so that a check can tell who answered."""
+    mode: ListenMode = ListenMode.ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class CheckSpec:
     protocol: Name
     token: Annotated[str, Max(64)]
     """What the destination's listener shows; any other token is another host's."""
+    window: bool = False
+    """Whether to ask the destination's agent to listen for the moment of the check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,29 @@ class Observation:
     local: Annotated[str, Max(80)]
     """Local address and port of the check; empty when there was none."""
     evidence: Annotated[tuple[Sentence, ...], Max(16)]
+    confirmed: bool = True
+    """False for a sudden change that a repetition has not confirmed yet: perhaps a lost packet."""
+    window: bool = False
+    """Whether the destination's agent listened for the moment of the check."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRequest:
+    """One agent asks another to listen on a port of its for a moment."""
+
+    source: Name
+    port: int
+    transport: Transport
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowReply:
+    """What the other agent says to that."""
+
+    state: ListenerState
+    """LISTENING when the window is open; else why it is not."""
+    detail: Sentence = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,11 @@ def plan(agent: str) -> str:
     return f"reachmap.plan.{host_name(agent)}"
 
 
+def window(agent: str) -> str:
+    """Where `agent` is asked to listen for a moment."""
+    return f"reachmap.window.{host_name(agent)}"
+
+
 def query(name: str) -> str:
     """Where the collector answers the query `name`."""
     return f"{QUERIES}.{name}"

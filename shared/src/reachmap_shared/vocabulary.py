@@ -84,14 +84,28 @@ class Confidence(StrEnum):
     UNKNOWN = "unknown"
 
 
+class ListenMode(StrEnum):
+    """When an agent stands in for a service."""
+
+    ON_DEMAND = "on-demand"
+    """For moments, when another agent is about to check, and only while nobody holds the port."""
+    ALWAYS = "always"
+    """From start to stop: for hosts where the service is not installed yet."""
+    NEVER = "never"
+
+
 class ListenerState(StrEnum):
     """What became of a port that an agent was asked to listen on."""
 
+    READY = "ready"
+    """Closed, and opened for a moment when another agent asks."""
     LISTENING = "listening"
     CEDED = "ceded"
     """Another program was seen on the port, so the agent leaves it alone for good."""
     FAILED = "failed"
     """The agent could not open it; the detail says why."""
+    NEVER = "never"
+    """The topology says not to."""
 
 
 PROTOCOLS: Final = frozenset(

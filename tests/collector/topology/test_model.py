@@ -146,6 +146,20 @@ def test_rows_of_two_profiles_of_one_name_do_not_mix() -> None:
             ),
         ),
         (
+            {"hosts": {"a": {"roles": ["browser"], "listen": {"web:80": "never"}}}},
+            (
+                "hosts.a.listen.\"web:80\": service not of this host's roles 'web:80': "
+                "expected one of (none is defined)"
+            ),
+        ),
+        (
+            {"hosts": {"a": {"listen": {"web:81": "never"}}}},
+            (
+                "hosts.a.listen.\"web:81\": service not of this host's roles 'web:81': "
+                "did you mean web:80?"
+            ),
+        ),
+        (
             {"hosts": {"a": {"agent": False, "addresses": ["10.0.0.1"]}}},
             "hosts.a.roles: expected roles, since no agent there will say them",
         ),
@@ -197,6 +211,8 @@ def test_all_problems_are_told_at_once() -> None:
         pytest.param({"roles": ["web", "udp"]}, id="one port over two transports"),
         pytest.param({"roles": ["web", "web"]}, id="a role said twice"),
         pytest.param({"ports": {"web:80": 81}}, id="a port for whatever the agent announces"),
+        pytest.param({"listen": {"web:80": "never"}}, id="a mode for whatever it announces"),
+        pytest.param({"roles": ["web"], "listen": {"web:80": "always"}}, id="a mode of its own"),
         pytest.param(
             {"roles": ["web"], "addresses": ["10.0.0.1"], "agent": False}, id="no agent there"
         ),

@@ -17,7 +17,7 @@ from reachmap_collector.topology.schema import (
     ProfileFile,
     TopologyFile,
 )
-from reachmap_shared.vocabulary import PROTOCOLS, Transport
+from reachmap_shared.vocabulary import PROTOCOLS, ListenMode, Transport
 
 
 def refusal(content: dict[str, Any]) -> list[tuple[tuple[int | str, ...], str]]:
@@ -38,8 +38,12 @@ def test_what_a_file_leaves_out_has_the_contract_s_defaults() -> None:
     """A listener is TCP and known to its operator; a host has an agent that says the rest."""
     listen = Listen.model_validate({"protocol": "http"})
     assert (listen.transport, listen.basis, listen.row) == (Transport.TCP, Basis.LOCAL, None)
+    assert listen.listen is ListenMode.ON_DEMAND
     host = Host.model_validate({})
     assert (host.roles, host.addresses, host.ports, host.agent) == (None, [], {}, True)
+    assert host.listen == {}
+    checks = TopologyFile.model_validate({}).checks
+    assert (checks.interval_s, checks.timeout_s) == (10.0, 3.5)
 
 
 def test_no_roles_is_not_the_same_as_roles_unsaid() -> None:
@@ -61,6 +65,13 @@ def test_a_connection_is_written_as_a_service_or_in_full() -> None:
 def test_every_protocol_that_a_check_speaks_can_be_asked_for(protocol: str) -> None:
     """The files know the same protocols as the agents."""
     assert Listen.model_validate({"protocol": protocol}).protocol == protocol
+
+
+@pytest.mark.parametrize("mode", ["on-demand", "always", "never"])
+def test_when_an_agent_stands_in_is_said_by_role_or_host(mode: str) -> None:
+    """For a service wherever it is, or for one host of it."""
+    assert Listen.model_validate({"listen": mode}).listen == mode
+    assert Host.model_validate({"listen": {"web:80": mode}}).listen == {"web:80": mode}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +119,9 @@ def test_a_bad_address_is_refused_with_what_an_address_is(text: str) -> None:
         ({"hosts": {"a": {"ports": {"web:80": 0}}}}, None, "0 is not a port: expected 1 to 65535"),
         ({"hosts": {"a": {"ports": {"web:80": "81"}}}}, None, "valid integer"),
         ({"hosts": {"a": {"ports": {"web:80": True}}}}, None, "valid integer"),
+        ({"hosts": {"a": {"listen": {"web": "never"}}}}, None, "expected ROLE:PORT"),
+        ({"hosts": {"a": {"listen": {"web:80": "now"}}}}, None, "'on-demand', 'always' or 'never'"),
+        ({"hosts": {"a": {"listen": "never"}}}, ("hosts", "a", "listen"), "valid dictionary"),
         ({"hosts": {"a": {"port": 80}}}, ("hosts", "a", "port"), "Extra inputs"),
         ({"host": {}}, ("host",), "Extra inputs"),
         ({"roles": {"web": {"listens": {"web:70000": {}}}}}, None, "70000 is not a port"),
@@ -138,6 +152,7 @@ def test_a_value_that_cannot_be_is_refused_at_its_place(
     [
         ({"protocol": "smtp"}, "unknown protocol 'smtp': expected one of http, https, nats, ocsp,"),
         ({"transport": "sctp"}, "'tcp' or 'udp'"),
+        ({"listen": "sometimes"}, "'on-demand', 'always' or 'never'"),
         ({"basis": "rumour"}, "'documented', 'observed-in-source' or 'local'"),
     ],
 )

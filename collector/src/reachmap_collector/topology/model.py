@@ -213,13 +213,13 @@ def _host_problems(topology: Topology) -> Iterator[Problem]:
         for index, role in enumerate(host.roles or ()):
             if role not in topology.roles:
                 yield _unknown(f"{where}.roles[{index}]", "unknown role", role, topology.roles)
-        if host.roles is None and host.ports:
+        if host.roles is None:
             own = [str(service) for role in topology.roles.values() for service in role.listeners]
-        for service in host.ports:
-            if service not in own:
-                yield _unknown(
-                    f'{where}.ports."{service}"', "service not of this host's roles", service, own
-                )
+        for key in ("ports", "listen"):
+            for service in getattr(host, key):
+                if service not in own:
+                    place = f'{where}.{key}."{service}"'
+                    yield _unknown(place, "service not of this host's roles", service, own)
         if host.roles is None and not host.agent:
             yield Problem(f"{where}.roles", "expected roles, since no agent there will say them")
         if not host.addresses and not host.agent:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from reachmap_shared.names import ServiceName, host_name, port_number, role_name
-from reachmap_shared.vocabulary import PROTOCOLS, Transport
+from reachmap_shared.vocabulary import PROTOCOLS, ListenMode, Transport
 
 MAX_HOSTS = 20_000
 MAX_NOTE = 500
@@ -81,6 +81,8 @@ class Listen(_Table):
 
     protocol: Protocol = "tcp"
     transport: Transport = Transport.TCP
+    listen: ListenMode = ListenMode.ON_DEMAND
+    """When agents stand in for it."""
     basis: Basis = Basis.LOCAL
     row: Annotated[int, Field(ge=1)] | None = None
     """The row of the profile's table that says so, counted from 1."""
@@ -122,6 +124,8 @@ class Host(_Table):
     """Empty leaves it to the host's agent to announce them."""
     ports: dict[Service, Port] = {}
     """Where a service of this host listens on another port than its default."""
+    listen: dict[Service, ListenMode] = {}
+    """When the agent of this host stands in for a service, where it is not as the role says."""
     agent: bool = True
     """Whether an agent runs there; without one, a host is a destination alone."""
 
@@ -139,8 +143,8 @@ class Checks(_Table):
 
     interval_s: Annotated[float, Field(ge=0.5, le=3600)] = 10.0
     """Ten seconds let an alert out in fifteen, and cost an endpoint next to nothing."""
-    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 3.0
-    """A host that is down on the same segment answers with an error after 3.1 s at most."""
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 3.5
+    """That a host is down, its neighbours say by ICMP after 3.1 s: it is worth waiting for."""
 
 
 class ProfileFile(_Table):

@@ -1,147 +1,152 @@
-"""One check, on a real socket: resolve, connect, run the protocol's exchange, take the times.
-
-It owns the deadline and every error: whatever happens, the answer is an Observation.
-"""
+"""Checks, from a plan's entry to an observation: resolve, run on the engine, tell the times."""
 
 import asyncio
-import contextlib
 import ipaddress
 import socket
-import struct
 import time
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
 
-from reachmap_agent.outcomes import describe, from_error
+from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY, Protocol
-from reachmap_agent.wire.exchange import MAX_READ, Exchange, Silence, Target, Verdict
+from reachmap_agent.wire.exchange import Target, Verdict
 from reachmap_shared.messages import CheckSpec, Observation
 from reachmap_shared.vocabulary import Outcome, Transport
 
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER, on, for no time: close sends RST, and no TIME_WAIT is left (socket(7))."""
+Done = Callable[[Observation], None]
+
+_SENTENCES, _SENTENCE = 16, 300
+"""What an Observation holds; whoever receives more refuses the whole report."""
 
 
-@dataclass(slots=True)
-class _Trace:
-    """What has been learnt of a check so far, whichever way it ends."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One entry of a plan, made ready to be run again and again."""
 
-    started_ns: int
-    resolved_ns: int = 0
-    connected_ns: int = 0
-    local: str = ""
-    evidence: list[str] = field(default_factory=list)
+    slot: int
+    spec: CheckSpec
+    target: Target
+    protocol: Protocol
+    address: tuple[str, int] | None
+    """What to dial; None where a name must be resolved first, at each check."""
+
+    @classmethod
+    def of(cls, slot: int, spec: CheckSpec, target: Target) -> Self:
+        """Make one ready."""
+        try:
+            ipaddress.ip_address(spec.address)
+        except ValueError:
+            address = None
+        else:
+            address = (spec.address, spec.port)
+        return cls(slot, spec, target, REGISTRY[spec.protocol], address)
+
+
+class Prober:
+    """Runs checks; `tasks` is where names are resolved."""
+
+    def __init__(self, engine: Engine, tasks: asyncio.TaskGroup) -> None:
+        self._engine = engine
+        self._tasks = tasks
+
+    def start(self, job: Job, timeout_s: float, done: Done) -> None:
+        """Run a check; `done` hears of it when it has ended, but not before this returns.
+
+        A name has a time of its own to resolve: slow name servers make no path look broken.
+        """
+        if job.address is not None:
+            self._run(job, job.address, timeout_s, 0, (), done)
+        else:
+            self._tasks.create_task(self._resolve_and_run(job, timeout_s, done))
+
+    async def _resolve_and_run(self, job: Job, timeout_s: float, done: Done) -> None:
+        loop = asyncio.get_running_loop()
+        began = time.monotonic_ns()
+        host = job.spec.address
+        kind = socket.SOCK_STREAM if job.spec.transport is Transport.TCP else socket.SOCK_DGRAM
+        outcome = Outcome.NAME_FAILURE
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await loop.getaddrinfo(host, job.spec.port, type=kind)
+        except TimeoutError:
+            reason = f"no answer within {timeout_s:g} s"
+        except (socket.gaierror, ValueError) as error:  # ValueError: what can be no name at all
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        except (OSError, RuntimeError) as error:  # no descriptor, memory or thread left
+            reason = describe(error) if isinstance(error, OSError) else str(error)
+            outcome = Outcome.LOCAL_ERROR
+        else:
+            took_us = (time.monotonic_ns() - began) // 1000
+            address: Any = found[0][4]
+            facts = (f"{host} resolves to {address[0]}",)
+            self._run(job, address, timeout_s, took_us, facts, done)
+            return
+        took_us = (time.monotonic_ns() - began) // 1000
+        verdict = Verdict(outcome, (f"{host} does not resolve: {reason}",))
+        done(_observation(job, verdict, name_us=took_us))
+
+    def _run(
+        self,
+        job: Job,
+        address: Any,
+        timeout_s: float,
+        name_us: int,
+        facts: tuple[str, ...],
+        done: Done,
+    ) -> None:
+        def ended(attempt: Attempt) -> None:
+            assert attempt.verdict is not None
+            done(_observation(job, attempt.verdict, attempt, name_us=name_us, facts=facts))
+
+        attempt = Attempt(
+            job.spec.transport,
+            address,
+            job.protocol.check(job.target),
+            job.protocol.patience_s,
+            reset=job.protocol.reset,
+            done=ended,
+        )
+        self._engine.start(attempt, timeout_s)
 
 
 async def check(spec: CheckSpec, slot: int, target: Target, timeout_s: float) -> Observation:
-    """Run one check to its end, which is at most `timeout_s` away."""
-    trace = _Trace(time.monotonic_ns())
-    deadline = asyncio.get_running_loop().time() + timeout_s
+    """Run one check by itself, on an engine of its own: for whoever wants just one."""
+    seen: asyncio.Future[Observation] = asyncio.get_running_loop().create_future()
+    engine = Engine(asyncio.get_running_loop())
     try:
-        verdict = await _attempt(spec, target, deadline, trace)
-    except (TimeoutError, Silence):
-        verdict = _out_of_time(trace, timeout_s)
-    except OSError as error:
-        verdict = Verdict(from_error(error), (describe(error),))
-    return _observation(slot, verdict, trace)
-
-
-async def _attempt(spec: CheckSpec, target: Target, deadline: float, trace: _Trace) -> Verdict:
-    loop = asyncio.get_running_loop()
-    kind = socket.SOCK_STREAM if spec.transport is Transport.TCP else socket.SOCK_DGRAM
-    protocol = REGISTRY[spec.protocol]
-    try:
-        async with asyncio.timeout_at(deadline):
-            family, address = await _resolve(spec.address, spec.port, kind)
-    except (socket.gaierror, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else str(error)
-        return Verdict(Outcome.NAME_FAILURE, (f"{spec.address} does not resolve: {reason}",))
-    trace.resolved_ns = time.monotonic_ns()
-    if address[0] != spec.address:
-        trace.evidence.append(f"{spec.address} resolves to {address[0]}")
-    with socket.socket(family, kind) as connection:
-        connection.setblocking(False)
-        async with asyncio.timeout_at(deadline):
-            await loop.sock_connect(connection, address)
-        trace.connected_ns = time.monotonic_ns()
-        trace.local = _endpoint(connection)
-        if protocol.reset and kind == socket.SOCK_STREAM:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        return await _converse(connection, protocol, protocol.check(target), deadline)
-
-
-async def _resolve(host: str, port: int, kind: int) -> tuple[int, Any]:
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
-        return found[0][0], found[0][4]
-    return (socket.AF_INET if version == 4 else socket.AF_INET6), (host, port)
-
-
-async def _converse(
-    connection: socket.socket, protocol: Protocol, exchange: Exchange, deadline: float
-) -> Verdict:
-    """Carry bytes between the exchange and the socket until it has a verdict.
-
-    Raises Silence when the time is up and the exchange does not know what that means.
-    """
-    loop = asyncio.get_running_loop()
-    if protocol.patience_s is not None:
-        deadline = min(deadline, loop.time() + protocol.patience_s)
-    try:
-        sending = next(exchange)
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    if sending:
-                        await loop.sock_sendall(connection, sending)
-                    received = await loop.sock_recv(connection, MAX_READ)
-            except TimeoutError:
-                sending = exchange.throw(Silence())
-            else:
-                sending = exchange.send(received)
-    except StopIteration as stop:
-        verdict: Verdict = stop.value
-        if verdict.farewell:
-            await _say(connection, verdict.farewell, deadline)
-        return verdict
+        async with asyncio.TaskGroup() as tasks:
+            Prober(engine, tasks).start(Job.of(slot, spec, target), timeout_s, seen.set_result)
+            return await seen
     finally:
-        exchange.close()
+        engine.close()
 
 
-async def _say(connection: socket.socket, last: bytes, deadline: float) -> None:
-    """Send the last words of an exchange that has its verdict already, whatever comes of them."""
-    with contextlib.suppress(OSError):  # a TimeoutError is one
-        async with asyncio.timeout_at(deadline):
-            await asyncio.get_running_loop().sock_sendall(connection, last)
-
-
-def _out_of_time(trace: _Trace, timeout_s: float) -> Verdict:
-    if trace.connected_ns:
-        return Verdict(Outcome.STALLED, (f"connected, but no answer within {timeout_s:g} s",))
-    if not trace.resolved_ns:
-        return Verdict(Outcome.NAME_FAILURE, (f"the name did not resolve within {timeout_s:g} s",))
-    return Verdict(Outcome.TIMEOUT, (f"no answer to the connection within {timeout_s:g} s",))
-
-
-def _observation(slot: int, verdict: Verdict, trace: _Trace) -> Observation:
-    ended_ns = time.monotonic_ns()
-    resolved_ns = trace.resolved_ns or ended_ns
+def _observation(
+    job: Job,
+    verdict: Verdict,
+    attempt: Attempt | None = None,
+    *,
+    name_us: int = 0,
+    facts: tuple[str, ...] = (),
+) -> Observation:
+    connect_us = answer_us = 0
+    if attempt is not None and attempt.connected_ns:
+        connect_us = attempt.connect_us
+        answer_us = (attempt.ended_ns - attempt.connected_ns) // 1000
+        lost = attempt.info.retransmits if attempt.info is not None else 0
+        if lost and verdict.outcome is Outcome.OPEN:
+            facts += (f"open after {lost} lost SYN",)
     return Observation(
-        slot=slot,
+        slot=job.slot,
         age_ms=0,
         outcome=verdict.outcome,
         answered_by=verdict.answered_by,
         healthy=verdict.healthy,
-        name_us=(resolved_ns - trace.started_ns) // 1000,
-        connect_us=max(0, trace.connected_ns - resolved_ns) // 1000,
-        answer_us=(ended_ns - (trace.connected_ns or ended_ns)) // 1000,
-        local=trace.local,
-        evidence=tuple(text[:300] for text in (*trace.evidence, *verdict.evidence)),
+        name_us=name_us,
+        connect_us=connect_us,
+        answer_us=answer_us,
+        local=attempt.local if attempt is not None else "",
+        evidence=tuple(text[:_SENTENCE] for text in (*facts, *verdict.evidence)[:_SENTENCES]),
     )
-
-
-def _endpoint(connection: socket.socket) -> str:
-    host, port = connection.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

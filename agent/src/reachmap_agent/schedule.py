@@ -43,7 +43,9 @@ class Schedule:
         self._start = now
         self._phases = [phase(key) for key in keys]
         first_round = min(interval_s, _FIRST_ROUND_S)
-        self._due = [(now + place * first_round, slot) for slot, place in enumerate(self._phases)]
+        self._due = [
+            (now + place * first_round, slot, True) for slot, place in enumerate(self._phases)
+        ]
         heapq.heapify(self._due)
 
     def next_due(self) -> float | None:
@@ -54,10 +56,17 @@ class Schedule:
         """The slots due by `now`, each with how many seconds late it is, and plan their next."""
         popped: list[tuple[int, float]] = []
         while self._due and self._due[0][0] <= now:
-            due, slot = self._due[0]
+            due, slot, in_turn = self._due[0]
             popped.append((slot, now - due))
-            heapq.heapreplace(self._due, (self._following(slot, now), slot))
+            if in_turn:
+                heapq.heapreplace(self._due, (self._following(slot, now), slot, True))
+            else:
+                heapq.heappop(self._due)
         return popped
+
+    def once_more(self, slot: int, at: float) -> None:
+        """Check a slot at a time of its own, besides its turns."""
+        heapq.heappush(self._due, (at, slot, False))
 
     def _following(self, slot: int, now: float) -> float:
         """The slot's next place on its grid, half an interval off or more; lost rounds are lost."""

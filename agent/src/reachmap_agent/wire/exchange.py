@@ -10,8 +10,8 @@ received (b"" when the other side has closed), and returns its Verdict:
         return answered(target, line, "a WELCOME")
 
 When the time is up while it waits, `Silence` is raised inside it; one that does not catch it is
-taken for stalled. A stand-in is the listener's side: the same kind of generator, that returns the
-last bytes to send.
+taken for stalled. When the connection breaks, `Lost` is raised likewise. A stand-in is the
+listener's side: the same kind of generator, that returns the last bytes to send.
 """
 
 import re
@@ -20,7 +20,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from reachmap_shared.vocabulary import AnsweredBy, Outcome
+from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
 Result = TypeVar("Result")
 
@@ -34,6 +34,10 @@ class Silence(Exception):
     """The time is up and nothing (more) was received."""
 
 
+class Lost(Exception):
+    """The connection broke: it was reset, or is no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a check needs to know of whom it dials."""
@@ -43,9 +47,11 @@ class Target:
     token: str
     """What the destination's own listener shows."""
     tls: ssl.SSLContext | None = None
-    """For protocols that speak TLS."""
+    """For protocols that speak TLS; one with a certificate loaded shows it where it is wanted."""
     stand_in_certificate: bytes = b""
     """DER of the certificate that listeners use, to tell them from real TLS services."""
+    transport: Transport = Transport.TCP
+    """For protocols that have a form for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class Offer:
     token: str
     tls: ssl.SSLContext | None = None
     """Server side, for protocols that speak TLS."""
+    transport: Transport = Transport.TCP
+    """For protocols that have a form for each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,200 @@
+"""The checks of the plan at work: starts each when it is due, and again when what it saw is new."""
+
+import asyncio
+import random
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from reachmap_agent.confirm import Confirmation
+from reachmap_agent.credentials import Contexts
+from reachmap_agent.engine.engine import Engine
+from reachmap_agent.prober import Job, Prober
+from reachmap_agent.schedule import Schedule
+from reachmap_agent.wire.exchange import Target
+from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
+from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
+
+AskWindow = Callable[[CheckSpec, float], Awaitable[WindowReply | None]]
+"""Asks a check's destination to listen for so many seconds; None when it cannot be asked."""
+
+See = Callable[[str, Observation], None]
+"""Is given the revision of the plan, and what one of its checks saw."""
+
+_MAX_IN_FLIGHT: Final = 4096
+_WINDOW_SPARE_S: Final = 0.5
+"""For the way from the answer that a window is open to the check that uses it."""
+
+_DESCRIPTORS_KEPT: Final = 384
+"""For listeners' connections, the bus, and what else a process has open."""
+
+
+class Checks:
+    """What one agent checks.
+
+    Args:
+        agent: Its name; with what is dialled it makes a flow's place in the interval.
+        tasks: Where names are resolved.
+        ask_window: How destinations are asked to listen.
+        see: Is told of every check that ended.
+    """
+
+    def __init__(
+        self, agent: str, tasks: asyncio.TaskGroup, ask_window: AskWindow, see: See
+    ) -> None:
+        self._agent = agent
+        self._tasks = tasks
+        self._ask_window = ask_window
+        self._see = see
+        self._loop = asyncio.get_running_loop()
+        self._engine = Engine(self._loop)
+        self._prober = Prober(self._engine, tasks)
+        self._rng = random.Random()  # noqa: S311  jitter, not secrets
+        self._timer: asyncio.TimerHandle | None = None
+        self._round: _Round | None = None
+        self._room = _room()
+        self._flying = 0
+        self._stopped = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.done = 0
+        """Checks that ended."""
+        self.late_s = 0.0
+        """How late the latest-started check was, since someone last set this back to nothing."""
+
+    def apply(self, plan: Plan, contexts: Contexts) -> None:
+        """Check by this plan from now on; what is in flight still counts for the one before."""
+        if self._stopped:
+            return
+        self._round = _Round(self._agent, plan, contexts, self._loop.time(), self._rng)
+        self._wake_at(self._round.schedule.next_due())
+
+    async def stop(self, patience_s: float) -> None:
+        """Start no more for good, and wait for those in flight."""
+        self._stopped = True
+        self._round = None
+        self._wake_at(None)
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._engine.close()
+
+    def _wake_at(self, when: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if when is None else self._loop.call_at(when, self._on_time)
+
+    def _on_time(self) -> None:
+        try:
+            self._start_due()
+        except Exception as error:  # noqa: BLE001  raised again where it ends the agent
+            # Out of a timer it would only be logged, and the agent go on half alive.
+            self._tasks.create_task(_fail(error))
+
+    def _start_due(self) -> None:
+        current = self._round
+        if current is None:
+            return
+        now = self._loop.time()
+        for slot, late_s in current.schedule.pop_due(now):
+            # One that still runs from its last turn is not run twice at once.
+            if slot not in current.in_flight:
+                current.in_flight.add(slot)
+                current.queue.append((slot, now - late_s))
+        self._start_queued()
+        self._wake_at(current.schedule.next_due())
+
+    def _start_queued(self) -> None:
+        """Start what is due by the plan that holds now, as far as there is room."""
+        current = self._round
+        if current is None:
+            return
+        ended = partial(self._ended, current)
+        while current.queue and self._flying < self._room:
+            self._flying += 1
+            self._idle.clear()
+            slot, due = current.queue.popleft()
+            self.late_s = max(self.late_s, self._loop.time() - due)
+            job = current.jobs[slot]
+            if job.spec.window and current.last_answer.get(job.slot) is not AnsweredBy.SERVICE:
+                self._tasks.create_task(self._check_through_window(current, job))
+            else:
+                self._prober.start(job, current.plan.timeout_s, ended)
+
+    async def _check_through_window(self, current: "_Round", job: Job) -> None:
+        """Where no service was seen yet, ask for a listener first: it may be the only one there."""
+        timeout_s = current.plan.timeout_s
+        reply = await self._ask_window(job.spec, timeout_s + _WINDOW_SPARE_S)
+
+        def ended(seen: Observation) -> None:
+            if reply is not None and reply.state is ListenerState.LISTENING:
+                seen = replace(seen, window=True)
+            elif reply is None and seen.outcome is Outcome.REFUSED:
+                fact = f"the agent on {job.spec.destination} could not be asked to listen"
+                seen = replace(seen, evidence=(*seen.evidence, fact))
+            self._ended(current, seen)
+
+        self._prober.start(job, timeout_s, ended)
+
+    def _ended(self, current: "_Round", observation: Observation) -> None:
+        current.in_flight.discard(observation.slot)
+        self._flying -= 1
+        if not self._flying:
+            self._idle.set()
+        self.done += 1
+        current.last_answer[observation.slot] = observation.answered_by
+        confirmed, again_s = current.confirmation.judge(observation)
+        if not confirmed:
+            observation = replace(observation, confirmed=False)
+        if again_s is not None:
+            current.schedule.once_more(observation.slot, self._loop.time() + again_s)
+            if current is self._round:
+                self._wake_at(current.schedule.next_due())
+        self._see(current.plan.revision, observation)
+        self._start_queued()
+
+
+async def _fail(error: Exception) -> None:
+    raise error
+
+
+class _Round:
+    """All that belongs to one plan, so that another never mixes with it."""
+
+    def __init__(
+        self, agent: str, plan: Plan, contexts: Contexts, now: float, rng: random.Random
+    ) -> None:
+        self.plan = plan
+        self.jobs = tuple(
+            Job.of(
+                slot,
+                spec,
+                Target(spec.address, spec.token, contexts.client, contexts.certificate),
+            )
+            for slot, spec in enumerate(plan.checks)
+        )
+        keys = [f"{agent}>{spec.address}:{spec.port}/{spec.transport}" for spec in plan.checks]
+        self.schedule = Schedule(keys, plan.interval_s, now, rng)
+        self.confirmation = Confirmation()
+        self.last_answer: dict[int, AnsweredBy | None] = {}
+        self.in_flight: set[int] = set()
+        self.queue: deque[tuple[int, float]] = deque()
+        """Due, but the engine is full: slots, and since when."""
+
+
+def _room() -> int:
+    """How many checks may be in flight, so that descriptors never run out."""
+    if sys.platform == "win32":
+        return _MAX_IN_FLIGHT
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:  # which Linux writes as -1
+        return _MAX_IN_FLIGHT
+    return max(16, min(_MAX_IN_FLIGHT, soft - _DESCRIPTORS_KEPT))

@@ -1,0 +1,60 @@
+"""Whether a change is one, or a packet that got lost. Pure.
+
+A check that sees something else than the ones before is repeated twice, soon; only when all three
+agree is it reported as confirmed. What was seen in between still counts as loss.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from reachmap_shared.messages import Observation
+from reachmap_shared.vocabulary import AnsweredBy, Outcome
+
+RECHECK_AFTER_S: Final = (0.3, 0.5)
+"""From a suspicious check's end to its first repetition, and from that one's to the second.
+
+However checks disagree, what is waited between them is below two seconds in all."""
+
+_MAX_DOUBTS: Final = 6
+"""Checks that disagree with each other, one after the other, until the latest is taken as it is."""
+
+Face = tuple[Outcome, AnsweredBy | None, bool]
+
+
+@dataclass(slots=True)
+class _Doubt:
+    face: Face
+    agreed: int
+    seen: int
+
+
+class Confirmation:
+    """What is known of each slot of a plan, and what is in doubt."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Face] = {}
+        self._doubts: dict[int, _Doubt] = {}
+
+    def judge(self, observation: Observation) -> tuple[bool, float | None]:
+        """Take note of what a check saw.
+
+        Returns:
+            Whether it is confirmed, and in how many seconds to check again; None for in its turn.
+        """
+        slot = observation.slot
+        face = observation.outcome, observation.answered_by, observation.healthy
+        if self._known.setdefault(slot, face) == face:
+            self._doubts.pop(slot, None)
+            return True, None
+        doubt = self._doubts.get(slot)
+        if doubt is None:
+            doubt = self._doubts[slot] = _Doubt(face, 0, 0)
+        elif doubt.face != face:
+            doubt.face, doubt.agreed = face, 0
+        doubt.agreed += 1
+        doubt.seen += 1
+        if doubt.agreed <= len(RECHECK_AFTER_S) and doubt.seen < _MAX_DOUBTS:
+            return False, RECHECK_AFTER_S[doubt.agreed - 1]
+        self._known[slot] = face
+        del self._doubts[slot]
+        return True, None

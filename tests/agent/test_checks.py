@@ -1,0 +1,335 @@
+"""The plan at work: what is started when, never too much of it, and how it ends."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from reachmap_agent import checks
+from reachmap_agent.checks import Checks
+from reachmap_agent.credentials import Contexts
+from reachmap_agent.engine.engine import Engine
+from reachmap_agent.prober import Job
+from reachmap_agent.schedule import phase
+from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
+from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
+
+AGENT = "a"
+CONTEXTS = Contexts.from_pem("")
+
+
+def specs(count: int, *, window: bool = False) -> tuple[CheckSpec, ...]:
+    return tuple(
+        CheckSpec("b", "web:80", "127.0.0.1", 1000 + place, Transport.TCP, "tcp", "0" * 16, window)
+        for place in range(count)
+    )
+
+
+def early_spec(*, window: bool = False) -> CheckSpec:
+    """One whose place in the interval is at its very beginning."""
+    for spec in specs(5000, window=window):
+        if phase(f"{AGENT}>{spec.address}:{spec.port}/{spec.transport}") < 0.01:
+            return spec
+    raise AssertionError
+
+
+def plan(
+    checked: tuple[CheckSpec, ...],
+    revision: str = "one",
+    interval_s: float = 0.2,
+    timeout_s: float = 1.0,
+) -> Plan:
+    return Plan(AGENT, revision, interval_s, timeout_s, "", (), checked)
+
+
+class FakeProber:
+    """Starts nothing: the test says when and how each check ends."""
+
+    def __init__(self, engine: Engine, _tasks: asyncio.TaskGroup) -> None:
+        self.engine = engine
+        self.flying: list[tuple[Job, Callable[[Observation], None]]] = []
+        self.started: list[tuple[float, int]] = []
+        self.most = 0
+
+    def start(self, job: Job, timeout_s: float, done: Callable[[Observation], None]) -> None:
+        assert timeout_s == 1.0
+        self.flying.append((job, done))
+        self.started.append((time.monotonic(), job.slot))
+        self.most = max(self.most, len(self.flying))
+
+    def end(self, outcome: Outcome = Outcome.OPEN, by: AnsweredBy | None = None) -> None:
+        """End the check that was started first."""
+        job, done = self.flying.pop(0)
+        done(Observation(job.slot, 0, outcome, by, True, 0, 0, 0, "", ()))
+
+    def end_all(self) -> None:
+        for _ in range(len(self.flying)):
+            self.end()
+
+
+class Stage:
+    """Checks on a fake prober, and what they report."""
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.seen: list[tuple[str, Observation]] = []
+        self.asked: list[tuple[int, float]] = []
+        self.reply: WindowReply | None = None
+        self.checks = Checks(
+            AGENT, tasks, self.ask, lambda revision, one: self.seen.append((revision, one))
+        )
+        self.prober: Any = self.checks._prober
+
+    async def ask(self, spec: CheckSpec, seconds: float) -> WindowReply | None:
+        self.asked.append((spec.port, seconds))
+        return self.reply
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    monkeypatch: pytest.MonkeyPatch, room: int = 100, prober: Any = FakeProber
+) -> AsyncIterator[Stage]:
+    monkeypatch.setattr(checks, "Prober", prober)
+    monkeypatch.setattr(checks, "_room", lambda: room)
+    async with asyncio.TaskGroup() as tasks:
+        stage = Stage(tasks)
+        yield stage
+        await stage.checks.stop(0)
+
+
+async def test_every_check_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each interval each is started once, and what it saw is told with the plan's revision."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan(specs(20)), CONTEXTS)
+        await stage.until(lambda: len(stage.prober.started) == 20)
+        assert sorted(slot for _, slot in stage.prober.started) == list(range(20))
+        stage.prober.end_all()
+        assert sorted(one.slot for _, one in stage.seen) == list(range(20))
+        assert {revision for revision, _ in stage.seen} == {"one"}
+        assert stage.checks.done == 20
+        await stage.until(lambda: len(stage.prober.started) == 40)
+
+
+async def test_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due beyond it waits, in order, for each that ends; and that it was late is told."""
+    async with staged(monkeypatch, room=4) as stage:
+        stage.checks.apply(plan(specs(20), interval_s=5.0), CONTEXTS)
+        await stage.until(lambda: len(stage.prober.started) == 4)
+        await asyncio.sleep(2.1)
+        assert len(stage.prober.started) == 4
+        assert stage.checks.late_s < 1
+        for _ in range(16):
+            stage.prober.end()
+        assert sorted(slot for _, slot in stage.prober.started) == list(range(20))
+        assert stage.prober.most == 4
+        assert 1 < stage.checks.late_s < 3
+
+
+async def test_none_is_run_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes longer than the interval misses turns; it has its next one after its end."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan(specs(5), interval_s=0.1), CONTEXTS)
+        await asyncio.sleep(0.6)
+        assert len(stage.prober.started) == 5
+        stage.prober.end()
+        await stage.until(lambda: len(stage.prober.started) == 6)
+        assert stage.prober.started[5][1] == stage.prober.started[0][1]
+
+
+async def test_one_in_the_queue_is_not_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for room through several turns, a check is still run once for all of them."""
+    async with staged(monkeypatch, room=1) as stage:
+        stage.checks.apply(plan(specs(3), interval_s=0.1), CONTEXTS)
+        await asyncio.sleep(0.6)
+        for _ in range(2):
+            stage.prober.end()
+        assert len({slot for _, slot in stage.prober.started}) == 3
+
+
+async def test_another_plan_in_mid_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What flies still counts for the plan it belongs to; what only waited is dropped."""
+    async with staged(monkeypatch, room=3) as stage:
+        stage.checks.apply(plan(specs(10), interval_s=0.1), CONTEXTS)
+        await asyncio.sleep(0.3)
+        stage.checks.apply(plan(specs(2), "two", interval_s=0.1), CONTEXTS)
+        await asyncio.sleep(0.3)
+        assert len(stage.prober.started) == 3, "all the room is taken by the old plan"
+        stage.prober.end()
+        assert [revision for revision, _ in stage.seen] == ["one"]
+        # At once, and not at the new plan's next turn.
+        assert len(stage.prober.started) == 4
+        stage.prober.end()
+        stage.prober.end()
+        assert [revision for revision, _ in stage.seen] == ["one"] * 3
+        assert {slot for _, slot in stage.prober.started[3:]} == {0, 1}
+        stage.prober.end_all()
+        assert [revision for revision, _ in stage.seen[3:]] == ["two"] * 2
+        await asyncio.sleep(0.15)
+        assert {slot for _, slot in stage.prober.started[5:]} <= {0, 1}
+
+
+async def test_a_plan_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started, and what was goes on to its end."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan(specs(3), interval_s=0.1), CONTEXTS)
+        await stage.until(lambda: len(stage.prober.flying) == 3)
+        stage.checks.apply(plan((), "none"), CONTEXTS)
+        stage.prober.end_all()
+        await asyncio.sleep(0.3)
+        assert len(stage.prober.started) == len(stage.seen) == 3
+
+
+async def test_stop_waits_for_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts no more, not even what waited for room, and returns with the last one's end."""
+    async with staged(monkeypatch, room=2) as stage:
+        stage.checks.apply(plan(specs(6), interval_s=0.1), CONTEXTS)
+        await stage.until(lambda: len(stage.prober.flying) == 2)
+        asyncio.get_running_loop().call_later(0.1, stage.prober.end)
+        asyncio.get_running_loop().call_later(0.2, stage.prober.end)
+        began = time.monotonic()
+        await stage.checks.stop(5.0)
+        assert 0.15 < time.monotonic() - began < 1
+        assert len(stage.prober.started) == len(stage.seen) == 2
+
+
+async def test_stop_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that do not end are dropped when patience is; no plan wakes it again."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan(specs(3), interval_s=0.1), CONTEXTS)
+        await stage.until(lambda: len(stage.prober.flying) == 3)
+        began = time.monotonic()
+        await stage.checks.stop(0.2)
+        assert 0.2 <= time.monotonic() - began < 1
+        stage.checks.apply(plan(specs(3), "late", interval_s=0.1), CONTEXTS)
+        stage.prober.end_all()
+        await asyncio.sleep(0.3)
+        assert len(stage.prober.started) == 3
+
+
+async def test_stop_with_nothing_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, also before any plan, and twice."""
+    async with staged(monkeypatch) as stage:
+        began = time.monotonic()
+        await stage.checks.stop(5.0)
+        await stage.checks.stop(5.0)
+        assert time.monotonic() - began < 0.5
+
+
+async def test_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was held up says by how much its checks were late."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan(specs(20), interval_s=5.0), CONTEXTS)
+        time.sleep(0.6)  # noqa: ASYNC251  held up
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert 0.3 < stage.checks.late_s < 0.7
+        stage.checks.late_s = 0.0
+        await stage.until(lambda: len(stage.prober.started) == 20)
+        assert stage.checks.late_s < 0.3
+
+
+async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change is told as unconfirmed, checked again in a moment, and confirmed by the third."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan((early_spec(),), interval_s=2.0), CONTEXTS)
+        began = time.monotonic()
+        for count, outcome in enumerate([Outcome.OPEN, *[Outcome.TIMEOUT] * 3], start=1):
+            await stage.until(lambda count=count: len(stage.prober.started) == count)
+            stage.prober.end(outcome)
+        assert [one.confirmed for _, one in stage.seen] == [True, False, False, True]
+        times = [at - began for at, _ in stage.prober.started]
+        assert 1.5 < times[1] < 2.5
+        assert 0.25 < times[2] - times[1] < 0.45
+        assert 0.45 < times[3] - times[2] < 0.65
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "expected"),
+    [
+        (None, Outcome.OPEN, (Outcome.OPEN, False)),
+        (None, Outcome.REFUSED, (Outcome.REFUSED, False)),
+        (WindowReply(ListenerState.LISTENING, ""), Outcome.OPEN, (Outcome.OPEN, True)),
+        (WindowReply(ListenerState.LISTENING, ""), Outcome.TIMEOUT, (Outcome.TIMEOUT, True)),
+        (WindowReply(ListenerState.CEDED, ""), Outcome.REFUSED, (Outcome.REFUSED, False)),
+    ],
+)
+async def test_a_check_through_a_window(
+    monkeypatch: pytest.MonkeyPatch,
+    reply: WindowReply | None,
+    outcome: Outcome,
+    expected: tuple[Outcome, bool],
+) -> None:
+    """The destination is asked first; that it could not be asked is part of the evidence."""
+    async with staged(monkeypatch) as stage:
+        stage.reply = reply
+        spec = early_spec(window=True)
+        stage.checks.apply(plan((spec,), interval_s=0.5), CONTEXTS)
+        await stage.until(lambda: bool(stage.prober.flying))
+        assert [port for port, _ in stage.asked] == [spec.port]
+        assert stage.asked[0][1] > 1.0, "open for longer than the check may take"
+        stage.prober.end(outcome)
+        ((_, seen),) = stage.seen
+        assert (seen.outcome, seen.window) == expected
+        unasked = any("could not be asked to listen" in fact for fact in seen.evidence)
+        assert unasked is (reply is None and outcome is Outcome.REFUSED)
+
+
+async def test_no_window_where_the_service_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the real service was seen, nobody is asked to listen, until it is seen no more."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan((early_spec(window=True),), interval_s=0.2), CONTEXTS)
+        for by in (AnsweredBy.SERVICE, AnsweredBy.SERVICE, AnsweredBy.LISTENER):
+            await stage.until(lambda: bool(stage.prober.flying))
+            stage.prober.end(by=by)
+        assert len(stage.asked) == 1
+        await stage.until(lambda: len(stage.asked) == 2)
+
+
+@pytest.mark.parametrize(
+    ("soft", "expected"),
+    [(20_000, 4096), (4480, 4096), (1024, 640), (256, 16), (0, 16), (resource.RLIM_INFINITY, 4096)],
+)
+def test_room(monkeypatch: pytest.MonkeyPatch, soft: int, expected: int) -> None:
+    """Descriptors are left for the rest of the process; no limit is not a limit of less than none."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert checks._room() == expected
+
+
+async def test_on_real_sockets() -> None:
+    """Hundreds of checks, open and refused and by name, and then a stop: each told, none left."""
+    told: list[Observation] = []
+
+    async def nobody(spec: CheckSpec, seconds: float) -> None:
+        raise AssertionError
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1000))
+        closed = stack.enter_context(socket.socket())
+        closed.bind(("127.0.0.1", 0))
+        ports = [bound.getsockname()[1] for bound in (server, closed)]
+        checked = tuple(
+            CheckSpec("b", f"web:{place + 1}", host, port, Transport.TCP, "tcp", "0" * 16)
+            for place in range(100)
+            for host in ("127.0.0.1", "localhost")
+            for port in ports
+        )
+        async with asyncio.TaskGroup() as tasks:
+            worker = Checks(AGENT, tasks, nobody, lambda _, one: told.append(one))
+            worker.apply(plan(checked, interval_s=0.5, timeout_s=3.0), CONTEXTS)
+            async with asyncio.timeout(20):
+                while len({one.slot for one in told}) < len(checked):
+                    await asyncio.sleep(0.05)
+            await worker.stop(5.0)
+            assert worker._flying == 0
+    for one in told:
+        expected = Outcome.REFUSED if one.slot % 2 else Outcome.OPEN
+        assert one.outcome is expected

@@ -42,12 +42,33 @@ def refusal(path: Path | None, environment: Any = None, arguments: Any = None) -
     return str(caught.value)
 
 
+STATE = Path("/var/lib/reachmap-agent")
+
+
 def test_without_any_setting_there_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """NATS on loopback, the first label of the hostname, no roles, addresses to be found out."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(settings, "hostname", lambda: "pc-17.office.example")
     assert load(None, {}, SILENT) == Settings(
-        nats=("nats://127.0.0.1:4222",), id="pc-17", roles=(), addresses=()
+        nats=("nats://127.0.0.1:4222",), id="pc-17", roles=(), addresses=(), state=STATE
     )
+
+
+@pytest.mark.parametrize(
+    ("environment", "uid", "expected"),
+    [
+        ({}, 0, STATE),
+        ({"XDG_STATE_HOME": "/home/x/state"}, 1000, Path("/home/x/state/reachmap-agent")),
+        ({"STATE_DIRECTORY": "/var/lib/private/a:/other"}, 1000, Path("/var/lib/private/a")),
+        ({"REACHMAP_STATE": "/srv/state", "STATE_DIRECTORY": "/var/lib/a"}, 0, Path("/srv/state")),
+    ],
+)
+def test_state_is_kept_where_the_system_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], uid: int, expected: Path
+) -> None:
+    """Where systemd says, or root's usual place, or the user's; an operator's word goes first."""
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    assert load(None, environment, SILENT).state == expected
 
 
 VALUES: dict[str, tuple[Any, Any, Any]] = {

@@ -6,22 +6,32 @@ it (systemd, most likely) starts it again: there is no supervisor in here.
 
 import asyncio
 import contextlib
-import random
 import ssl
 from typing import Final
 
-from reachmap_agent import identity, prober
+from reachmap_agent import identity
+from reachmap_agent.ceded import Ceded
+from reachmap_agent.checks import Checks
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.listeners import Listeners
+from reachmap_agent.memory import ceded_path, save_plan
 from reachmap_agent.outbox import Outbox
 from reachmap_agent.protocols import REGISTRY
-from reachmap_agent.schedule import Schedule
 from reachmap_agent.settings import Settings
-from reachmap_agent.wire.exchange import Target
 from reachmap_shared import __version__, bus, codec, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
-from reachmap_shared.messages import CheckSpec, Hello, ListenerSpec, Plan, Presence
+from reachmap_shared.messages import (
+    CheckSpec,
+    Hello,
+    ListenerSpec,
+    Observation,
+    Plan,
+    Presence,
+    WindowReply,
+    WindowRequest,
+)
+from reachmap_shared.vocabulary import ListenerState
 
 HEARTBEAT_S: Final = 5.0
 """Between two hellos: an agent that says nothing for three of them has gone silent."""
@@ -29,11 +39,14 @@ HEARTBEAT_S: Final = 5.0
 _FLUSH_S: Final = 0.5
 """How long observations wait for company; the map is at most this much behind the checks."""
 
-_MAX_IN_FLIGHT: Final = 256
-"""Checks at once, so that descriptors do not run out under systemd's default limit of 1,024."""
+_WINDOW_ANSWER_S: Final = 1.0
+"""For another agent's answer: it is a lookup and a bind away."""
 
 _FAREWELL_S: Final = 2.0
 """For checks still in flight when the agent is told to stop."""
+
+_LOOKUP_S: Final = 1.0
+"""How long a hello waits for this host's own addresses; with a broken resolver they come late."""
 
 _log = log.get("agent")
 
@@ -52,33 +65,31 @@ class Agent:
         self._bus = connection
         self._tasks = tasks
         self._boot = identity.new_boot()
-        self._rng = random.Random()  # noqa: S311  jitter, not secrets
-        self._listeners = Listeners(settings.addresses, tasks)
+        self._ceded = Ceded(ceded_path(settings))
+        self._listeners = Listeners(settings.addresses, self._ceded, tasks)
         self._outbox = Outbox(settings.id, self._boot)
+        self._checks = Checks(settings.id, tasks, self._ask_window, self._put_out)
         self._plan: Plan | None = None
-        self._targets: tuple[Target, ...] = ()
-        self._schedule = Schedule((), 1, 0, self._rng)
         self._plan_refused = ""
-        self._in_flight: dict[int, asyncio.Task[None]] = {}
-        self._room = asyncio.Semaphore(_MAX_IN_FLIGHT)
+        self._flushing = asyncio.Lock()
+        self._addresses: tuple[str, ...] = ()
+        self._lookup: asyncio.Future[tuple[str, ...]] | None = None
         self._news = news
-        self._replanned = asyncio.Event()
-        self._done = 0
-        self._late_s = 0.0
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await self._bus.subscribe(subjects.plan(self._settings.id), self._receive_plan)
-        self._tasks.create_task(self._check_on_time())
+        # A server that goes at this very moment is waited for like at any other.
+        with contextlib.suppress(BusUnavailable):
+            await self._bus.subscribe(subjects.plan(self._settings.id), self._receive_plan)
+        with contextlib.suppress(BusUnavailable):
+            await self._bus.answer(subjects.window(self._settings.id), self._open_window)
         self._tasks.create_task(self._report())
         await self._say_hello()
 
     async def leave(self) -> None:
         """Stop in good order: let go of ports, finish what is in flight, say what is left."""
         self._listeners.close()
-        self._schedule = Schedule((), 1, 0, self._rng)
-        if self._in_flight:
-            await asyncio.wait(self._in_flight.values(), timeout=_FAREWELL_S)
+        await self._checks.stop(_FAREWELL_S)
         if self._bus.is_connected:
             with contextlib.suppress(BusUnavailable):
                 await self._flush()
@@ -93,6 +104,7 @@ class Agent:
             self._plan_refused = f"plan refused: {error}"[:300]
             _log.warning("plan refused", reason=str(error))
         else:
+            self._plan_refused = ""
             if self._plan is None or plan.revision != self._plan.revision:
                 self._take_up(plan, contexts)
         self._news.set()
@@ -111,21 +123,13 @@ class Agent:
         return Contexts.from_pem(plan.certificate)
 
     def _take_up(self, plan: Plan, contexts: Contexts) -> None:
-        self._plan_refused = ""
         self._plan = plan
         self._listeners.apply(plan.listeners, contexts)
-        self._targets = tuple(
-            Target(spec.address, spec.token, contexts.client, contexts.certificate)
-            for spec in plan.checks
-        )
-        keys = [
-            f"{self._settings.id}>{spec.address}:{spec.port}/{spec.transport}"
-            for spec in plan.checks
-        ]
-        now = asyncio.get_running_loop().time()
-        self._schedule = Schedule(keys, plan.interval_s, now, self._rng)
-        self._in_flight = {}
-        self._replanned.set()
+        self._checks.apply(plan, contexts)
+        try:
+            save_plan(self._settings, plan)
+        except OSError as error:
+            _log.warning("plan not kept", reason=str(error))
         _log.info(
             "plan taken up",
             revision=plan.revision,
@@ -133,31 +137,28 @@ class Agent:
             listeners=len(plan.listeners),
         )
 
-    async def _check_on_time(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            due = self._schedule.next_due()
-            self._replanned.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
-                    await self._replanned.wait()
-                    continue
-            for slot, late_s in self._schedule.pop_due(loop.time()):
-                self._late_s = max(self._late_s, late_s)
-                # One that still runs from its last turn is not run twice at once.
-                running = self._in_flight.get(slot)
-                if running is None or running.done():
-                    self._in_flight[slot] = self._tasks.create_task(self._check(slot))
-
-    async def _check(self, slot: int) -> None:
-        plan = self._plan
-        assert plan is not None  # its schedule has just said that the slot is due
-        async with self._room:
-            observation = await prober.check(
-                plan.checks[slot], slot, self._targets[slot], plan.timeout_s
+    async def _ask_window(self, spec: CheckSpec, seconds: float) -> WindowReply | None:
+        question = WindowRequest(self._settings.id, spec.port, spec.transport, seconds)
+        try:
+            answer = await self._bus.request(
+                subjects.window(spec.destination), codec.encode(question), _WINDOW_ANSWER_S
             )
-        self._done += 1
-        self._outbox.put(plan.revision, observation, asyncio.get_running_loop().time())
+            return codec.decode(WindowReply, answer)
+        except (BusUnavailable, MalformedMessage):
+            return None
+
+    async def _open_window(self, payload: bytes) -> bytes:
+        before = self._listeners.holders()
+        try:
+            reply = self._listeners.window(codec.decode(WindowRequest, payload))
+        except MalformedMessage as error:
+            reply = WindowReply(ListenerState.FAILED, str(error)[:300])
+        if self._listeners.holders() != before:  # a service has come or gone: that is news
+            self._news.set()
+        return codec.encode(reply)
+
+    def _put_out(self, revision: str, observation: Observation) -> None:
+        self._outbox.put(revision, observation, asyncio.get_running_loop().time())
 
     async def _report(self) -> None:
         while True:
@@ -169,9 +170,10 @@ class Agent:
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         subject = subjects.report(self._settings.id)
-        while (report := self._outbox.next_report(loop.time())) is not None:
-            await self._bus.publish(subject, codec.encode(report))
-            self._outbox.sent(report)
+        async with self._flushing:  # or the farewell would send again what is just being sent
+            while (report := self._outbox.next_report(loop.time())) is not None:
+                await self._bus.publish(subject, codec.encode(report))
+                self._outbox.sent(report)
 
     async def _say_hello(self) -> None:
         while True:
@@ -184,6 +186,7 @@ class Agent:
                     await self._news.wait()
 
     async def _publish_hello(self, presence: Presence) -> None:
+        self._listeners.look()
         hello = Hello(
             agent=self._settings.id,
             boot=self._boot,
@@ -192,18 +195,33 @@ class Agent:
             version=__version__,
             platform=identity.describe_platform(),
             roles=self._settings.roles,
-            addresses=self._settings.addresses or identity.own_addresses(self._bus.server_host),
+            addresses=self._settings.addresses or await self._own_addresses(),
             capabilities=identity.capabilities(),
             heartbeat_s=HEARTBEAT_S,
             plan=self._plan.revision if self._plan else "",
             plan_refused=self._plan_refused,
             listeners=self._listeners.reports(),
-            checks_done=self._done,
-            checks_late_ms=round(self._late_s * 1000),
+            checks_done=self._checks.done,
+            checks_late_ms=round(self._checks.late_s * 1000),
             observations_dropped=self._outbox.dropped,
         )
-        self._late_s = 0.0
+        self._checks.late_s = 0.0
         await self._bus.publish(subjects.hello(self._settings.id), codec.encode(hello))
+
+    async def _own_addresses(self) -> tuple[str, ...]:
+        """This host's addresses, as last found out.
+
+        In a thread, one at a time: the bus may be known by a name, and a resolver that does not
+        answer would hold up every check.
+        """
+        if self._lookup is None:
+            loop = asyncio.get_running_loop()
+            host = self._bus.server_host
+            self._lookup = loop.run_in_executor(None, identity.own_addresses, host)
+        await asyncio.wait({self._lookup}, timeout=_LOOKUP_S)
+        if self._lookup.done():
+            self._addresses, self._lookup = self._lookup.result(), None
+        return self._addresses
 
 
 async def run(settings: Settings) -> None:

@@ -1,16 +1,26 @@
 """The command `reachmap-agent`."""
 
 import argparse
+import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from reachmap_agent import app, settings
+from reachmap_agent import app, doctor, settings
+from reachmap_agent.ceded import Ceded
+from reachmap_agent.memory import ceded_path
 from reachmap_shared import __version__, log
-from reachmap_shared.errors import InvalidSettings
+from reachmap_shared.errors import BusUnavailable, InvalidSettings
 from reachmap_shared.lifecycle import run_until_signal
+from reachmap_shared.names import port_number
+from reachmap_shared.vocabulary import Transport
+
+EXIT_FAILED: Final = 1
+"""The NATS server will not have us: starting again may help."""
 
 EXIT_USAGE: Final = 2
 """Wrong usage or settings: starting again will not help."""
@@ -25,14 +35,15 @@ examples:
         say at which addresses others reach this host, and listen only there
 
 Settings come from --config (/etc/reachmap/agent.toml when it exists), then the environment
-(REACHMAP_NATS_URL, REACHMAP_ID, REACHMAP_ROLES, REACHMAP_ADDRESSES), then these options.
+(REACHMAP_NATS_URL, REACHMAP_ID, REACHMAP_ROLES, REACHMAP_ADDRESSES, REACHMAP_STATE), then these
+options.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exits 0 when told to stop, 2 on wrong usage or settings."""
+    """Run the command line; exits 0 when done or told to stop, 1 or 2 on an error."""
     options = _parser().parse_args(arguments)
-    log.configure(verbose=options.verbose)
+    log.configure(verbose=options.verbose, quiet=options.command != "run")
     try:
         loaded = settings.load(
             options.config,
@@ -40,14 +51,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
             {
                 "nats": options.nats,
                 "id": options.id,
-                "roles": options.roles,
+                "roles": getattr(options, "roles", None),
                 "addresses": options.address,
+                "state": options.state,
             },
         )
     except InvalidSettings as error:
-        print(f"reachmap-agent: {error}", file=sys.stderr)  # noqa: T201  for whoever started it
+        print(f"reachmap-agent: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-    run_until_signal(lambda: app.run(loaded))
+    if code := _COMMANDS[options.command](loaded, options):
+        sys.exit(code)
+
+
+def _run(loaded: settings.Settings, _options: argparse.Namespace) -> int:
+    try:
+        run_until_signal(lambda: app.run(loaded))
+    except BusUnavailable as error:
+        print(f"reachmap-agent: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _doctor(loaded: settings.Settings, options: argparse.Namespace) -> int:
+    found = asyncio.run(doctor.run(loaded))
+    if options.json:
+        print(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2))
+    else:
+        for diagnosis in found:
+            print(f"{diagnosis.result:8}{diagnosis.name:14}{diagnosis.found}")
+            if diagnosis.to_do:
+                print(f"{'':22}to do: {diagnosis.to_do}")
+    return int(any(diagnosis.result is doctor.Result.FAIL for diagnosis in found))
+
+
+def _reclaim(loaded: settings.Settings, options: argparse.Namespace) -> int:
+    ceded = Ceded(ceded_path(loaded))
+    transport, _, number = options.port.rpartition("/")
+    try:
+        port = Transport(transport or Transport.TCP), port_number(int(number))
+    except ValueError as error:
+        print(
+            f"reachmap-agent: {options.port}: expected a port, as in 8080 or udp/53: {error}",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    if not ceded.remove(port):
+        print(f"{options.port} was not ceded")
+        return 1
+    print(f"{options.port} is the agent's again, as long as no service is seen there")
+    return 0
+
+
+_COMMANDS: Final = {"run": _run, "doctor": _doctor, "reclaim": _reclaim}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,25 +111,46 @@ def _parser() -> argparse.ArgumentParser:
         description="Check from this host what it must reach, and stand in for what it must offer.",
     )
     parser.add_argument("--version", action="version", version=f"reachmap-agent {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="run the agent in the foreground",
-        description="Run the agent in the foreground until SIGINT or SIGTERM.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
-    run.add_argument("--nats", metavar="URL", help="NATS server; several, separated by commas")
-    run.add_argument("--id", metavar="NAME", help="this host's name in the topology")
-    run.add_argument(
-        "--roles", metavar="A,B", help="what this host is, where the topology leaves it open"
-    )
-    run.add_argument(
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
+    common.add_argument("--nats", metavar="URL", help="NATS server; several, separated by commas")
+    common.add_argument("--id", metavar="NAME", help="this host's name in the topology")
+    common.add_argument(
         "--address",
         action="append",
         metavar="ADDR",
         help="where others reach this host; listen only there (repeatable)",
     )
-    run.add_argument("--verbose", action="store_true", help="log more")
+    common.add_argument("--state", metavar="DIR", help="where to keep what must survive a restart")
+    common.add_argument("--verbose", action="store_true", help="log more")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    run = commands.add_parser(
+        "run",
+        parents=[common],
+        help="run the agent in the foreground",
+        description="Run the agent in the foreground until SIGINT or SIGTERM.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "--roles", metavar="A,B", help="what this host is, where the topology leaves it open"
+    )
+    look = commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="say why this host cannot report or listen",
+        description="Look at this host's settings, its way to the bus, its plan, and who holds "
+        "each of its ports. Changes nothing. Exit code 1 when something fails.",
+    )
+    look.add_argument("--json", action="store_true", help="for programs")
+    reclaim = commands.add_parser(
+        "reclaim",
+        parents=[common],
+        help="take a port back that was ceded to a service",
+        description="A port that a service was ever seen on is ceded for good. Take it back once "
+        "that service has gone from this host; a running agent notices within seconds.",
+        epilog="example:\n  reachmap-agent reclaim tcp/8000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reclaim.add_argument("port", metavar="[TRANSPORT/]PORT")
     return parser

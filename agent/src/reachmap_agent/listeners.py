@@ -1,64 +1,51 @@
-"""Stand-ins for services that are not there: they hold a role's ports and say who they are.
+"""Stand-ins for services that are not there: they answer checks on a role's ports.
 
-A port that another program holds is ceded: this agent never tries it again, so that a service
-which restarts finds its port free. Strangers cost little: a bounded number of connections, each
-for a short time, reading little and saying no more than the protocol's first words.
+They never take a port from the real service. Each port has a mode (see ListenMode); on demand, the
+default, it is open only for the moments in which another agent checks it. A port that another
+program was ever seen on is ceded for good (`reachmap_agent.ceded`).
 """
 
 import asyncio
-import contextlib
 import errno
-import functools
-import socket
-import struct
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from reachmap_agent.ceded import Ceded, Port
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.holders import Ports
 from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY
-from reachmap_agent.wire.exchange import MAX_READ, Offer, StandIn
+from reachmap_agent.reception import OpenPort, Reception
+from reachmap_agent.wire.exchange import Offer, StandIn
 from reachmap_shared import log
-from reachmap_shared.messages import ListenerReport, ListenerSpec
-from reachmap_shared.vocabulary import ListenerState, Transport
+from reachmap_shared.messages import ListenerReport, ListenerSpec, WindowReply, WindowRequest
+from reachmap_shared.vocabulary import ListenerState, ListenMode
 
-_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  as the real services bind
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  as the real services bind
 
-_BACKLOG: Final = 1024
-"""Connections that the kernel keeps for us; asyncio's 100 loses some of a burst."""
-
-_MAX_CONNECTIONS: Final = 256
-"""At once, over all listeners: a flood beyond it is turned away, not remembered."""
-
-_CONNECTION_S: Final = 5.0
-"""For one connection: longer than any check, short for a stranger who only sits there."""
-
-_ACCEPTS_A_TURN: Final = 64
-"""So that a flood of connections leaves the loop to the checks now and then."""
-
-_PAUSE_S: Final = 1.0
-"""Before accepting again when this process has run out of descriptors or memory."""
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-_ORDERLY_CLOSE: Final = struct.pack("ii", 0, 0)
-"""SO_LINGER (socket(7)): what is reset leaves nothing behind, and nothing on the service's port."""
-
-_CEDED: Final = "another program was seen on it"
+MAX_WINDOW_S: Final = 5.0
+"""Whatever is asked for: a service that starts meanwhile is kept off its port no longer."""
 
 _log = log.get("listeners")
 
-Key = tuple[int, Transport]
 
-
-@dataclass(slots=True)
 class _Listener:
-    spec: ListenerSpec
-    sockets: list[socket.socket]
-    state: ListenerState
-    detail: str
-    serving: set[asyncio.Task[None]] = field(default_factory=set)
+    """One port of the plan."""
+
+    def __init__(self, spec: ListenerSpec) -> None:
+        self.spec = spec
+        self.open: OpenPort | None = None
+        self.failure = ""
+        self.holder = ""
+        self.closing: asyncio.TimerHandle | None = None
+        """Ends the window that is open on it."""
+        self.expected = 0
+        """Checks that the window was opened for and that have not come yet."""
+
+    @property
+    def port(self) -> Port:
+        return self.spec.transport, self.spec.port
 
 
 class Listeners:
@@ -66,89 +53,162 @@ class Listeners:
 
     Args:
         addresses: Where to bind; empty for every interface, as real services do.
+        ceded: The ports that are not ours.
         tasks: Where connections are served.
     """
 
-    def __init__(self, addresses: Sequence[str], tasks: asyncio.TaskGroup) -> None:
-        self._addresses = tuple(addresses) or _EVERYWHERE
-        self._tasks = tasks
-        self._open: dict[Key, _Listener] = {}
-        self._ceded: set[Key] = set()
+    def __init__(self, addresses: Sequence[str], ceded: Ceded, tasks: asyncio.TaskGroup) -> None:
+        self._addresses = tuple(addresses) or EVERYWHERE
+        self._ceded = ceded
+        self._reception = Reception(tasks)
+        self._listeners: dict[Port, _Listener] = {}
         self._contexts: Contexts | None = None
-        self._connections = 0
 
     def apply(self, specs: Iterable[ListenerSpec], contexts: Contexts) -> None:
-        """Hold just these ports from now on; those held already stay open without a gap."""
+        """Answer for just these ports from now on; those that are open stay so without a gap."""
         self._contexts = contexts
-        wanted: Mapping[Key, ListenerSpec] = {(spec.port, spec.transport): spec for spec in specs}
-        for key in [key for key in self._open if key not in wanted]:
-            self._close(self._open.pop(key))
-        for key, spec in wanted.items():
-            known = self._open.get(key)
-            if known is not None and known.state is not ListenerState.FAILED:
-                known.spec = spec
-            else:
-                self._open[key] = self._opened(key, spec)
+        known = self._listeners
+        self._listeners = {}
+        for spec in specs:
+            listener = known.pop((spec.transport, spec.port), None) or _Listener(spec)
+            if listener.spec.mode is not spec.mode:
+                self._close(listener)
+            listener.spec = spec
+            self._listeners[listener.port] = listener
+        for gone in known.values():
+            self._close(gone)
+        self.look()
+
+    def look(self) -> None:
+        """See who holds the ports: cede those of others, and open what should always be."""
+        self._ceded.reload()
+        if not self._listeners:
+            return
+        ports = self._ports()
+        for listener in self._listeners.values():
+            self._look_at(listener, ports)
+            if listener.spec.mode is ListenMode.ALWAYS and listener.open is None:
+                self._open(listener)
+
+    def window(self, request: WindowRequest) -> WindowReply:
+        """Listen on a port for a moment, if it is one of ours and nobody else's."""
+        listener = self._listeners.get((request.transport, request.port))
+        if listener is None:
+            return WindowReply(ListenerState.NEVER, "the port is of no role of this host")
+        if listener.spec.mode is ListenMode.ON_DEMAND:
+            if listener.open is None:
+                self._ceded.reload()
+                self._look_at(listener, self._ports())
+                self._open(listener)
+            if listener.open is not None:
+                self._keep_open(listener, min(max(request.seconds, 0), MAX_WINDOW_S))
+        report = self._report(listener)
+        return WindowReply(report.state, report.detail or report.holder)
+
+    def holders(self) -> tuple[str, ...]:
+        """Who held each port at the last look at it; empty strings where nobody did."""
+        return tuple(listener.holder for listener in self._listeners.values())
 
     def close(self) -> None:
         """Let go of every port."""
-        for listener in self._open.values():
+        for listener in self._listeners.values():
             self._close(listener)
-        self._open.clear()
+        self._listeners.clear()
 
     def reports(self) -> tuple[ListenerReport, ...]:
         """What became of each port."""
-        return tuple(
-            ListenerReport(
-                entry.spec.service,
-                entry.spec.port,
-                entry.spec.transport,
-                entry.state,
-                entry.detail[:300],
-            )
-            for entry in self._open.values()
-        )
+        return tuple(self._report(listener) for listener in self._listeners.values())
 
-    def _opened(self, key: Key, spec: ListenerSpec) -> _Listener:
-        listener = _Listener(spec, [], ListenerState.LISTENING, "")
-        if key in self._ceded:
-            listener.state, listener.detail = ListenerState.CEDED, _CEDED
-            return listener
+    def _report(self, listener: _Listener) -> ListenerReport:
+        spec = listener.spec
+        detail = ""
+        if listener.open is not None:
+            state = ListenerState.LISTENING
+        elif spec.mode is ListenMode.NEVER:
+            state = ListenerState.NEVER
+        elif listener.port in self._ceded:
+            state = ListenerState.CEDED
+        elif listener.failure:
+            state, detail = ListenerState.FAILED, listener.failure
+        else:
+            state = ListenerState.READY
+        holder = listener.holder[:300]
+        return ListenerReport(spec.service, spec.port, spec.transport, state, detail[:300], holder)
+
+    def _ports(self) -> Ports:
+        """Who holds which port now, besides ourselves."""
+        own = [
+            os.fstat(bound.fileno()).st_ino
+            for listener in self._listeners.values()
+            if listener.open is not None
+            for bound in listener.open.sockets
+        ]
+        return Ports({listener.spec.transport for listener in self._listeners.values()}, own)
+
+    def _look_at(self, listener: _Listener, ports: Ports) -> None:
+        if listener.open is not None:  # what is ours cannot be another's
+            listener.holder = ""
+            return
+        spec = listener.spec
+        holder = ports.holder(self._addresses, spec.port, spec.transport)
+        listener.holder = holder.description if holder else ""
+        if holder is not None:
+            self._cede(listener)
+
+    def _cede(self, listener: _Listener) -> None:
+        if listener.port not in self._ceded:
+            spec = listener.spec
+            _log.info("port ceded", service=spec.service, port=spec.port, holder=listener.holder)
+        self._ceded.add(listener.port)
+
+    def _open(self, listener: _Listener) -> None:
+        spec = listener.spec
+        if listener.port in self._ceded or spec.mode is ListenMode.NEVER:
+            return
+        listener.failure = ""
         try:
-            for address in self._addresses:
-                if (bound := _bound(address, spec)) is not None:
-                    listener.sockets.append(bound)
-            if not listener.sockets:
-                raise OSError(errno.EAFNOSUPPORT, "no address family to listen on")
+            listener.open = OpenPort(
+                self._addresses,
+                spec.port,
+                spec.transport,
+                self._reception,
+                lambda: self._stand_in(listener),
+                lambda: self._answered(listener),
+            )
         except OSError as error:
-            self._close(listener)
-            listener.detail = describe(error)
-            if error.errno == errno.EADDRINUSE:
-                self._ceded.add(key)
-                listener.state = ListenerState.CEDED
-                listener.detail = _CEDED
+            if error.errno == errno.EADDRINUSE:  # it came between our look and our bind
+                listener.holder = "another program"
+                self._cede(listener)
             else:
-                listener.state = ListenerState.FAILED
-                _log.warning("cannot listen", service=spec.service, reason=listener.detail)
-            return listener
-        for bound in listener.sockets:
-            self._watch(listener, bound)
-        return listener
+                listener.failure = describe(error)
+                _log.warning("cannot listen", service=spec.service, reason=listener.failure)
 
-    def _watch(self, listener: _Listener, bound: socket.socket) -> None:
-        if bound in listener.sockets:  # or it was closed in the meantime
-            tcp = listener.spec.transport is Transport.TCP
-            ready = self._accept if tcp else self._answer_datagram
-            asyncio.get_running_loop().add_reader(bound, ready, listener, bound)
+    def _keep_open(self, listener: _Listener, seconds: float) -> None:
+        """One more check is expected; close by then, unless somebody asks for longer."""
+        loop = asyncio.get_running_loop()
+        listener.expected += 1
+        end = loop.time() + seconds
+        if listener.closing is not None:
+            if listener.closing.when() >= end:
+                return
+            listener.closing.cancel()
+        listener.closing = loop.call_at(end, self._close, listener)
+
+    def _answered(self, listener: _Listener) -> None:
+        """One of those for whom a window was opened has been served; after the last it closes."""
+        if listener.closing is not None and listener.open is not None:
+            listener.expected -= 1
+            if listener.expected <= 0 and not listener.open.is_busy:
+                self._close(listener)
 
     def _close(self, listener: _Listener) -> None:
-        """Close the port and reset its connections, which would hold it for the next one."""
-        for bound in listener.sockets:
-            asyncio.get_running_loop().remove_reader(bound)
-            bound.close()
-        listener.sockets.clear()
-        for task in listener.serving:
-            task.cancel()
+        if listener.closing is not None:
+            listener.closing.cancel()
+            listener.closing = None
+        listener.expected = 0
+        if listener.open is not None:
+            listener.open.close()
+            listener.open = None
 
     def _stand_in(self, listener: _Listener) -> StandIn | None:
         """A fresh exchange; None where it takes TLS and the plan brought no certificate."""
@@ -157,119 +217,3 @@ class Listeners:
         if protocol.uses_tls and tls is None:
             return None
         return protocol.stand_in(Offer(listener.spec.token, tls))
-
-    def _accept(self, listener: _Listener, bound: socket.socket) -> None:
-        for _ in range(_ACCEPTS_A_TURN):
-            try:
-                connection, _peer = bound.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # the connection is still there, and so would be this event
-                _log.warning("cannot accept", service=listener.spec.service, reason=describe(error))
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(bound)
-                loop.call_later(_PAUSE_S, self._watch, listener, bound)
-                return
-            connection.setblocking(False)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            exchange = self._stand_in(listener)
-            if self._connections >= _MAX_CONNECTIONS or exchange is None:
-                connection.close()
-                continue
-            self._connections += 1
-            task = self._tasks.create_task(_serve(connection, exchange))
-            listener.serving.add(task)
-            task.add_done_callback(functools.partial(self._served, listener, connection, exchange))
-
-    def _served(
-        self,
-        listener: _Listener,
-        connection: socket.socket,
-        exchange: StandIn,
-        task: asyncio.Task[None],
-    ) -> None:
-        """Clean up here, since a task that is cancelled before it begins does not."""
-        listener.serving.discard(task)
-        self._connections -= 1
-        exchange.close()
-        connection.close()
-
-    def _answer_datagram(self, listener: _Listener, bound: socket.socket) -> None:
-        try:
-            question, peer = bound.recvfrom(MAX_READ)
-            answer = _last_words(self._stand_in(listener), question)
-            if answer and len(answer) <= len(question):
-                bound.sendto(answer, peer)
-        except OSError:
-            return  # a datagram that cannot be read or answered is lost, as datagrams are
-
-
-def _last_words(exchange: StandIn | None, question: bytes) -> bytes:
-    if exchange is not None:
-        try:
-            next(exchange)
-            exchange.send(question)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]  # a generator's value is untyped here
-    return b""
-
-
-async def _serve(connection: socket.socket, exchange: StandIn) -> None:
-    """Say what is to be said, and wait for the other side to close.
-
-    The one who closes first keeps the TIME_WAIT, and on the service's port it would keep the
-    service from starting: who does not close in time is reset.
-    """
-    loop = asyncio.get_running_loop()
-    # Whoever came may have gone, or just sit there: nothing of theirs is kept.
-    with contextlib.suppress(OSError):  # a TimeoutError is one
-        async with asyncio.timeout(_CONNECTION_S):
-            if last := await _converse(connection, exchange):
-                await loop.sock_sendall(connection, last)
-            while await loop.sock_recv(connection, MAX_READ):
-                pass
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ORDERLY_CLOSE)
-
-
-async def _converse(connection: socket.socket, exchange: StandIn) -> bytes:
-    """Carry bytes between the exchange and the socket; returns the exchange's last ones."""
-    loop = asyncio.get_running_loop()
-    try:
-        sending = next(exchange)
-        while True:
-            if sending:
-                await loop.sock_sendall(connection, sending)
-            sending = exchange.send(await loop.sock_recv(connection, MAX_READ))
-    except StopIteration as stop:
-        last: bytes = stop.value
-        return last
-
-
-def _bound(address: str, spec: ListenerSpec) -> socket.socket | None:
-    """A socket that listens; None where the host lacks the address family altogether."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = socket.SOCK_STREAM if spec.transport is Transport.TCP else socket.SOCK_DGRAM
-    try:
-        bound = socket.socket(family, kind)
-    except OSError as error:
-        if error.errno == errno.EAFNOSUPPORT:
-            return None
-        raise
-    try:
-        if sys.platform == "win32":
-            # There SO_REUSEADDR would take a port from under whoever has it.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        elif kind == socket.SOCK_STREAM:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setblocking(False)
-        bound.bind((address, spec.port))
-        if kind == socket.SOCK_STREAM:
-            bound.listen(_BACKLOG)
-    except OSError as error:
-        bound.close()
-        if error.errno == errno.EADDRNOTAVAIL and address == "::":
-            return None  # the kernel has IPv6, but it is switched off
-        raise
-    return bound

@@ -4,6 +4,7 @@ Later ones win, key by key. A setting that cannot be used stops the agent with t
 """
 
 import ipaddress
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,8 +24,15 @@ _ENVIRONMENT: Final = {
     "id": "REACHMAP_ID",
     "roles": "REACHMAP_ROLES",
     "addresses": "REACHMAP_ADDRESSES",
+    "state": "REACHMAP_STATE",
 }
-_ARGUMENTS: Final = {"nats": "--nats", "id": "--id", "roles": "--roles", "addresses": "--address"}
+_ARGUMENTS: Final = {
+    "nats": "--nats",
+    "id": "--id",
+    "roles": "--roles",
+    "addresses": "--address",
+    "state": "--state",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class Settings:
     """What the host says it is, where the topology leaves it to say."""
     addresses: tuple[str, ...] = ()
     """Where others reach this host, and where listeners bind; empty finds out, binds everywhere."""
+    state: Path = Path()
+    """Directory for what must survive a restart; empty for the system's usual place."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for error messages."""
 
@@ -70,6 +80,8 @@ def load(
                 values[key] = _typed(key, value, names[key])
                 origins[key] = names[key]
     settings = replace(Settings(**values), origins=origins)
+    if settings.state == Path():
+        settings = replace(settings, state=_usual_state(environment))
     if not settings.id:
         settings = replace(settings, id=hostname().partition(".")[0])
     _check(settings)
@@ -94,11 +106,21 @@ def _file(path: Path | None) -> dict[str, Any]:
     return content
 
 
+def _usual_state(environment: Mapping[str, str]) -> Path:
+    """Where systemd says, or where such things are kept."""
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/reachmap-agent")
+    base = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "reachmap-agent"
+
+
 def _typed(key: str, value: Any, origin: str) -> Any:
-    if key == "id":
+    if key in ("id", "state"):
         if not isinstance(value, str):
             raise InvalidSettings(f"{origin}: expected a string")
-        return value
+        return Path(value) if key == "state" else value
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise InvalidSettings(f"{origin}: expected a string or a list of strings")

@@ -1,0 +1,115 @@
+"""`reachmap-agent doctor`: says why this host cannot report or listen.
+
+It looks from here alone and changes nothing: it works exactly when nothing else does.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reachmap_agent import identity
+from reachmap_agent.ceded import Ceded
+from reachmap_agent.holders import Ports
+from reachmap_agent.listeners import EVERYWHERE
+from reachmap_agent.memory import ceded_path, load_plan
+from reachmap_agent.settings import Settings
+from reachmap_shared import bus
+from reachmap_shared.errors import BusUnavailable, MalformedMessage
+from reachmap_shared.messages import ListenerSpec, Plan
+from reachmap_shared.vocabulary import ListenMode
+
+
+class Result(StrEnum):
+    """How one thing that was looked at stands."""
+
+    PASS = "pass"  # noqa: S105  no password
+    FAIL = "fail"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that was looked at."""
+
+    name: str
+    result: Result
+    found: str
+    to_do: str = ""
+
+
+async def examine(settings: Settings) -> AsyncIterator[Diagnosis]:
+    """Look at everything, each after what it depends on."""
+    yield Diagnosis("id", Result.PASS, f"this host is {settings.id}")
+    yield _addresses(settings)
+    on_bus = await _bus(settings)
+    yield on_bus
+    plan, diagnosis = _plan(settings)
+    yield diagnosis
+    if plan is None:
+        yield Diagnosis("ports", Result.SKIPPED, "without a plan it is not known which")
+        return
+    ceded = Ceded(ceded_path(settings))
+    ports = Ports({spec.transport for spec in plan.listeners}, own=())
+    for spec in plan.listeners:
+        yield _port(settings, spec, ports, ceded)
+
+
+def _addresses(settings: Settings) -> Diagnosis:
+    found = settings.addresses or identity.own_addresses(None)
+    if found:
+        return Diagnosis("addresses", Result.PASS, ", ".join(found))
+    return Diagnosis(
+        "addresses",
+        Result.FAIL,
+        "no address that others could reach",
+        "say where others reach this host, with addresses in agent.toml or --address",
+    )
+
+
+async def _bus(settings: Settings) -> Diagnosis:
+    urls = ", ".join(settings.nats)
+    try:
+        async with bus.connected(settings.nats, f"reachmap-agent doctor {settings.id}"):
+            return Diagnosis("bus", Result.PASS, f"a NATS server answers at {urls}")
+    except BusUnavailable as error:
+        return Diagnosis(
+            "bus", Result.FAIL, str(error), "see whether the server runs, and what is in the way"
+        )
+
+
+def _plan(settings: Settings) -> tuple[Plan | None, Diagnosis]:
+    try:
+        plan = load_plan(settings)
+    except (OSError, MalformedMessage) as error:
+        return None, Diagnosis(
+            "plan",
+            Result.FAIL,
+            f"no plan was kept: {error}",
+            "see whether the agent has run, and whether the topology has this host",
+        )
+    found = f"{len(plan.checks)} checks, {len(plan.listeners)} ports"
+    return plan, Diagnosis("plan", Result.PASS, f"revision {plan.revision}: {found}")
+
+
+def _port(settings: Settings, spec: ListenerSpec, ports: Ports, ceded: Ceded) -> Diagnosis:
+    name = f"port {spec.port}/{spec.transport}"
+    holder = ports.holder(settings.addresses or EVERYWHERE, spec.port, spec.transport)
+    who = f"held by {holder.description}" if holder else "held by nobody"
+    is_ceded = (spec.transport, spec.port) in ceded
+    if is_ceded:
+        who += "; ceded for good to the service that was seen there"
+    elif spec.mode is ListenMode.NEVER:
+        who += "; the topology says not to listen there"
+    found = f"{spec.service}: {who}"
+    if (
+        holder is None
+        and spec.mode is ListenMode.ALWAYS
+        and (spec.transport, spec.port) not in ceded
+    ):
+        return Diagnosis(name, Result.FAIL, found, "start the agent: it should listen there")
+    return Diagnosis(name, Result.PASS, found)
+
+
+async def run(settings: Settings) -> list[Diagnosis]:
+    """All that was found."""
+    return [diagnosis async for diagnosis in examine(settings)]

@@ -1,0 +1,718 @@
+"""Stand-ins on real sockets: they answer, they yield to real services, and they cost little."""
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import os
+import resource
+import socket
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from reachmap_agent import prober
+from reachmap_agent import reception as module
+from reachmap_agent.ceded import Ceded
+from reachmap_agent.credentials import Contexts
+from reachmap_agent.listeners import Listeners
+from reachmap_agent.protocols import REGISTRY, postgres, udp
+from reachmap_shared.messages import CheckSpec, ListenerSpec, WindowRequest
+from reachmap_shared.vocabulary import (
+    AnsweredBy,
+    ListenerState,
+    ListenMode,
+    Outcome,
+    Transport,
+)
+
+LOOPBACK = "127.0.0.1"
+STREAMS = sorted(set(REGISTRY) - {"udp"})
+LISTENING, CEDED, FAILED = ListenerState.LISTENING, ListenerState.CEDED, ListenerState.FAILED
+ESTABLISHED, TIME_WAIT = "01", "06"
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux's /proc")
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+
+
+@asynccontextmanager
+async def listening(*addresses: str) -> AsyncIterator[Listeners]:
+    """Listeners that close with the block, and whose failures would end it."""
+    failure: BaseException | None = None
+    with TemporaryDirectory() as folder:
+        async with asyncio.TaskGroup() as tasks:
+            ceded = Ceded(Path(folder) / "ceded.json")
+            made = Listeners(addresses or (LOOPBACK,), ceded, tasks)
+            try:
+                yield made
+            except BaseException as error:  # noqa: BLE001  raised below, and not in a group
+                failure = error
+            finally:
+                made.close()
+    if failure is not None:
+        raise failure
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that is free on both families, for TCP and UDP, outside the ephemeral range."""
+    for number in range(20_000 + os.getpid() % 5_000, 32_000):
+        if can_bind(number):
+            return number
+    pytest.fail("no free port")
+
+
+def can_bind(port: int, address: str = "") -> bool:
+    """Whether a service without SO_REUSEADDR could start here."""
+    with contextlib.ExitStack() as open_:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            probe = open_.enter_context(socket.socket(socket.AF_INET, kind))
+            try:
+                probe.bind((address, port))
+                if kind is socket.SOCK_STREAM:
+                    probe.listen()
+            except OSError:
+                return False
+    return True
+
+
+def spec(port: int, protocol: str = "tcp", transport: Transport = Transport.TCP) -> ListenerSpec:
+    return ListenerSpec(f"role:{port}", port, transport, protocol, "0123456789abcdef")
+
+
+def states(listeners: Listeners) -> list[ListenerState]:
+    return [report.state for report in listeners.reports()]
+
+
+async def connect(port: int, address: str = LOOPBACK) -> socket.socket:
+    """A connection whose other end the test looks after."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connection = socket.socket(family)
+    connection.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def read(connection: socket.socket) -> bytes:
+    async with asyncio.timeout(15):
+        return await asyncio.get_running_loop().sock_recv(connection, 1000)
+
+
+async def greeting(port: int) -> bytes | None:
+    """A listener's first words; None when it resets the connection, at once or later."""
+    try:
+        with await connect(port) as connection:
+            return await read(connection)
+    except ConnectionResetError:
+        return None
+
+
+def kernel_states(port: int) -> list[str]:
+    """The states of the kernel's TCP sockets with this local port."""
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            local, _, state = line.split()[1:4]
+            if int(local.rpartition(":")[2], 16) == port:
+                found.append(state)
+    return found
+
+
+@pytest.mark.parametrize("protocol", STREAMS)
+@pytest.mark.parametrize("address", [LOOPBACK, pytest.param("::1", marks=ipv6)])
+async def test_a_listener_answers_its_own_check(
+    wire: Any, contexts: Contexts, port: int, protocol: str, address: str
+) -> None:
+    """Over real sockets, in every protocol, on both families."""
+    async with listening(address) as listeners:
+        listeners.apply([spec(port, protocol)], contexts)
+        check = CheckSpec("d", "d:1", address, port, Transport.TCP, protocol, "0123456789abcdef")
+        seen = await prober.check(check, 0, wire.target(address), 10)
+        assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.LISTENER)
+        [report] = listeners.reports()
+        assert (report.service, report.port, report.transport, report.state, report.detail) == (
+            f"role:{port}",
+            port,
+            Transport.TCP,
+            LISTENING,
+            "",
+        )
+
+
+@pytest.mark.parametrize("address", [LOOPBACK, pytest.param("::1", marks=ipv6)])
+async def test_a_udp_listener_answers_its_own_check(
+    wire: Any, contexts: Contexts, port: int, address: str
+) -> None:
+    """By a datagram, on both families."""
+    async with listening(address) as listeners:
+        listeners.apply([spec(port, "udp", Transport.UDP)], contexts)
+        check = CheckSpec("d", "d:1", address, port, Transport.UDP, "udp", "0123456789abcdef")
+        seen = await prober.check(check, 0, wire.target(address), 10)
+        assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.LISTENER)
+
+
+@ipv6
+async def test_without_addresses_it_listens_everywhere(
+    contexts: Contexts, port: int, tmp_path: Path
+) -> None:
+    """On every interface and both families, as the real services do."""
+    async with asyncio.TaskGroup() as tasks:
+        listeners = Listeners((), Ceded(tmp_path / "ceded.json"), tasks)
+        listeners.apply([spec(port)], contexts)
+        try:
+            for address in (LOOPBACK, "127.77.1.1", "::1"):
+                with await connect(port, address) as connection:
+                    assert await read(connection)
+        finally:
+            listeners.close()
+
+
+async def test_tcp_and_udp_share_a_number(contexts: Contexts, port: int) -> None:
+    """They are two ports to the kernel and two listeners to us."""
+    async with listening() as listeners:
+        listeners.apply([spec(port), spec(port, "udp", Transport.UDP)], contexts)
+        assert states(listeners) == [LISTENING, LISTENING]
+
+
+async def test_a_held_port_is_ceded_for_good(contexts: Contexts, port: int, wire: Any) -> None:
+    """A real service was seen there: even when it stops, its port is not taken from under it."""
+    async with listening() as listeners:
+        with socket.create_server((LOOPBACK, port)):
+            listeners.apply([spec(port)], contexts)
+            [report] = listeners.reports()
+            assert report.state is CEDED
+            assert report.holder.startswith("a program of uid") or "." in report.holder
+        listeners.apply([spec(port)], contexts)
+        listeners.apply([], contexts)
+        listeners.apply([spec(port)], contexts)
+        assert states(listeners) == [CEDED]
+        assert can_bind(port, LOOPBACK)
+
+
+async def test_one_held_port_does_not_cost_the_others(contexts: Contexts, port: int) -> None:
+    """Each stands for itself."""
+    async with listening() as listeners:
+        with socket.create_server((LOOPBACK, port)):
+            listeners.apply([spec(port), spec(port + 1)], contexts)
+            assert states(listeners) == [CEDED, LISTENING]
+
+
+async def test_a_port_held_on_one_address_is_left_alone_on_all(
+    contexts: Contexts, port: int
+) -> None:
+    """A service that binds one address now may bind them all later."""
+    async with listening(LOOPBACK, "127.77.1.1") as listeners:
+        with socket.create_server(("127.77.1.1", port)):
+            listeners.apply([spec(port)], contexts)
+            assert states(listeners) == [CEDED]
+            assert can_bind(port, LOOPBACK)
+
+
+async def test_a_held_udp_port_is_ceded_too(contexts: Contexts, port: int) -> None:
+    """And so it is between two agents on one host: the second does not share with the first."""
+    async with listening() as first, listening() as second:
+        for listeners in (first, second):
+            listeners.apply([spec(port), spec(port, "udp", Transport.UDP)], contexts)
+        assert states(first) == [LISTENING, LISTENING]
+        assert states(second) == [CEDED, CEDED]
+
+
+async def test_what_cannot_be_opened_has_failed_with_the_reason(
+    contexts: Contexts, port: int
+) -> None:
+    """An address that is not this host's is no reason to stay away for good."""
+    async with listening("192.0.2.1") as listeners:
+        listeners.apply([spec(port)], contexts)
+        [report] = listeners.reports()
+        assert report.state is FAILED
+        assert report.detail.startswith("EADDRNOTAVAIL: ")
+
+
+async def test_what_has_failed_is_tried_again(
+    contexts: Contexts, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next plan, when the address may be there."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    async with listening() as listeners:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "bind", refuse)
+            listeners.apply([spec(port)], contexts)
+            assert states(listeners) == [FAILED]
+        listeners.apply([spec(port)], contexts)
+        assert states(listeners) == [LISTENING]
+
+
+async def test_a_port_is_open_on_all_addresses_or_on_none(contexts: Contexts, port: int) -> None:
+    """Half a listener would be a half-true map."""
+    async with listening(LOOPBACK, "192.0.2.1") as listeners:
+        listeners.apply([spec(port)], contexts)
+        assert states(listeners) == [FAILED]
+        assert can_bind(port)
+
+
+async def test_a_host_without_ipv6_listens_on_the_rest(
+    contexts: Contexts, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the kernel has no IPv6 at all, or has it switched off."""
+    create, bind = socket.socket.__init__, socket.socket.bind
+
+    def no_family(self: Any, family: int = -1, *rest: Any, **its: Any) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "no such family")
+        create(self, family, *rest, **its)
+
+    def no_address(self: Any, address: Any) -> None:
+        if self.family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "no such address")
+        bind(self, address)
+
+    for name, broken in (("__init__", no_family), ("bind", no_address)):
+        async with listening("0.0.0.0", "::") as listeners:
+            with monkeypatch.context() as patch:
+                patch.setattr(socket.socket, name, broken)
+                listeners.apply([spec(port)], contexts)
+            assert states(listeners) == [LISTENING]
+
+
+async def test_a_new_plan_keeps_ports_open_without_a_gap(contexts: Contexts, port: int) -> None:
+    """A connection that waits to be accepted survives it, and is served by the new plan."""
+    async with listening() as listeners:
+        listeners.apply([spec(port)], contexts)
+        with socket.create_connection((LOOPBACK, port)) as connection:  # not accepted yet
+            changed = dataclasses.replace(spec(port), token="f" * 16, service="other:1")
+            listeners.apply([changed, spec(port + 1)], contexts)
+            connection.setblocking(False)
+            assert await read(connection) == b"reachmap:" + b"f" * 16 + b"\r\n"
+        assert [report.service for report in listeners.reports()] == ["other:1", f"role:{port + 1}"]
+
+
+async def test_what_a_plan_leaves_out_is_closed(contexts: Contexts, port: int) -> None:
+    """With the connections that were served there; the others stay."""
+    async with listening() as listeners:
+        listeners.apply([spec(port), spec(port + 1)], contexts)
+        with await connect(port) as gone, await connect(port + 1) as stays:
+            assert await read(gone) and await read(stays)
+            listeners.apply([spec(port + 1)], contexts)
+            with pytest.raises(ConnectionRefusedError):
+                await connect(port)
+            with pytest.raises(ConnectionResetError):
+                await read(gone)
+            with await connect(port + 1) as again:
+                assert await read(again)
+            assert states(listeners) == [LISTENING]
+
+
+@linux
+@pytest.mark.parametrize("protocol", STREAMS)
+async def test_checks_leave_nothing_on_the_service_s_port(
+    wire: Any, contexts: Contexts, port: int, eventually: Any, protocol: str
+) -> None:
+    """No TIME_WAIT, by which a service without SO_REUSEADDR would not start for a minute."""
+    async with listening() as listeners:
+        listeners.apply([spec(port, protocol)], contexts)
+        check = CheckSpec("d", "d:1", LOOPBACK, port, Transport.TCP, protocol, "0" * 16)
+        for _ in range(3):
+            await prober.check(check, 0, wire.target(LOOPBACK), 10)
+        await eventually(lambda: kernel_states(port) == ["0A"])  # it listens, and that is all
+        listeners.close()
+        assert can_bind(port)
+
+
+@pytest.mark.parametrize("protocol", ["http", "tcp", "tls"])
+async def test_close_frees_the_port_at_once(
+    contexts: Contexts, port: int, eventually: Any, protocol: str
+) -> None:
+    """Also from clients that sit there, that have gone, and that nobody has accepted yet."""
+    async with listening() as listeners:
+        listeners.apply([spec(port, protocol)], contexts)
+        with contextlib.ExitStack() as clients:
+            for number in range(6):
+                connection = clients.enter_context(await connect(port))
+                connection.send(b"GET / HTTP/1.1\r\n\r\n")
+                await asyncio.sleep(0.01)
+                if number % 3 == 1:
+                    connection.close()
+                elif number % 3 == 2:
+                    connection.shutdown(socket.SHUT_WR)
+            clients.enter_context(socket.create_connection((LOOPBACK, port)))
+            listeners.close()
+            await eventually(lambda: can_bind(port), within_s=1)
+
+
+async def test_a_client_that_closes_first_is_let_go_in_order(contexts: Contexts, port: int) -> None:
+    """It has heard all, down to the end: nothing is lost to a reset."""
+    async with listening() as listeners:
+        listeners.apply([spec(port, "http")], contexts)
+        with await connect(port) as connection:
+            connection.send(b"GET / HTTP/1.1\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            heard = b""
+            while chunk := await read(connection):
+                heard += chunk
+            assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_a_flood_is_turned_away_and_the_loop_still_answers(
+    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound nobody is remembered; when somebody goes there is room again."""
+    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 10)
+    async with listening() as listeners:
+        listeners.apply([spec(port, "http"), spec(port + 1)], contexts)
+        with contextlib.ExitStack() as clients:
+            flood = [clients.enter_context(await connect(port)) for _ in range(10)]
+            for _ in range(20):
+                assert await greeting(port) is None
+            assert await greeting(port + 1) is None  # the bound holds over all listeners
+            flood[0].close()
+            assert await eventually(lambda: greeting(port + 1))
+
+
+async def test_a_burst_is_served_to_the_last(contexts: Contexts, port: int) -> None:
+    """A hundred checks that come at once all find their listener."""
+    async with listening() as listeners:
+        listeners.apply([spec(port)], contexts)
+        with contextlib.ExitStack() as clients:
+            connections = [
+                clients.enter_context(socket.create_connection((LOOPBACK, port)))
+                for _ in range(200)
+            ]
+            for connection in connections:
+                connection.setblocking(False)
+            heard = await asyncio.gather(*(read(connection) for connection in connections))
+            assert all(word.startswith(b"reachmap:") for word in heard)
+
+
+@pytest.mark.parametrize("talks", [False, True], ids=["silent", "slow"])
+@pytest.mark.parametrize("protocol", ["http", "tcp", "tls"])
+async def test_a_slow_stranger_is_dropped(
+    contexts: Contexts,
+    port: int,
+    eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+    talks: bool,
+) -> None:
+    """In its time, whether it says nothing or a little at a time."""
+    monkeypatch.setattr(module, "_CONNECTION_S", 0.3)
+    async with listening() as listeners:
+        listeners.apply([spec(port, protocol)], contexts)
+        with await connect(port) as stranger:
+
+            def is_dropped() -> bool:
+                try:
+                    if talks:
+                        stranger.send(b"\x16")
+                    stranger.recv(1000)
+                except BlockingIOError:
+                    pass
+                except (ConnectionResetError, BrokenPipeError):
+                    return True
+                return False
+
+            await eventually(is_dropped)
+
+
+@linux
+async def test_a_stranger_who_does_not_read_is_dropped(
+    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said to it is not kept for it."""
+    monkeypatch.setattr(module, "_CONNECTION_S", 0.2)
+    async with listening() as listeners:
+        listeners.apply([spec(port, "tcp")], contexts)
+        with await connect(port):
+            await eventually(lambda: ESTABLISHED in kernel_states(port))
+            await eventually(lambda: kernel_states(port) == ["0A"])
+
+
+@pytest.mark.parametrize("protocol", STREAMS)
+async def test_no_stranger_harms_a_listener(
+    wire: Any, contexts: Contexts, port: int, protocol: str
+) -> None:
+    """Whatever bytes come and however it leaves: the next check is answered."""
+    junk = [b"", b"\0" * 100, b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n", bytes(40_000)]
+    async with listening() as listeners:
+        listeners.apply([spec(port, protocol)], contexts)
+        for words in junk:
+            for reset in (False, True):
+                with await connect(port) as stranger:
+                    if reset:
+                        linger = struct.pack("ii", 1, 0)
+                        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    with contextlib.suppress(OSError):
+                        await asyncio.get_running_loop().sock_sendall(stranger, words)
+        check = CheckSpec("d", "d:1", LOOPBACK, port, Transport.TCP, protocol, "0123456789abcdef")
+        seen = await prober.check(check, 0, wire.target(LOOPBACK), 10)
+        assert seen.answered_by is AnsweredBy.LISTENER
+
+
+async def test_tls_without_a_certificate_answers_nobody(port: int) -> None:
+    """The connection is closed; the agent lives, and plain listeners are none the worse."""
+    async with listening() as listeners:
+        listeners.apply([spec(port, "tls"), spec(port + 1, "tcp")], Contexts.from_pem(""))
+        assert await greeting(port) is None
+        assert await greeting(port + 1)
+
+
+class Datagrams:
+    """Somebody who sends datagrams to a listener."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.connect((LOOPBACK, port))
+
+    async def answer(self, datagram: bytes) -> bytes:
+        self.socket.send(datagram)
+        return await read(self.socket)
+
+
+@pytest.fixture
+def stranger(port: int) -> Iterator[Datagrams]:
+    made = Datagrams(port)
+    yield made
+    made.socket.close()
+
+
+@pytest.mark.parametrize("protocol", sorted(set(REGISTRY) - {"tls", "https"}))
+async def test_no_datagram_is_answered_with_more_than_it_was(
+    wire: Any, contexts: Contexts, port: int, stranger: Datagrams, protocol: str
+) -> None:
+    """In whatever protocol: a forged source address makes a listener no weapon."""
+    question = wire.feed(udp.check(wire.target())).sent
+    datagrams = [b"", b"x", bytes(20), question[:-1], question, postgres.SSL_REQUEST]
+    datagrams += [b"GET / HTTP/1.1\r\n\r\n", b"\r\n\r\n" * 300]
+    async with listening() as listeners:
+        specs = [spec(port, protocol, Transport.UDP), spec(port + 1, "udp", Transport.UDP)]
+        listeners.apply(specs, contexts)
+        other = Datagrams(port + 1)
+        with other.socket:
+            for datagram in datagrams:
+                stranger.socket.send(datagram)
+                assert await other.answer(question)  # so the one before has been dealt with
+                with contextlib.suppress(BlockingIOError):
+                    assert len(stranger.socket.recv(4000)) <= len(datagram)
+
+
+async def test_a_udp_answer_that_cannot_be_sent_is_lost(
+    wire: Any, contexts: Contexts, port: int, stranger: Datagrams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when this host's own firewall forbids it; the next one is answered."""
+    question = wire.feed(udp.check(wire.target())).sent
+    troubles: list[Any] = []
+    tried = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+
+    def forbidden(*_: Any) -> None:
+        tried.set()
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    async with listening() as listeners:
+        listeners.apply([spec(port, "udp", Transport.UDP)], contexts)
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "sendto", forbidden)
+            stranger.socket.send(question)
+            await asyncio.wait_for(tried.wait(), 15)
+        assert (await stranger.answer(question)).startswith(b"reachmap:")
+    assert troubles == []
+
+
+async def test_without_descriptors_the_loop_is_not_spun(
+    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that cannot be accepted is tried again after a pause, and then served."""
+    monkeypatch.setattr(module, "_PAUSE_S", 0.1)
+    attempts = []
+    accept = socket.socket.accept
+
+    def counted(self: socket.socket) -> Any:
+        attempts.append(time.monotonic())
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", counted)
+    async with listening() as listeners:
+        listeners.apply([spec(port)], contexts)
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            with no_descriptors_left():
+                await asyncio.get_running_loop().sock_connect(connection, (LOOPBACK, port))
+                await eventually(lambda: len(attempts) >= 3)
+            assert attempts[2] - attempts[0] >= 0.15
+            assert await read(connection)
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """This process can open nothing more within the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_closing_right_after_a_connection_leaks_nothing(
+    contexts: Contexts, port: int, eventually: Any
+) -> None:
+    """Not even a connection whose service was cancelled before it began."""
+    async with listening() as listeners:
+        for _ in range(5):
+            listeners.apply([spec(port)], contexts)
+            with socket.create_connection((LOOPBACK, port)) as connection:
+                connection.setblocking(False)
+                # One turn accepts it and makes its task; the task has not begun.
+                accepted = asyncio.Event()
+                asyncio.get_running_loop().call_soon(accepted.set)
+                await accepted.wait()
+                listeners.close()
+                with pytest.raises(ConnectionResetError):
+                    await read(connection)
+        assert listeners._reception.connections == 0
+
+
+READY, NEVER = ListenerState.READY, ListenerState.NEVER
+
+
+def on_demand(port: int, protocol: str = "tcp") -> ListenerSpec:
+    return dataclasses.replace(spec(port, protocol), mode=ListenMode.ON_DEMAND)
+
+
+def asked(port: int, seconds: float = 5.0) -> WindowRequest:
+    return WindowRequest("pc-1", port, Transport.TCP, seconds)
+
+
+async def test_on_demand_a_port_is_closed_until_somebody_asks(
+    contexts: Contexts, port: int, eventually: Any
+) -> None:
+    """It is open for the check that was announced, and closes as soon as that has been answered."""
+    async with listening() as listeners:
+        listeners.apply([on_demand(port)], contexts)
+        assert states(listeners) == [READY]
+        assert can_bind(port, LOOPBACK)
+        assert listeners.window(asked(port)).state is LISTENING
+        assert await greeting(port)
+        await eventually(lambda: states(listeners) == [READY])
+        assert can_bind(port, LOOPBACK)
+
+
+async def test_a_window_stays_for_all_who_asked(
+    contexts: Contexts, port: int, eventually: Any
+) -> None:
+    """Two checks that were announced are both answered."""
+    async with listening() as listeners:
+        listeners.apply([on_demand(port)], contexts)
+        assert listeners.window(asked(port)).state is LISTENING
+        assert listeners.window(asked(port)).state is LISTENING
+        assert await greeting(port)
+        assert states(listeners) == [LISTENING]
+        assert await greeting(port)
+        await eventually(lambda: states(listeners) == [READY])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, -1.0])
+async def test_a_window_closes_by_itself(
+    contexts: Contexts, port: int, eventually: Any, seconds: float
+) -> None:
+    """Whoever asked and never came does not keep the port from the service."""
+    async with listening() as listeners:
+        listeners.apply([on_demand(port)], contexts)
+        listeners.window(asked(port, seconds))
+        await eventually(lambda: states(listeners) == [READY])
+        assert can_bind(port)
+
+
+async def test_no_window_is_open_longer_than_its_bound(
+    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever another agent asks for, and however often."""
+    monkeypatch.setattr("reachmap_agent.listeners.MAX_WINDOW_S", 0.1)
+    async with listening() as listeners:
+        listeners.apply([on_demand(port)], contexts)
+        for _ in range(3):
+            listeners.window(asked(port, 1e9))
+        await eventually(lambda: states(listeners) == [READY])
+
+
+async def test_no_window_where_a_service_listens_or_ever_did(contexts: Contexts, port: int) -> None:
+    """The answer says who has the port; once seen, it is the service's for good."""
+    async with listening() as listeners:
+        listeners.apply([on_demand(port)], contexts)
+        with socket.create_server((LOOPBACK, port)):
+            reply = listeners.window(asked(port))
+            assert reply.state is CEDED
+            assert reply.detail
+        assert listeners.window(asked(port)).state is CEDED
+        assert can_bind(port)
+
+
+async def test_a_look_cedes_what_a_service_took_meanwhile(contexts: Contexts, port: int) -> None:
+    """Also when nobody asked for a window since."""
+    async with listening() as listeners:
+        listeners.apply([on_demand(port)], contexts)
+        with socket.create_server((LOOPBACK, port)):
+            listeners.look()
+            [report] = listeners.reports()
+            assert (report.state, bool(report.holder)) == (CEDED, True)
+        listeners.look()
+        [report] = listeners.reports()
+        assert (report.state, report.holder) == (CEDED, "")
+
+
+async def test_never_means_never(contexts: Contexts, port: int) -> None:
+    """Neither by itself nor for anybody who asks; a port of no role is nobody's to open either."""
+    never = dataclasses.replace(spec(port), mode=ListenMode.NEVER)
+    async with listening() as listeners:
+        listeners.apply([never], contexts)
+        assert listeners.window(asked(port)).state is NEVER
+        assert listeners.window(asked(port + 1)).state is NEVER
+        assert states(listeners) == [NEVER]
+        assert can_bind(port)
+
+
+async def test_a_changed_mode_takes_hold_at_once(contexts: Contexts, port: int) -> None:
+    """From always to on demand closes the port, and back opens it."""
+    async with listening() as listeners:
+        for mode, state in ((spec, LISTENING), (on_demand, READY), (spec, LISTENING)):
+            listeners.apply([mode(port)], contexts)
+            assert states(listeners) == [state]
+
+
+async def test_a_stranger_in_a_window_leaves_nothing_on_the_port(
+    contexts: Contexts, port: int, eventually: Any
+) -> None:
+    """When the window closes on a connection, that is reset: no TIME_WAIT keeps the service out."""
+    async with listening() as listeners:
+        listeners.apply([on_demand(port, "http")], contexts)
+        listeners.window(asked(port, 0.1))
+        with await connect(port):
+            await eventually(lambda: states(listeners) == [READY])
+            await eventually(lambda: can_bind(port))

@@ -105,9 +105,12 @@ def make_observation(outcome: Outcome = Outcome.OPEN, **changes: Any) -> Observa
     return Observation(outcome=outcome, **(fields | changes))
 
 
-def make_listener(service: str, state: ListenerState, detail: str = "") -> ListenerReport:
+def make_listener(
+    service: str, state: ListenerState, detail: str = "", holder: str = ""
+) -> ListenerReport:
     """What an agent says of the TCP port that a service is named after."""
-    return ListenerReport(service, int(service.partition(":")[2]), Transport.TCP, state, detail)
+    port = int(service.partition(":")[2])
+    return ListenerReport(service, port, Transport.TCP, state, detail, holder)
 
 
 class Scene:

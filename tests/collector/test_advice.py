@@ -65,6 +65,16 @@ def test_a_service_that_is_not_there_is_to_be_started(scene: Any, listener: Any)
     )
 
 
+def test_a_window_that_was_not_opened_is_waited_for(scene: Any, listener: Any) -> None:
+    """Nobody is asked to start what was never there, nor to look for a firewall."""
+    stage = scene()
+    stage.hear("web-1", NOW, listeners=(listener("web:8080", ListenerState.READY),))
+    text = advised(stage, Outcome.REFUSED)
+    assert text is not None
+    assert text.startswith("wait for the next check; should it go on, see whether both agents")
+    assert not (advised(stage, Outcome.REFUSED, window=True) or "").startswith("wait")
+
+
 def test_a_service_that_is_not_well_has_a_log(scene: Any) -> None:
     """It answers, so neither host nor path is at fault."""
     assert advised(scene(), Outcome.OPEN, healthy=False) == (

@@ -105,16 +105,79 @@ def test_flips_count_the_ups_and_downs_of_the_window(
     assert record.flips == flips
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from(Outcome)), max_size=60))
+def test_an_unconfirmed_change_counts_as_loss_alone(
+    record: FlowRecord, observation: Callable[..., Observation]
+) -> None:
+    """It was a check, and what it saw is counted; what is known stays until it is confirmed."""
+    lost = observation(Outcome.TIMEOUT, confirmed=False)
+    record.fold(observation(), 10)
+    for at, flips in ((20, 1), (21, 1)):
+        record.fold(lost, at)
+        assert (record.checked, record.changed, record.last) == (at, 10, observation())
+        assert record.flips == flips
+    record.fold(observation(Outcome.TIMEOUT), 22)
+    assert (record.changed, record.last) == (22, observation(Outcome.TIMEOUT))
+    assert record.flips == 1
+
+
+def test_a_lost_packet_leaves_nothing_but_a_flip_and_back(
+    record: FlowRecord, observation: Callable[..., Observation]
+) -> None:
+    """The check after it sees what was seen before, and nothing has changed."""
+    sights = [
+        observation(),
+        observation(Outcome.TIMEOUT, confirmed=False),
+        observation(connect_us=3000),
+    ]
+    for at, sight in enumerate(sights):
+        record.fold(sight, at)
+    assert (record.checked, record.changed, record.last) == (2, 0, sights[-1])
+    assert (record.flips, record.latency_ms) == (2, 2.0)
+
+
+def test_an_unconfirmed_opening_is_not_measured(
+    record: FlowRecord, observation: Callable[..., Observation]
+) -> None:
+    """A flow that is down has no latency before it is known to be up."""
+    record.fold(observation(Outcome.TIMEOUT), 0)
+    record.fold(observation(confirmed=False), 1)
+    assert (record.last, record.latency_ms) == (observation(Outcome.TIMEOUT), None)
+    assert record.flips == 1
+
+
+def test_the_first_sight_counts_though_unconfirmed(
+    record: FlowRecord, observation: Callable[..., Observation]
+) -> None:
+    """There is nothing better to be had, and it changes nothing that was known."""
+    first = observation(Outcome.TIMEOUT, confirmed=False)
+    record.fold(first, 10)
+    assert (record.checked, record.changed, record.last) == (10, 10, first)
+
+
+def test_an_unconfirmed_error_of_the_prober_is_no_loss(
+    record: FlowRecord, observation: Callable[..., Observation]
+) -> None:
+    """It was not sent, so it cannot have been lost."""
+    record.fold(observation(), 10)
+    record.fold(observation(Outcome.LOCAL_ERROR, confirmed=False), 20)
+    assert (record.checked, record.flips, record.last) == (20, 0, observation())
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 100), st.sampled_from(Outcome), st.booleans()),
+        max_size=60,
+    )
+)
 def test_the_past_of_a_flow_stays_small(
-    observation: Callable[..., Observation], seen: list[tuple[float, Outcome]]
+    observation: Callable[..., Observation], seen: list[tuple[float, Outcome, bool]]
 ) -> None:
     """However often it is checked; and what was seen last is what was seen latest."""
     record = FlowRecord(expected(), known_since=0.0)
-    for at, outcome in seen:
-        record.fold(observation(outcome), at)
+    for at, outcome, confirmed in seen:
+        record.fold(observation(outcome, confirmed=confirmed), at)
     assert max(len(record.opened), len(record.connect_us)) <= WINDOW
-    assert record.changed <= record.checked == max([at for at, _ in seen], default=0.0)
+    assert record.changed <= record.checked == max([at for at, *_ in seen], default=0.0)
 
 
 # The map.

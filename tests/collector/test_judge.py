@@ -13,14 +13,28 @@ from reachmap_shared.messages import Presence
 from reachmap_shared.vocabulary import Cause, Confidence, ListenerState, Outcome, State
 
 NOW = 100.0
-STALE_S = 3 * 10.0 + 3.0
+STALE_S = 3 * 10.0 + 3.5
 """Three intervals and a timeout, by the defaults."""
 
-SITUATIONS = ("absent", "silent", "left", "mute", "listening", "ceded", "failed", "conflict")
+SITUATIONS = (
+    *("absent", "silent", "left", "conflict", "mute"),
+    *("listen", "held", "ready", "ceded", "failed", "never"),
+)
 """How the destination's agent stands; of those that are there, what it says of the port."""
+
+SAYINGS = {
+    "listen": (ListenerState.LISTENING, ""),
+    "held": (ListenerState.CEDED, "nginx"),
+    "ready": (ListenerState.READY, ""),
+    "ceded": (ListenerState.CEDED, ""),
+    "failed": (ListenerState.FAILED, ""),
+    "never": (ListenerState.NEVER, ""),
+}
+"""A listener's state and the port's holder, in the situations where the agent names the port."""
 
 MEANINGS = {
     "?": (Cause.UNKNOWN, Confidence.UNKNOWN),
+    "idle": (Cause.UNKNOWN, Confidence.UNKNOWN),
     "host": (Cause.DESTINATION_HOST, Confidence.LIKELY),
     "serv": (Cause.SERVICE, Confidence.LIKELY),
     "name": (Cause.NAME_RESOLUTION, Confidence.PROVEN),
@@ -28,19 +42,22 @@ MEANINGS = {
 }
 
 BROKEN = """
-                 absent  silent  left    mute    listening  ceded   failed  conflict
-refused          ?       host    host    ?       ?          serv    serv    ?
-timeout          ?       host    host    ?       ?          ?       ?       ?
-unreachable      ?       host    host    ?       ?          ?       ?       ?
-rejected         ?       ?       ?       ?       ?          ?       ?       ?
-reset            ?       ?       ?       ?       ?          ?       ?       ?
-stalled          ?       ?       ?       ?       ?          ?       ?       ?
-name-failure     name    name    name    name    name       name    name    name
-wrong-service    serv    serv    serv    serv    serv       serv    serv    serv
-tls-failure      serv    serv    serv    serv    serv       serv    serv    serv
-wrong-peer       midd    midd    midd    midd    midd       midd    midd    midd
+               absent  silent  left  conflict  mute  listen  held  ready  ceded  failed  never
+refused        ?       host    host  ?         ?     ?       ?     idle   serv   serv    serv
+timeout        ?       host    host  ?         ?     ?       ?     ?      ?      ?       ?
+unreachable    ?       host    host  ?         ?     ?       ?     ?      ?      ?       ?
+rejected       ?       ?       ?     ?         ?     ?       ?     ?      ?      ?       ?
+reset          ?       ?       ?     ?         ?     ?       ?     ?      ?      ?       ?
+stalled        ?       ?       ?     ?         ?     ?       ?     ?      ?      ?       ?
+name-failure   name    name    name  name      name  name    name  name   name   name    name
+wrong-service  serv    serv    serv  serv      serv  serv    serv  serv   serv   serv    serv
+tls-failure    serv    serv    serv  serv      serv  serv    serv  serv   serv   serv    serv
+wrong-peer     midd    midd    midd  midd      midd  midd    midd  midd   midd   midd    midd
 """
-"""A flow that should be open and is not: its cause, by outcome and situation."""
+"""A flow that should be open and is not: its cause, by outcome and situation.
+
+idle: no word on the path yet, for nothing was to listen but the agent, and it did not.
+"""
 
 
 def cells(grid: str) -> list[tuple[Outcome, str, str]]:
@@ -55,11 +72,6 @@ def cells(grid: str) -> list[tuple[Outcome, str, str]]:
 
 def situate(scene: Any, listener: Callable[..., Any], host: str, service: str, how: str) -> None:
     """Bring the agent on `host` into one of SITUATIONS at NOW."""
-    states = {
-        "listening": ListenerState.LISTENING,
-        "ceded": ListenerState.CEDED,
-        "failed": ListenerState.FAILED,
-    }
     match how:
         case "absent":
             pass
@@ -72,8 +84,9 @@ def situate(scene: Any, listener: Callable[..., Any], host: str, service: str, h
                 scene.hear(host, at, boot)
         case "mute":
             scene.hear(host, NOW)
-        case state:
-            scene.hear(host, NOW, listeners=(listener(service, states[state]),))
+        case _:
+            state, holder = SAYINGS[how]
+            scene.hear(host, NOW, listeners=(listener(service, state, holder=holder),))
 
 
 def test_the_table_leaves_nothing_out() -> None:
@@ -94,7 +107,10 @@ def test_a_flow_that_should_be_open_and_is_not(
     stage.see("pc-1", "web-1", outcome, NOW - 1, service="web:8080")
     situate(stage, listener, "web-1", "web:8080", situation)
     judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
-    assert judgement.state is State.BROKEN
+    if meaning == "idle":
+        assert (judgement.state, judgement.doubt) == (State.UNKNOWN, Doubt.NO_WINDOW)
+    else:
+        assert (judgement.state, judgement.doubt) == (State.BROKEN, None)
     assert (judgement.cause, judgement.confidence) == MEANINGS[meaning]
     assert judgement.since == NOW - 1
     assert judgement.evidence[0] == f"pc-1: the check's own words on {outcome}"
@@ -107,20 +123,35 @@ def test_a_flow_that_should_be_open_and_is_not(
         ("timeout", "silent", "the agent on web-1 has gone silent"),
         ("unreachable", "left", "the agent on web-1 was stopped"),
         ("refused", "mute", "no agent on web-1 can say whether anything listens there"),
-        ("timeout", "listening", "the agent on web-1 says of port 8080: its listener is open"),
+        ("timeout", "conflict", "no agent on web-1 can say whether anything listens there"),
+        ("timeout", "listen", "the agent on web-1 listens on port 8080 of web-1"),
+        ("refused", "held", "port 8080 of web-1 is held by nginx, says the agent there"),
+        ("timeout", "ready", "nothing listens on port 8080 of web-1, says the agent there"),
+        (
+            "refused",
+            "ready",
+            (
+                "no service was ever seen on port 8080 of web-1, and its agent did not listen for "
+                "this check: this says nothing of the path"
+            ),
+        ),
         (
             "refused",
             "ceded",
             (
-                "the agent on web-1 says of port 8080: "
-                "it leaves it to the service that it has seen there"
+                "nothing listens on port 8080 of web-1, where a service was seen before, "
+                "says the agent there"
             ),
         ),
         (
             "refused",
             "failed",
-            "the agent on web-1 says of port 8080: it could not listen there itself",
+            (
+                "nothing listens on port 8080 of web-1, and it could not do so itself, "
+                "says the agent there"
+            ),
         ),
+        ("timeout", "never", "nothing listens on port 8080 of web-1, says the agent there"),
         (
             "wrong-service",
             "mute",
@@ -143,6 +174,39 @@ def test_a_cause_stands_on_a_fact(
     stage.see("pc-1", "web-1", Outcome(outcome), NOW, service="web:8080")
     situate(stage, listener, "web-1", "web:8080", situation)
     assert stage.judge("pc-1", "web-1", NOW, "web:8080").evidence[-1] == fact
+
+
+@pytest.mark.parametrize("state", ListenerState)
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.TIMEOUT])
+def test_a_port_that_a_program_holds_is_listened_on(
+    scene: Any, listener: Any, state: ListenerState, outcome: Outcome
+) -> None:
+    """Whatever became of the agent's own listener there: the service is not to blame for this."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.hear("web-1", NOW, listeners=(listener("web:8080", state, holder="nginx"),))
+    stage.see("pc-1", "web-1", outcome, NOW, service="web:8080")
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert judgement.state is State.BROKEN
+    assert (judgement.cause, judgement.confidence) == MEANINGS["?"]
+    assert judgement.evidence[-1] == "port 8080 of web-1 is held by nginx, says the agent there"
+
+
+@pytest.mark.parametrize("situation", ["absent", "conflict", "mute", *SAYINGS])
+def test_who_listened_for_a_check_needs_no_other_witness(
+    scene: Any, listener: Any, situation: str
+) -> None:
+    """What is refused although the destination's agent listened is not the service's fault."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.REFUSED, NOW, service="web:8080", window=True)
+    situate(stage, listener, "web-1", "web:8080", situation)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert judgement.state is State.BROKEN
+    assert (judgement.cause, judgement.confidence) == MEANINGS["?"]
+    assert judgement.evidence[-1] == (
+        "the agent on web-1 listened on port 8080 of web-1 for this check"
+    )
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -207,6 +271,21 @@ def test_a_flow_that_comes_and_goes(scene: Any, seen: str, state: State) -> None
     if state is State.DEGRADED:
         assert (judgement.cause, judgement.confidence) == (Cause.UNKNOWN, Confidence.UNKNOWN)
         assert judgement.evidence[-1] == "it went up and down 4 times in the last checks"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.REFUSED, Outcome.LOCAL_ERROR])
+def test_a_change_that_is_not_confirmed_breaks_nothing(scene: Any, outcome: Outcome) -> None:
+    """Nobody is woken by a lost packet; the same sight confirmed is what it is."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW - 9, service="web:8080")
+    for at in (NOW - 2, NOW - 1):
+        stage.see("pc-1", "web-1", outcome, at, service="web:8080", confirmed=False)
+        judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+        assert (judgement.state, judgement.since) == (State.OK, NOW - 9)
+    stage.see("pc-1", "web-1", outcome, NOW, service="web:8080")
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judgement.state is State.OK, judgement.since) == (False, NOW)
 
 
 # Unknown.
@@ -287,18 +366,18 @@ def test_a_flow_to_a_host_without_an_address(scene: Any) -> None:
 
 
 FORBIDDEN = """
-                 absent  silent  left    mute    listening  ceded   failed  conflict
-open             E       E       E       E       E          E       E       E
-wrong-service    e       e       e       e       e          e       e       e
-tls-failure      e       e       e       e       e          e       e       e
-reset            e       e       e       e       e          e       e       e
-stalled          e       e       e       e       e          e       e       e
-refused          ?       ?       ?       ?       ok         ok      ?       ?
-timeout          ?       ?       ?       ?       ok         ok      ?       ?
-rejected         ?       ?       ?       ?       ok         ok      ?       ?
-unreachable      ?       ?       ?       ?       ok         ok      ?       ?
-name-failure     ?       ?       ?       ?       ?          ?       ?       ?
-wrong-peer       ?       ?       ?       ?       ?          ?       ?       ?
+               absent  silent  left  conflict  mute  listen  held  ready  ceded  failed  never
+open           E       E       E     E         E     E       E     E      E      E       E
+wrong-service  e       e       e     e         e     e       e     e      e      e       e
+tls-failure    e       e       e     e         e     e       e     e      e      e       e
+reset          e       e       e     e         e     e       e     e      e      e       e
+stalled        e       e       e     e         e     e       e     e      e      e       e
+refused        ?       ?       ?     ?         ?     ok      ok    ?      ?      ?       ?
+timeout        ?       ?       ?     ?         ?     ok      ok    ?      ?      ?       ?
+rejected       ?       ?       ?     ?         ?     ok      ok    ?      ?      ?       ?
+unreachable    ?       ?       ?     ?         ?     ok      ok    ?      ?      ?       ?
+name-failure   ?       ?       ?     ?         ?     ?       ?     ?      ?      ?       ?
+wrong-peer     ?       ?       ?     ?         ?     ?       ?     ?      ?      ?       ?
 """
 """A flow that must be blocked, from a source that reaches the destination otherwise.
 
@@ -360,7 +439,7 @@ def test_a_blocked_flow_to_a_host_that_may_be_down_is_unknown(
     elif control is not None:
         stage.see("pc-1", "db-1", control, NOW, service="db:22")
     stage.see("pc-1", "db-1", Outcome.TIMEOUT, NOW, service="db:5432")
-    situate(stage, listener, "db-1", "db:5432", "listening")
+    situate(stage, listener, "db-1", "db:5432", "listen")
     judgement = stage.judge("pc-1", "db-1", NOW, "db:5432")
     assert (judgement.state, judgement.doubt) == (State.UNKNOWN, Doubt.NOT_REACHED)
     assert judgement.evidence[-1] == (
@@ -368,15 +447,51 @@ def test_a_blocked_flow_to_a_host_that_may_be_down_is_unknown(
     )
 
 
-def test_a_blocked_flow_with_nothing_behind_it_is_unknown(scene: Any, listener: Any) -> None:
+@pytest.mark.parametrize(
+    ("situation", "fact"),
+    [
+        ("absent", "no agent on db-1 can say whether anything listens there"),
+        ("mute", "no agent on db-1 can say whether anything listens there"),
+        ("ready", "nothing listens on port 5432 of db-1, says the agent there"),
+        ("never", "nothing listens on port 5432 of db-1, says the agent there"),
+    ],
+)
+def test_a_blocked_flow_with_nothing_behind_it_is_unknown(
+    scene: Any, listener: Any, situation: str, fact: str
+) -> None:
     """Where nothing listens, nothing is shown by nothing answering."""
     stage = scene(TWO_WAYS)
     stage.hear("pc-1", NOW)
     stage.see("pc-1", "db-1", Outcome.OPEN, NOW, service="db:22")
     stage.see("pc-1", "db-1", Outcome.TIMEOUT, NOW, service="db:5432")
+    situate(stage, listener, "db-1", "db:5432", situation)
     judgement = stage.judge("pc-1", "db-1", NOW, "db:5432")
     assert judgement.doubt is Doubt.NO_WITNESS
-    assert judgement.evidence[-1] == "whether anything listens on port 5432 of db-1 is not known"
+    assert judgement.evidence[-1] == fact
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.REFUSED, Outcome.TIMEOUT, Outcome.REJECTED, Outcome.UNREACHABLE]
+)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_flow_that_is_blocked_while_a_window_is_open_is_fine(
+    scene: Any, listener: Any, situation: str, outcome: Outcome
+) -> None:
+    """Somebody listened for just that check, and was not reached."""
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "db-1", Outcome.OPEN, NOW, service="db:22")
+    stage.see("pc-1", "db-1", outcome, NOW, service="db:5432", window=True)
+    situate(stage, listener, "db-1", "db:5432", situation)
+    assert stage.judge("pc-1", "db-1", NOW, "db:5432").state is State.OK
+
+
+def test_a_window_does_not_stand_in_for_another_way_to_the_host(scene: Any) -> None:
+    """Who listened may have been cut off from the source altogether."""
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "db-1", Outcome.TIMEOUT, NOW, service="db:5432", window=True)
+    assert stage.judge("pc-1", "db-1", NOW, "db:5432").doubt is Doubt.NOT_REACHED
 
 
 def test_a_blocked_flow_that_was_never_checked_is_unknown(scene: Any) -> None:
@@ -405,7 +520,7 @@ events = st.lists(
             st.just("see"),
             st.integers(0, 3),
             st.sampled_from(Outcome),
-            st.booleans(),
+            st.tuples(st.booleans(), st.booleans(), st.booleans()),
             st.lists(st.text(max_size=10), max_size=2).map(tuple),
         ),
         st.tuples(
@@ -414,6 +529,7 @@ events = st.lists(
             st.sampled_from("ab"),
             st.sampled_from(Presence),
             st.sampled_from(ListenerState),
+            st.sampled_from(["", "nginx"]),
         ),
     ),
     max_size=20,
@@ -431,7 +547,7 @@ def test_whatever_is_seen_and_heard_is_judged(
     for event, pause in zip(happened, pauses, strict=False):
         now += pause
         if event[0] == "see":
-            _, index, outcome, healthy, evidence = event
+            _, index, outcome, (healthy, confirmed, window), evidence = event
             key = records[index % len(records)].key
             service = str(records[index % len(records)].expected.service)
             stage.see(
@@ -441,11 +557,15 @@ def test_whatever_is_seen_and_heard_is_judged(
                 now,
                 service=service,
                 healthy=healthy,
+                confirmed=confirmed,
+                window=window,
                 evidence=tuple(f"{fact}." for fact in evidence),
             )
         else:
-            _, agent, boot, presence, state = event
-            listeners = (listener("web:8080", state), listener("db:5432", state))
+            _, agent, boot, presence, state, holder = event
+            listeners = tuple(
+                listener(service, state, holder=holder) for service in ("web:8080", "db:5432")
+            )
             stage.hear(agent, now, boot, presence=presence, listeners=listeners)
         judge = stage.judge_at(now)
         for record in records:

@@ -16,7 +16,7 @@ from reachmap_shared import codec
 from reachmap_shared.errors import MalformedMessage
 from reachmap_shared.messages import Plan
 from reachmap_shared.names import ServiceName
-from reachmap_shared.vocabulary import Expectation, Transport
+from reachmap_shared.vocabulary import Expectation, ListenMode, Transport
 
 SECRET = b"a deployment's own"
 ROLES = tuple(load_profile("openuem").roles)
@@ -294,6 +294,72 @@ def test_a_plan_says_all_that_an_agent_needs(topology: Any) -> None:
     assert web.certificate == "PEM"
 
 
+@pytest.mark.parametrize(
+    ("service", "host", "mode"),
+    [
+        (None, None, ListenMode.ON_DEMAND),
+        *((mode, None, mode) for mode in ListenMode),
+        *((None, mode, mode) for mode in ListenMode),
+        ("never", "always", ListenMode.ALWAYS),
+        ("always", "never", ListenMode.NEVER),
+        ("always", "on-demand", ListenMode.ON_DEMAND),
+    ],
+)
+def test_a_host_s_own_mode_wins_over_its_role_s(
+    topology: Any, service: str | None, host: str | None, mode: ListenMode
+) -> None:
+    """The listener has that mode, and a check asks for a window just where one can be had."""
+    text = SMALL
+    if service is not None:
+        text = text.replace('protocol = "http"', f'protocol = "http", listen = "{service}"')
+    if host is not None:
+        text += f'[hosts.w.listen]\n"web:80" = "{host}"\n'
+    plans = plans_of(topology(text))
+    [check], [listener] = plans["b"].checks, plans["w"].listeners
+    assert listener.mode is mode
+    assert check.window == (mode is ListenMode.ON_DEMAND)
+
+
+def test_a_mode_holds_on_its_host_and_for_its_service_alone(topology: Any) -> None:
+    """Another host of the role, and another service of the host, keep what the role says."""
+    text = SMALL.replace('"web:80" = {', '"web:81" = {}, "web:80" = {').replace(
+        'connects = ["web:80"]', 'connects = ["web:80", "web:81"]'
+    )
+    text += '[hosts.w2]\nroles = ["web"]\naddresses = ["10.0.0.3"]\n'
+    text += 'listen = { "web:80" = "never" }\n'
+    plans = plans_of(topology(text))
+    windows = {(check.destination, check.service): check.window for check in plans["b"].checks}
+    assert [place for place, window in windows.items() if not window] == [("w2", "web:80")]
+    assert len(windows) == 4
+    modes = {listener.service: listener.mode for listener in plans["w2"].listeners}
+    assert modes == {"web:80": ListenMode.NEVER, "web:81": ListenMode.ON_DEMAND}
+
+
+@pytest.mark.parametrize("mode", ListenMode)
+def test_no_window_is_asked_of_a_host_without_an_agent(topology: Any, mode: ListenMode) -> None:
+    """Nobody there could open one."""
+    text = SMALL.replace('["10.0.0.1"]', '["10.0.0.1"]\nagent = false')
+    text = text.replace('protocol = "http"', f'protocol = "http", listen = "{mode}"')
+    [check] = plans_of(topology(text))["b"].checks
+    assert not check.window
+
+
+def test_a_forbidden_flow_is_checked_in_a_window_too(topology: Any) -> None:
+    """Only where somebody listens does it mean anything that nothing gets through."""
+    text = SMALL + '[roles.guest]\n[hosts.g]\nroles = ["guest"]\n'
+    text += '[[deny]]\nfrom = "guest"\nto = "web:80"'
+    [check] = plans_of(topology(text))["g"].checks
+    assert check.window
+
+
+def test_an_agent_that_nobody_listed_listens_as_its_roles_say(topology: Any) -> None:
+    """It has no host in the topology that could say otherwise."""
+    text = SMALL.replace('protocol = "http"', 'protocol = "http", listen = "always"')
+    said = {"new": Announcement(("web",), ("10.0.0.9",))}
+    plans = plans_of(topology(f'admit = ["web"]\n{text}'), said)
+    assert [listener.mode for listener in plans["new"].listeners] == [ListenMode.ALWAYS]
+
+
 def test_the_same_topology_gives_the_same_plans(topology: Any, openuem: Any) -> None:
     """A collector that restarts disturbs nobody."""
     text = openuem()
@@ -334,6 +400,12 @@ def test_the_order_of_hosts_and_announcements_is_of_no_matter(
         pytest.param({"host": '[hosts.w2]\nroles = ["web"]'}, set(), id="a host of no address"),
         pytest.param(
             {"host": '[hosts.w2]\nroles = ["web"]\naddresses = ["::1"]'}, {"b"}, id="a host"
+        ),
+        pytest.param(
+            {"port": '[hosts.w.listen]\n"web:80" = "always"'}, {"b", "w"}, id="listened on always"
+        ),
+        pytest.param(
+            {"port": '[hosts.w.listen]\n"web:80" = "on-demand"'}, set(), id="the default, said"
         ),
         pytest.param({"secret": b"another"}, {"b", "w"}, id="secret"),
         pytest.param({"certificate": "other PEM"}, {"b", "w"}, id="certificate"),
@@ -453,6 +525,8 @@ def deployments(draw: st.DrawFn) -> tuple[str, dict[str, Announcement]]:
                 lines.append("agent = false")
         if roles and "agent" in roles and draw(st.booleans()):
             lines.append('ports = { "agent:1443" = 1433 }')
+        if roles and "agent" in roles and draw(st.booleans()):
+            lines.append(f'listen = {{ "agent:1443" = "{draw(st.sampled_from(ListenMode))}" }}')
     for _ in range(draw(st.integers(0, 3))):
         source = draw(st.sampled_from(ROLES))
         service = draw(st.sampled_from(["postgres:5432", "nats-server:4444", "agent:1443"]))
@@ -501,3 +575,7 @@ def test_whatever_the_deployment_its_plans_make_sense(
         held = [(listener.port, listener.transport) for listener in plan.listeners]
         assert len(held) == len(set(held))
         assert codec.decode(Plan, codec.encode(plan)) == plan
+        for check in plan.checks:
+            there = plans.get(check.destination)
+            modes = {one.service: one.mode for one in there.listeners} if there else {}
+            assert check.window == (modes.get(check.service) is ListenMode.ON_DEMAND)

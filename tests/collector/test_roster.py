@@ -176,7 +176,19 @@ def test_the_one_that_stays_speaks_for_the_name(
     assert roster.state("pc-1", 27) is AgentState.FRESH
     assert roster.announcements()["pc-1"].addresses == ("10.0.0.2",)
     assert roster.current("pc-1").hello.boot == "b"
-    assert roster.listener("pc-1", 80, Transport.TCP, 27) == (ListenerState.LISTENING, "")
+    assert roster.listener("pc-1", 80, Transport.TCP, 27) == stays["listeners"][0]
+
+
+def test_one_killed_in_a_conflict_does_not_speak_of_a_port(
+    roster: Roster, hello: Any, listener: Any
+) -> None:
+    """Not even in the moment between its patience and the other's next hello."""
+    gone = (listener("a:80", ListenerState.FAILED),)
+    stays = (listener("a:80", ListenerState.LISTENING),)
+    for at, boot, listeners in ((0, "a", gone), (1, "b", stays), (5, "a", gone), (19, "b", stays)):
+        roster.hear(hello(boot=boot, listeners=listeners), at)
+    assert roster.state("pc-1", 5 + PATIENCE_S + 1) is AgentState.FRESH
+    assert roster.listener("pc-1", 80, Transport.TCP, 5 + PATIENCE_S + 1) == stays[0]
 
 
 # Listeners.
@@ -184,8 +196,9 @@ def test_the_one_that_stays_speaks_for_the_name(
 
 def test_what_an_agent_says_of_a_port(roster: Roster, hello: Any, listener: Any) -> None:
     """By port and transport; of any other port it says nothing."""
-    roster.hear(hello(listeners=(listener("web:80", ListenerState.FAILED, "EACCES"),)), 0)
-    assert roster.listener("pc-1", 80, Transport.TCP, 1) == (ListenerState.FAILED, "EACCES")
+    report = listener("web:80", ListenerState.CEDED, "seen before", "nginx")
+    roster.hear(hello(listeners=(report,)), 0)
+    assert roster.listener("pc-1", 80, Transport.TCP, 1) == report
     assert roster.listener("pc-1", 80, Transport.UDP, 1) is None
     assert roster.listener("pc-1", 81, Transport.TCP, 1) is None
     assert roster.listener("pc-2", 80, Transport.TCP, 1) is None

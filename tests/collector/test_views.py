@@ -312,7 +312,7 @@ def test_a_topology_shows_what_is_in_force(scene: Any) -> None:
     }
     assert (announced["host"], announced["listed"]) == ("new", False)
     assert shown["deny"] == [{"role": "guest", "service": "web:80", "note": "no"}]
-    assert shown["checks"] == {"interval_s": 10.0, "timeout_s": 3.0}
+    assert shown["checks"] == {"interval_s": 10.0, "timeout_s": 3.5}
 
 
 # Agents.

@@ -37,6 +37,8 @@ _BY_DOUBT: Final[Mapping[Doubt, str]] = {
     "keeps {source} from it",
     Doubt.LOCAL_ERROR: "see what the agent on {source} lacks: descriptors, ports or memory",
     Doubt.NOT_REACHED: "see whether {destination} is up",
+    Doubt.NO_WINDOW: "wait for the next check; should it go on, see whether both agents reach the "
+    "NATS server",
     Doubt.NO_WITNESS: "see with `reachmap agents` whether the agent on {destination} runs and can "
     "listen on port {port}",
 }

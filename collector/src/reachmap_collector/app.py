@@ -7,13 +7,19 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from reachmap_collector import credentials, embedded
 from reachmap_collector.collector import Collector
-from reachmap_collector.errors import InvalidFile, Problem
+from reachmap_collector.errors import InvalidFile, Problem, ServerError
 from reachmap_collector.queries import Queries
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
+from reachmap_shared.bus import Bus
+from reachmap_shared.errors import BusUnavailable, QueryRefused
+
+_RIVAL_S: Final = 1.0
+"""For another collector to answer; where there is none the server says so at once."""
 
 _log = log.get("serve")
 
@@ -49,6 +55,7 @@ async def serve(settings: ServeSettings) -> None:
         _bus_urls(settings) as urls,
         bus.staying(urls, "reachmap collector") as connection,
     ):
+        await _refuse_a_second(connection, urls)
         collector = Collector(topology, own, connection)
         await connection.serve_queries(Queries(collector).endpoints())
         with _reloading_on_hangup(collector, settings.topology):
@@ -59,6 +66,20 @@ async def serve(settings: ServeSettings) -> None:
                 flows=len(collector.flows),
             )
             await collector.run()
+
+
+async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
+    """Two collectors on one bus would give every agent two plans, in turn and without end."""
+    try:
+        await connection.query("status", {}, timeout_s=_RIVAL_S)
+    except QueryRefused:
+        pass  # somebody answered, if only with an error
+    except BusUnavailable:
+        return
+    raise ServerError(
+        f"another collector answers at {', '.join(urls)}: stop it first, or give this one a bus "
+        "of its own with --nats or --nats-port"
+    )
 
 
 @asynccontextmanager

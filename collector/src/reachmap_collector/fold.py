@@ -53,13 +53,15 @@ class FlowRecord:
         """Add what a check saw at time `at`; one older than the last is passed over."""
         if self.last is not None and at < self.checked:
             return
-        if self.last is None or _face(self.last) != _face(observation):
-            self.changed = at
-        self.last = observation
-        self.checked = at
         is_open = observation.outcome is Outcome.OPEN
         if observation.outcome is not Outcome.LOCAL_ERROR:
             self.opened.append(is_open)
+        self.checked = at
+        if not observation.confirmed and self.last is not None:
+            return  # perhaps a lost packet: it counts as one, and changes nothing
+        if self.last is None or _face(self.last) != _face(observation):
+            self.changed = at
+        self.last = observation
         if is_open:
             self.connect_us.append(observation.connect_us)
 

@@ -47,6 +47,8 @@ class Doubt(StrEnum):
     """A forbidden flow's check did not get to the destination."""
     NOT_REACHED = "not-reached"
     """A forbidden flow's destination may be down."""
+    NO_WINDOW = "no-window"
+    """Nothing listened for the check, and no service was ever seen there."""
     NO_WITNESS = "no-witness"
     """Nobody says whether anything listens on a forbidden flow's port."""
 
@@ -117,6 +119,8 @@ class Judge:
             return self._judge_forbidden(record, record.last)
         if record.last.outcome is Outcome.OPEN:
             return _judge_open(record, record.last)
+        if (idle := self._nobody_yet(record, record.last)) is not None:
+            return idle
         cause, confidence, facts = self._blame(record, record.last)
         return Judgement(
             record,
@@ -171,9 +175,8 @@ class Judge:
             fact = f"nothing else of {key.destination} was reached from {key.source} either: "
             fact += "it may just be down"
             return _unknown(record, record.changed, Doubt.NOT_REACHED, *facts, fact)
-        listener = self._roster.listener(key.destination, key.port, key.transport, self._now)
-        if listener is None or listener[0] is ListenerState.FAILED:
-            fact = f"whether anything listens on port {key.port} of {key.destination} is not known"
+        listened, fact = self._listened(record, seen)
+        if not listened:
             return _unknown(record, record.changed, Doubt.NO_WITNESS, *facts, fact)
         return Judgement(
             record,
@@ -196,14 +199,37 @@ class Judge:
         if seen.outcome in _NOBODY_HOME and state in (AgentState.SILENT, AgentState.LEFT):
             said = _ABSENT[state].format(agent=key.destination)
             return Cause.DESTINATION_HOST, Confidence.LIKELY, (said,)
-        listener = self._roster.listener(key.destination, key.port, key.transport, self._now)
-        if listener is None:
-            fact = f"no agent on {key.destination} can say whether anything listens there"
-            return Cause.UNKNOWN, Confidence.UNKNOWN, (fact,)
-        says = f"the agent on {key.destination} says of port {key.port}: {_SAYS[listener[0]]}"
-        if seen.outcome is Outcome.REFUSED and listener[0] is not ListenerState.LISTENING:
-            return Cause.SERVICE, Confidence.LIKELY, (says,)
-        return Cause.UNKNOWN, Confidence.UNKNOWN, (says,)
+        listened, fact = self._listened(record, seen)
+        if seen.outcome is Outcome.REFUSED and listened is False:
+            return Cause.SERVICE, Confidence.LIKELY, (fact,)
+        return Cause.UNKNOWN, Confidence.UNKNOWN, (fact,)
+
+    def _nobody_yet(self, record: FlowRecord, seen: Observation) -> Judgement | None:
+        """The judgement on a refusal that only says that the service is still to come."""
+        key = record.key
+        if seen.outcome is not Outcome.REFUSED or seen.window:
+            return None
+        report = self._roster.listener(key.destination, key.port, key.transport, self._now)
+        if report is None or report.holder or report.state is not ListenerState.READY:
+            return None
+        fact = f"no service was ever seen on port {key.port} of {key.destination}, and its agent"
+        fact += " did not listen for this check: this says nothing of the path"
+        return _unknown(record, record.changed, Doubt.NO_WINDOW, *_seen(record, seen), fact)
+
+    def _listened(self, record: FlowRecord, seen: Observation) -> tuple[bool | None, str]:
+        """Whether anything listened on the flow's port, and who says so; None where nobody does."""
+        key = record.key
+        place = f"port {key.port} of {key.destination}"
+        if seen.window:
+            return True, f"the agent on {key.destination} listened on {place} for this check"
+        report = self._roster.listener(key.destination, key.port, key.transport, self._now)
+        if report is None:
+            return None, f"no agent on {key.destination} can say whether anything listens there"
+        if report.holder:
+            return True, f"{place} is held by {report.holder}, says the agent there"
+        if report.state is ListenerState.LISTENING:
+            return True, f"the agent on {key.destination} listens on {place}"
+        return False, f"{_SAYS[report.state].format(place=place)}, says the agent there"
 
 
 _ABSENT: Final[Mapping[AgentState, str]] = {
@@ -213,9 +239,10 @@ _ABSENT: Final[Mapping[AgentState, str]] = {
 }
 
 _SAYS: Final[Mapping[ListenerState, str]] = {
-    ListenerState.LISTENING: "its listener is open",
-    ListenerState.CEDED: "it leaves it to the service that it has seen there",
-    ListenerState.FAILED: "it could not listen there itself",
+    ListenerState.READY: "nothing listens on {place}",
+    ListenerState.CEDED: "nothing listens on {place}, where a service was seen before",
+    ListenerState.FAILED: "nothing listens on {place}, and it could not do so itself",
+    ListenerState.NEVER: "nothing listens on {place}",
 }
 
 _NOBODY_HOME: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.REFUSED})

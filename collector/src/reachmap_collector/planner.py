@@ -15,7 +15,7 @@ from reachmap_collector.topology.model import Connection, DenyRule, Topology
 from reachmap_shared import codec
 from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan
 from reachmap_shared.names import ServiceName
-from reachmap_shared.vocabulary import Expectation, Transport
+from reachmap_shared.vocabulary import Expectation, ListenMode, Transport
 
 NO_ADDRESS: Final = ""
 """Stands for the address of a host that nobody has given one yet."""
@@ -37,6 +37,8 @@ class Member:
     roles: tuple[str, ...]
     addresses: tuple[str, ...]
     ports: Mapping[str, int]
+    modes: Mapping[str, ListenMode]
+    """Where the host says itself when its agent stands in for a service."""
     has_agent: bool
     """Whether an agent is to run there."""
 
@@ -77,13 +79,14 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
             tuple(dict.fromkeys(roles)),
             _each_once(host.addresses) or _each_once(said.addresses),
             host.ports,
+            host.listen,
             host.agent,
         )
     for name, said in announcements.items():
         admitted = _known(said.roles, topology.admit)
         if name not in found and admitted:
             addresses = _each_once(said.addresses)
-            found[name] = Member(name, admitted, addresses, {}, has_agent=True)
+            found[name] = Member(name, admitted, addresses, {}, {}, has_agent=True)
     return found
 
 
@@ -167,7 +170,11 @@ def compile_plans(
         certificate: PEM for listeners that stand in for TLS services.
     """
     checks = {
-        source: tuple(_check(flow, secret) for flow in group if flow.key.address != NO_ADDRESS)
+        source: tuple(
+            _check(flow, topology, hosts, secret)
+            for flow in group
+            if flow.key.address != NO_ADDRESS
+        )
         for source, group in groupby(flows, key=lambda flow: flow.key.source)
     }
     plans: dict[str, Plan] = {}
@@ -216,7 +223,11 @@ def _with_revision(plan: Plan) -> Plan:
     return replace(plan, revision=digest.hexdigest())
 
 
-def _check(flow: ExpectedFlow, secret: bytes) -> CheckSpec:
+def _check(
+    flow: ExpectedFlow, topology: Topology, hosts: Mapping[str, Member], secret: bytes
+) -> CheckSpec:
+    destination = hosts[flow.key.destination]
+    mode = _mode(topology, destination, flow.service)
     return CheckSpec(
         destination=flow.key.destination,
         service=str(flow.service),
@@ -225,6 +236,7 @@ def _check(flow: ExpectedFlow, secret: bytes) -> CheckSpec:
         transport=flow.key.transport,
         protocol=flow.protocol,
         token=token(secret, flow.key.destination, flow.service),
+        window=destination.has_agent and mode is ListenMode.ON_DEMAND,
     )
 
 
@@ -236,6 +248,7 @@ def _listeners(topology: Topology, member: Member, secret: bytes) -> tuple[Liste
             transport=transport,
             protocol=topology.listener(service).detail.protocol,
             token=token(secret, member.name, service),
+            mode=_mode(topology, member, service),
         )
         for (port, transport), service in held_ports(topology, member).items()
     )
@@ -243,6 +256,10 @@ def _listeners(topology: Topology, member: Member, secret: bytes) -> tuple[Liste
 
 def _each_once(addresses: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(address for address in addresses if address != NO_ADDRESS))
+
+
+def _mode(topology: Topology, member: Member, service: ServiceName) -> ListenMode:
+    return member.modes.get(str(service), topology.listener(service).detail.listen)
 
 
 def _known(roles: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Final
 
 from reachmap_collector.planner import Announcement
-from reachmap_shared.messages import Hello, Presence
-from reachmap_shared.vocabulary import ListenerState, Transport
+from reachmap_shared.messages import Hello, ListenerReport, Presence
+from reachmap_shared.vocabulary import Transport
 
 MISSED_HEARTBEATS: Final = 3
 """Hellos that an agent may miss before it counts as silent."""
@@ -100,13 +100,13 @@ class Roster:
 
     def listener(
         self, agent: str, port: int, transport: Transport, now: float
-    ) -> tuple[ListenerState, str] | None:
-        """What a fresh agent says of one of its ports, and why; None when it says nothing."""
+    ) -> ListenerReport | None:
+        """What a fresh agent says of one of its ports; None when it says nothing."""
         living = self.living(agent, now)
         if len(living) == 1:
             for report in living[0].hello.listeners:
                 if (report.port, report.transport) == (port, transport):
-                    return report.state, report.detail
+                    return report
         return None
 
     def announcements(self) -> dict[str, Announcement]:

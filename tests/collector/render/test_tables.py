@@ -291,8 +291,8 @@ pc-1 -> web-1  shop:9090  ✗ broken since 2025-10-09 08:53:15
   saw        refused, at 2025-10-09 08:53:15
   cause      service (likely)
   evidence   pc-1: ECONNREFUSED: Connection refused
-             the agent on web-1 says of port 9090: it could not listen there
-             itself
+             nothing listens on port 9090 of web-1, and it could not do so
+             itself, says the agent there
   needed by  browser -> shop:9090 (local)
   to do      start shop on web-1: nothing listens on its port 9090
 

@@ -4,6 +4,7 @@ Exit codes: 0 done or answered, 1 it could not go on, 2 wrong usage or input, 3 
 `status` has its own meaning for them.
 """
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ def main() -> None:
     Start a collector: reachmap serve --topology topology.toml
     Ask it:            reachmap map, flows, explain, agents, status
     """
+    # What a terminal cannot show becomes a question mark, and never an error.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 for command in (

@@ -73,7 +73,7 @@ def show(what: str | None, style: str, nats: str | None, context: str | None) ->
 
 @topology.command("import")
 @click.argument("file", type=_FILE)
-@click.option("--title", default="", help="What the profile is of. [default: from the file's name]")
+@click.option("--title", default="", help="What the profile is of, in words.")
 @click.option("-o", "--output", type=_FILE, help="Write here instead of to standard output.")
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 def import_file(file: Path, title: str, output: Path | None, force: bool) -> None:

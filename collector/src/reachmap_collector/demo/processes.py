@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import os
 import statistics
 import sys
 from asyncio.subprocess import Process
@@ -100,6 +101,7 @@ class Fleet:
             f"agent on {host.name}",
             *(sys.executable, "-m", "reachmap_agent", "run"),
             *("--id", host.name, "--address", host.address, "--nats", self.bus_url),
+            *("--state", str(self._folder / "state"), "--config", os.devnull),
         )
 
     async def _start(self, name: str, *command: str) -> Process:

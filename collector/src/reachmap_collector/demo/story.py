@@ -185,20 +185,20 @@ class _Story:
                 except BusUnavailable:
                     pass  # the collector is not up yet
                 else:
-                    said = self._say_progress(progress(answer), before=said)
+                    before, said = said, progress(answer)
                     spinner.update(said)
                     if done(answer):
                         break
+                    self._say_progress(said, before)
                 if time.monotonic() - began > _PATIENCE_S:
                     raise ServerError(f"not within {_PATIENCE_S:g} s: {what} (last: {said})")
                 await asyncio.sleep(_LOOK_S)
         self._console.print(f"{said}, after {time.monotonic() - began:.1f} s", style="green")
 
-    def _say_progress(self, said: str, before: str) -> str:
+    def _say_progress(self, said: str, before: str) -> None:
         """Where no spinner turns, each step of the way gets a line of its own."""
         if said != before and not self._console.is_terminal:
             self._console.print(f"  {said}")
-        return said
 
     async def _ask(self, query: str, parameters: Json) -> Json:
         answer: Json = await self._bus.query(query, parameters)

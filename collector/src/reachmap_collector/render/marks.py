@@ -1,5 +1,6 @@
 """How states look: a mark that reads without colour, and a colour for those who see it. Pure."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -8,13 +9,25 @@ from rich.text import Text
 from reachmap_collector.views import WORST_FIRST
 from reachmap_shared.vocabulary import State
 
+
+def _printable(mark: str, otherwise: str) -> str:
+    """The mark, or something plainer where standard output cannot show it."""
+    try:
+        mark.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return otherwise
+    return mark
+
+
 MARKS: Final[Mapping[str, str]] = {
-    State.OK: "✓",
+    State.OK: _printable("✓", "+"),
     State.DEGRADED: "~",
-    State.BROKEN: "✗",
+    State.BROKEN: _printable("✗", "x"),
     State.EXPOSED: "!",
     State.UNKNOWN: "?",
 }
+NOTHING: Final = _printable("·", ".")
+"""Stands where no flow meets."""
 
 STYLES: Final[Mapping[str, str]] = {
     State.OK: "green",
@@ -35,7 +48,7 @@ def count(states: Mapping[str, int]) -> Text:
     total = sum(states.values())
     worst = next((name for name in WORST_FIRST if states.get(name)), None)
     if worst is None:
-        return Text("·", "dim")
+        return Text(NOTHING, "dim")
     some = states[worst]
     return Text(MARKS[worst] + (f"{total}" if some == total else f"{some}/{total}"), STYLES[worst])
 

@@ -6,12 +6,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ALONE  := .venv-agent-alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-agent-wheel lint format lock wheels clean
+.PHONY: help demo test test-agent-wheel lint bench format lock wheels clean
 
 help:  ## What can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
-demo: $(VENV)/.run  ## A whole OpenUEM deployment on this machine: its map, a fault, its cause
+demo: $(VENV)/.run  ## A whole OpenUEM deployment on this machine: its map, two faults, their causes
 	@$(BIN)/reachmap demo
 
 test: $(VENV)/.dev  ## All tests, against a real NATS server and real agents
@@ -22,6 +22,9 @@ lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.run  ## What it costs, as ratios to a floor and to peers in the same run
+	$(BIN)/python benchmarks/run.py
 
 format: $(VENV)/.dev  ## Bring the code into shape
 	$(BIN)/ruff check --fix .

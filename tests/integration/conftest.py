@@ -38,6 +38,7 @@ class Deployment:
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("REACHMAP_")},
             MARK: mark,
+            "REACHMAP_STATE": str(folder / "state"),
         }
         self._running: list[subprocess.Popen[bytes]] = []
 

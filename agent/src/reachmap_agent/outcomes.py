@@ -65,6 +65,7 @@ _PORT_UNREACHABLE: Final = ((4, 3, 3), (6, 1, 4))
 _OWN_ROUTES: Final[Mapping[int, str]] = {
     errno.ENETUNREACH: "this host has no route there, and sent nothing",
     errno.EHOSTUNREACH: "a route of this host's own makes it unreachable, and nothing was sent",
+    errno.EINVAL: "this host itself will not send there: perhaps a blackhole route",
 }
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM)
 
@@ -114,9 +115,10 @@ def from_silence(info: TcpInfo | None, *, connected: bool) -> tuple[str, ...]:
     if not connected:
         if not info.segments_out or (info.retransmits and not info.retransmitted):
             return ("no segment left this host: a firewall of its own holds them",)
-        return (f"{info.segments_out} SYN sent, no answer",)
+        return (f"{info.segments_out} SYN sent",)
     if info.unacked:
-        return (f"{info.unacked} segments not acknowledged, {info.retransmits} sent again",)
+        segments = "segment" if info.unacked == 1 else "segments"
+        return (f"{info.unacked} {segments} not acknowledged, {info.retransmits} sent again",)
     return ("all that was sent was acknowledged: it is the service that says nothing",)
 
 

@@ -77,7 +77,7 @@ class Attempt:
         "exchange",
         "icmp",
         "info",
-        "local",
+        "own",
         "patience_s",
         "received",
         "reset",
@@ -115,10 +115,19 @@ class Attempt:
         """Bytes of the answer."""
         self.broken = 0
         """The error that broke the connection, while there may be something left to read."""
-        self.local = ""
+        self.own: Any = None
+        """Address and port on this host, once connect has chosen them."""
         self.icmp: Icmp | None = None
         self.info: TcpInfo | None = None
         self.verdict: Verdict | None = None
+
+    @property
+    def local(self) -> str:
+        """Address and port on this host, in words; empty when connect chose none."""
+        if self.own is None:
+            return ""
+        host, port = self.own[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def connect_us(self) -> int:
@@ -191,12 +200,12 @@ class Engine:
         if code not in _IN_PROGRESS:
             self._fail(attempt, code)
             return
-        attempt.local = _endpoint(connection.getsockname())
+        attempt.own = connection.getsockname()
         self._attempts[connection.fileno()] = attempt
         self._poller.connecting(connection.fileno())
         self._due(attempt, timeout_s)
         if not tcp:
-            self._connected(attempt)
+            self._connected(attempt, connection.getpeername())
 
     def _on_ready(self, descriptor: int) -> None:
         attempt = self._attempts.get(descriptor)
@@ -219,26 +228,27 @@ class Engine:
         connection = attempt.connection
         assert connection is not None
         code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code in _BROKEN and attempt.exchange is not None:
+        try:
+            peer = connection.getpeername()
+        except OSError:
+            peer = None
+        if peer is not None:
+            # It is made; an error besides is an ICMP error that came later, and harms nothing.
+            self._connected(attempt, peer)
+        elif code in _BROKEN and attempt.exchange is not None:
             # It was made, and broken before we looked. What it said may still be there to read.
             attempt.broken = code
+            self._connected(attempt, peer)
         elif code:
             self._fail(attempt, code)
-            return
-        else:
-            try:
-                connection.getpeername()
-            except OSError:
-                # No news of this one. The descriptor's number was another's before, of whose
-                # connection a process forked meanwhile still holds a copy (epoll(7), question 6).
-                return
-        self._connected(attempt)
+        # Else it is no news of this one. The descriptor's number was another's before, of whose
+        # connection a process forked meanwhile still holds a copy (epoll(7), question 6).
 
-    def _connected(self, attempt: Attempt) -> None:
+    def _connected(self, attempt: Attempt, peer: Any) -> None:
         connection = attempt.connection
         assert connection is not None
         attempt.connected_ns = time.monotonic_ns()
-        if not attempt.broken and _endpoint(connection.getpeername()) == attempt.local:
+        if peer == attempt.own:
             # The kernel chose the very port that is dialled as the source, and both ends met.
             self._end(attempt, Verdict(Outcome.REFUSED, ("it met itself: nothing listens there",)))
             return
@@ -346,12 +356,12 @@ class Engine:
             outcome = from_error(error)
             facts.append(f"it had connected, and sent {attempt.received} bytes before that")
         elif attempt.icmp is not None:
-            own = attempt.local.rpartition(":")[0].strip("[]")
-            outcome, words = from_icmp(attempt.icmp, attempt.transport, attempt.address[0], own)
+            own, dialled = attempt.own or ("",), attempt.address
+            outcome, words = from_icmp(attempt.icmp, attempt.transport, dialled[0], own[0])
             facts.append(words)
         else:
             outcome = from_error(error)
-            facts += own_doing(code, under_way=bool(attempt.local))
+            facts += own_doing(code, under_way=attempt.own is not None)
         self._end(attempt, Verdict(outcome, tuple(facts)))
 
     def _mistake(self, attempt: Attempt, error: Exception) -> None:
@@ -376,10 +386,8 @@ class Engine:
             self._attempts.pop(connection.fileno(), None)
             self._poller.forget(connection.fileno())
             with contextlib.suppress(OSError):  # it may be broken
-                if farewell:
-                    connection.send(attempt.unsent + farewell)
-                elif attempt.reset and attempt.transport is Transport.TCP:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                if attempt.transport is Transport.TCP:
+                    _take_leave(connection, attempt, farewell)
             with contextlib.suppress(OSError):
                 connection.close()
         if attempt.exchange is not None:
@@ -434,6 +442,18 @@ class Engine:
             self._mistake(attempt, error)
 
 
+def _take_leave(connection: socket.socket, attempt: Attempt, farewell: bytes) -> None:
+    if attempt.reset and not farewell:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        return
+    if farewell:
+        connection.send(attempt.unsent + farewell)
+    # Closing with something unread sends RST, before the other side has heard our last words.
+    for _ in range(_READS_A_TURN):
+        if not connection.recv(MAX_READ):
+            break
+
+
 def _silent(attempt: Attempt) -> Verdict:
     """The verdict on an attempt whose time is up, with what TCP itself knows of it."""
     waited = f"{(time.monotonic_ns() - attempt.started_ns) / 1e9:.1f} s"
@@ -474,9 +494,3 @@ def _tcp_info(connection: socket.socket) -> TcpInfo | None:
         return read_tcp_info(connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE))
     except OSError:
         return None
-
-
-def _endpoint(name: Any) -> str:
-    """An address and port, as getsockname and getpeername give them, in words."""
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -175,7 +175,13 @@ class _Round:
             Job.of(
                 slot,
                 spec,
-                Target(spec.address, spec.token, contexts.client, contexts.certificate),
+                Target(
+                    spec.address,
+                    spec.token,
+                    contexts.client,
+                    contexts.certificate,
+                    spec.transport,
+                ),
             )
             for slot, spec in enumerate(plan.checks)
         )

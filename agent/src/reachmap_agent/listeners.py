@@ -216,4 +216,4 @@ class Listeners:
         tls = self._contexts.server if self._contexts and protocol.uses_tls else None
         if protocol.uses_tls and tls is None:
             return None
-        return protocol.stand_in(Offer(listener.spec.token, tls))
+        return protocol.stand_in(Offer(listener.spec.token, tls, listener.spec.transport))

@@ -109,6 +109,21 @@ class ListenerState(StrEnum):
 
 
 PROTOCOLS: Final = frozenset(
-    {"http", "https", "nats", "ocsp", "postgres", "ssh", "tcp", "tls", "udp"}
+    {
+        "dns",
+        "http",
+        "https",
+        "nats",
+        "ntp",
+        "ocsp",
+        "postgres",
+        "smtp",
+        "ssh",
+        "tcp",
+        "tls",
+        "udp",
+        "websocket",
+        "wss",
+    }
 )
 """The protocols that a check can speak; the agent's registry has one entry for each."""

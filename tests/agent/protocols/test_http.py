@@ -15,7 +15,7 @@ from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response({"/": 200, "/health": 500}[self.path])
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -39,12 +39,9 @@ def test_it_asks_for_the_root(wire: Any) -> None:
     assert heard.sent.startswith(b"GET / HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize(("name", "healthy"), [("http", True), ("ocsp", False)])
-async def test_a_real_server_understands_it(
-    wire: Any, web_server: int, name: str, healthy: bool
-) -> None:
-    """Over a real socket, well or not."""
-    spec = CheckSpec("web-1", "web:8080", "127.0.0.1", web_server, Transport.TCP, name, "0" * 16)
+async def test_a_real_server_understands_it(wire: Any, web_server: int) -> None:
+    """Over a real socket."""
+    spec = CheckSpec("web-1", "web:8080", "127.0.0.1", web_server, Transport.TCP, "http", "0" * 16)
     seen = await prober.check(spec, 0, wire.target(), 5)
     assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
-    assert seen.healthy is healthy
+    assert seen.healthy

@@ -18,7 +18,7 @@ def test_the_request_is_the_documented_one(wire: Any) -> None:
 @pytest.mark.parametrize(("answer", "word"), [(b"S", "willing"), (b"N", "unwilling")])
 def test_either_answer_proves_a_server(wire: Any, answer: bytes, word: str) -> None:
     """At once, since no more comes."""
-    verdict = wire.feed(postgres.check(wire.target()), [answer]).result
+    verdict = wire.feed(postgres.check(wire.target(tls=None)), [answer]).result
     assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
     assert word in verdict.evidence[0]
 

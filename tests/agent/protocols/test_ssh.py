@@ -25,11 +25,6 @@ def test_an_identification_is_a_server(wire: Any, line: bytes) -> None:
     assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
 
 
-def test_nothing_is_sent(wire: Any) -> None:
-    """It leaves before any key is exchanged: the server logs no failed login."""
-    assert wire.feed(ssh.check(wire.target()), [b"SSH-2.0-Go\r\n"]).sent == b""
-
-
 def test_the_stand_in_identifies_as_rfc_4253_wants(wire: Any, token: str) -> None:
     """SSH-protoversion-softwareversion, no minus sign or blank in the latter, within 255 bytes."""
     line = wire.feed(ssh.stand_in(wire.offer())).result

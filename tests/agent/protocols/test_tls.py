@@ -11,7 +11,7 @@ def test_a_service_is_proven_by_the_handshake(wire: Any) -> None:
     target = wire.target(stand_in_certificate=b"another")
     verdict, _ = wire.meet(tls.check(target), tls.stand_in(wire.offer()))
     assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
-    assert verdict.evidence == ("shook hands over TLSv1.3",)
+    assert verdict.evidence[0] == "shook hands over TLSv1.3"
 
 
 def test_without_listeners_every_certificate_is_a_service_s(wire: Any) -> None:

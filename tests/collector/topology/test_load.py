@@ -134,7 +134,8 @@ def test_the_contract_s_example_loads(topology_file: Path) -> None:
             [
                 (
                     "roles.web.listens.\"web:80\".protocol: unknown protocol 'htpp': "
-                    "expected one of http, https, nats, ocsp, postgres, ssh, tcp, tls, udp"
+                    "expected one of dns, http, https, nats, ntp, ocsp, postgres, smtp, ssh, tcp, "
+                    "tls, udp, websocket, wss"
                 )
             ],
             id="unknown protocol",

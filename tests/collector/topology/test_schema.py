@@ -150,7 +150,7 @@ def test_a_value_that_cannot_be_is_refused_at_its_place(
 @pytest.mark.parametrize(
     ("listen", "expected"),
     [
-        ({"protocol": "smtp"}, "unknown protocol 'smtp': expected one of http, https, nats, ocsp,"),
+        ({"protocol": "imap"}, "unknown protocol 'imap': expected one of dns, http, https, nats,"),
         ({"transport": "sctp"}, "'tcp' or 'udp'"),
         ({"listen": "sometimes"}, "'on-demand', 'always' or 'never'"),
         ({"basis": "rumour"}, "'documented', 'observed-in-source' or 'local'"),

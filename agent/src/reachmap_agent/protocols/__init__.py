@@ -8,7 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from reachmap_agent.protocols import http, https, nats, ocsp, postgres, ssh, tcp, tls, udp
+from reachmap_agent.protocols import (
+    dns,
+    http,
+    https,
+    nats,
+    ntp,
+    ocsp,
+    postgres,
+    smtp,
+    ssh,
+    tcp,
+    tls,
+    udp,
+    websocket,
+    wss,
+)
 from reachmap_agent.wire.exchange import Exchange, Offer, StandIn, Target
 
 
@@ -29,13 +44,18 @@ class Protocol:
 
 
 REGISTRY: Final[Mapping[str, Protocol]] = {
+    "dns": Protocol(dns.check, dns.stand_in),
     "http": Protocol(http.check, http.stand_in),
     "https": Protocol(https.check, https.stand_in, uses_tls=True, reset=False),
-    "nats": Protocol(nats.check, nats.stand_in),
+    "nats": Protocol(nats.check, nats.stand_in, reset=False),
+    "ntp": Protocol(ntp.check, ntp.stand_in),
     "ocsp": Protocol(ocsp.check, ocsp.stand_in),
     "postgres": Protocol(postgres.check, postgres.stand_in, reset=False),
+    "smtp": Protocol(smtp.check, smtp.stand_in, reset=False),
     "ssh": Protocol(ssh.check, ssh.stand_in, reset=False),
     "tcp": Protocol(tcp.check, tcp.stand_in, patience_s=0.5),
     "tls": Protocol(tls.check, tls.stand_in, uses_tls=True, reset=False),
     "udp": Protocol(udp.check, udp.stand_in),
+    "websocket": Protocol(websocket.check, websocket.stand_in, reset=False),
+    "wss": Protocol(wss.check, wss.stand_in, uses_tls=True, reset=False),
 }

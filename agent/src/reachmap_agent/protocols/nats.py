@@ -1,30 +1,70 @@
 """NATS: the server speaks first, in plain text even where TLS follows. Pure.
 
-The INFO line alone proves a NATS server, and a server notes nobody who leaves after it.
+INFO alone proves a NATS server. But where TLS is required, the server takes leaving at that point
+for a failed handshake and logs an error: so the check shakes hands. Where the server also wants a
+certificate of its clients, it logs an error whatever a client without one does. One that is loaded
+into the target's context is shown, and then all is well.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from reachmap_agent.wire.exchange import (
+    MAX_READ,
     Exchange,
     Offer,
     StandIn,
     Target,
+    Verdict,
     answered,
+    shown,
     signature,
     until,
     wrong_service,
 )
+from reachmap_agent.wire.tunnel import check_inside, shook_hands
+from reachmap_shared.vocabulary import AnsweredBy, Outcome
 
-_BEGINS = b"INFO {"
+_BEGINS: Final = b"INFO {"
+_END: Final = b"\r\n"
+
+_HELLO: Final = {
+    "verbose": False,
+    "pedantic": False,
+    "name": "reachmap",
+    "lang": "python",
+    "version": "0",
+    "protocol": 0,
+}
+"""CONNECT's options; protocol 0 gets no INFO unasked."""
+
+_CONNECT_AND_PING: Final = b"CONNECT " + json.dumps(_HELLO).encode() + _END + b"PING" + _END
 
 
 def check(target: Target) -> Exchange:
-    """Read the INFO line."""
-    line = yield from until(b"\r\n", begins=_BEGINS)
+    """Read INFO, change to TLS where it is offered, and PING where nobody needs to log in."""
+    line = yield from until(_END, begins=_BEGINS)
     if not line.startswith(_BEGINS):
         return wrong_service("a NATS INFO line", line)
-    return answered(target, line, "a NATS INFO line")
+    greeted = answered(target, line, "a NATS INFO line")
+    if greeted.answered_by is not AnsweredBy.SERVICE:
+        return greeted
+    info = _options(line)
+    open_to_all = _lets_anybody_in(info)
+    if target.tls is not None and (info.get("tls_required") or info.get("tls_available")):
+        verdict = yield from check_inside(
+            target,
+            lambda tunnel: _ping() if open_to_all else shook_hands(tunnel),
+            waits=True,
+            wants_certificate=bool(info.get("tls_verify")),
+        )
+    elif open_to_all and not info.get("tls_required"):
+        verdict = yield from _ping()
+    else:
+        return greeted
+    return replace(verdict, evidence=greeted.evidence + verdict.evidence)
 
 
 def stand_in(offer: Offer) -> StandIn:
@@ -38,4 +78,44 @@ def stand_in(offer: Offer) -> StandIn:
         "max_payload": 0,
     }
     yield from ()
-    return b"INFO " + json.dumps(info).encode() + b"\r\n"
+    return b"INFO " + json.dumps(info).encode() + _END
+
+
+def _options(line: bytes) -> Mapping[str, Any]:
+    try:
+        options = json.loads(line.partition(_END)[0].removeprefix(b"INFO "))
+    except (ValueError, RecursionError):
+        return {}
+    return options if isinstance(options, dict) else {}
+
+
+def _lets_anybody_in(info: Mapping[str, Any]) -> bool:
+    """Whether CONNECT without a login is right here.
+
+    Only clients are told their address: a port for routes, gateways or leaf nodes is not for us.
+    """
+    return "client_ip" in info and not info.get("auth_required")
+
+
+def _ping() -> Exchange:
+    """Be let in, and be answered."""
+    received = b""
+    sending = _CONNECT_AND_PING
+    lines = 0
+    while len(received) < MAX_READ:
+        chunk = yield sending
+        sending = b""
+        if not chunk:
+            return wrong_service("a PONG", b"")
+        received += chunk
+        whole = received.split(_END)[:-1]
+        for line in whole[lines:]:
+            if line == b"PONG":
+                return Verdict(Outcome.OPEN, ("answered PING with PONG",), AnsweredBy.SERVICE)
+            if line.startswith(b"-ERR"):
+                evidence = (f"answered PING with {shown(line)}",)
+                return Verdict(Outcome.OPEN, evidence, AnsweredBy.SERVICE, healthy=False)
+            if not line.startswith((b"PING", b"INFO ", b"+OK")):
+                return wrong_service("a PONG", line)
+        lines = len(whole)
+    return wrong_service("a PONG", received)

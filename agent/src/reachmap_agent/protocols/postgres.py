@@ -1,9 +1,11 @@
 """PostgreSQL: a client may ask for TLS before anything else, and gets one byte. Pure.
 
-Asking and leaving is what every client with `sslmode=prefer` may do; the server logs nothing.
+Asking, shaking hands and leaving is what a client does that dislikes the certificate; the server
+logs nothing.
 """
 
 import struct
+from dataclasses import replace
 
 from reachmap_agent.wire.exchange import (
     Exchange,
@@ -15,6 +17,7 @@ from reachmap_agent.wire.exchange import (
     until,
     wrong_service,
 )
+from reachmap_agent.wire.tunnel import check_inside, shook_hands
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 """Message formats, SSLRequest: length, then 1234 and 5679 in the two halves."""
@@ -27,10 +30,15 @@ _END = b"\n\0\0"
 
 
 def check(target: Target) -> Exchange:
-    """Ask for TLS; S (willing) and N (unwilling) both prove a PostgreSQL server."""
+    """Ask for TLS: N (unwilling) proves a PostgreSQL server, and S (willing) begins a handshake."""
     answer = yield from until(_END, SSL_REQUEST, begins=_BEGINS)
     if answer in _ANSWERS:
-        return answered(target, answer, f"PostgreSQL's answer to SSLRequest ({_ANSWERS[answer]})")
+        words = f"PostgreSQL's answer to SSLRequest ({_ANSWERS[answer]})"
+        verdict = answered(target, answer, words)
+        if answer != b"S" or target.tls is None:
+            return verdict
+        inside = yield from check_inside(target, shook_hands, waits=True)
+        return replace(inside, evidence=verdict.evidence + inside.evidence)
     if not answer.startswith(_BEGINS):
         return wrong_service("an answer to SSLRequest", answer)
     return answered(target, answer, "a PostgreSQL error")

@@ -5,14 +5,12 @@ from reachmap_agent.wire.exchange import (
     Offer,
     StandIn,
     Target,
-    Verdict,
     answered,
     signature,
     until,
     wrong_service,
 )
-from reachmap_agent.wire.tunnel import Tunnel, check_inside, stand_in_inside
-from reachmap_shared.vocabulary import AnsweredBy, Outcome
+from reachmap_agent.wire.tunnel import Tunnel, check_inside, shook_hands, stand_in_inside
 
 _END = b"\r\n"
 
@@ -22,14 +20,13 @@ def check(target: Target) -> Exchange:
 
     def inside(tunnel: Tunnel) -> Exchange:
         if tunnel.certificate != target.stand_in_certificate:
-            evidence = (f"shook hands over {tunnel.session.version()}",)
-            return Verdict(Outcome.OPEN, evidence, AnsweredBy.SERVICE)
+            return (yield from shook_hands(tunnel))
         token = yield from until(_END, begins=signature(""))
         if not token:
             return wrong_service("a listener's token", token)
         return answered(target, token, "a TLS handshake")
 
-    return check_inside(target, inside)
+    return check_inside(target, inside, waits=True)
 
 
 def stand_in(offer: Offer) -> StandIn:

@@ -10,10 +10,12 @@ received (b"" when the other side has closed), and returns its Verdict:
         return answered(target, line, "a WELCOME")
 
 When the time is up while it waits, `Silence` is raised inside it; one that does not catch it is
-taken for stalled. When the connection breaks, `Lost` is raised likewise. A stand-in is the
-listener's side: the same kind of generator, that returns the last bytes to send.
+taken for stalled. When the connection breaks, `Lost` is raised likewise. After either, and after
+b"", no more can be said: it returns what it knows. A stand-in is the listener's side: the same
+kind of generator, that returns the last bytes to send.
 """
 
+import contextlib
 import re
 import ssl
 from collections.abc import Generator
@@ -75,6 +77,8 @@ class Verdict:
     healthy: bool = True
     farewell: bytes = b""
     """What is still to be sent, for the server's sake: nothing that comes back is read."""
+    certificate_until: int | None = None
+    """When the certificate that was shown ends, in seconds since the epoch; None if none was."""
 
 
 Exchange = Generator[bytes, bytes, Verdict]
@@ -105,6 +109,19 @@ def until(mark: bytes, first: bytes = b"", begins: bytes = b"") -> Generator[byt
         received += chunk
         if received[: len(begins)] != begins[: len(received)]:
             break
+    return received
+
+
+def leave(last_words: bytes) -> Generator[bytes, bytes, bytes]:
+    """Send the last words, and let the other side end the connection; returns what it still says.
+
+    So it has nothing to complain of in its log. How it takes them does not matter any more.
+    """
+    received = b""
+    with contextlib.suppress(Silence, Lost):
+        while len(received) < MAX_READ and (chunk := (yield last_words)):
+            received += chunk
+            last_words = b""
     return received
 
 

@@ -1,37 +1,68 @@
-"""HTTP/1.1, as far as one request and the head of its response go. Pure."""
+"""HTTP/1.1, as far as a request or two and the beginning of their responses go. Pure."""
+
+import contextlib
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 from reachmap_agent.wire.exchange import (
+    MAX_READ,
     Exchange,
+    Lost,
     Offer,
+    Silence,
     StandIn,
     Target,
-    Verdict,
     answered,
     signature,
     until,
     wrong_service,
 )
 
-_END = b"\r\n\r\n"
+END: Final = b"\r\n\r\n"
+"""Of the head of a request or a response."""
+
+_LINE: Final = b"\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response, as far as it was read."""
+
+    head: bytes
+    body: bytes = b""
+    reusable: bool = False
+    """Whether it was read to its end, and the server waits for the next request."""
+
+    @property
+    def code(self) -> int | None:
+        """Its status; None when it is no HTTP response."""
+        version, _, rest = self.head.partition(b" ")
+        code = rest[:3]
+        if not version.startswith(b"HTTP/") or len(code) != 3 or not code.isdigit():
+            return None
+        return int(code)
 
 
 def get(target: Target, path: str) -> Exchange:
     """Ask for `path`; any HTTP response is right, and one of 500 or more says it is not well."""
-    head = yield from until(_END, _request(target.host, path), begins=b"HTTP/")
-    code = _status(head)
+    response = yield from whole(request(target.host, path, {"Connection": "close"}))
+    code = response.code
     if code is None:
-        return wrong_service("an HTTP response", head)
-    verdict = answered(target, head, f"HTTP status {code}")
-    if code < 500:
-        return verdict
-    return Verdict(verdict.outcome, verdict.evidence, verdict.answered_by, healthy=False)
+        return wrong_service("an HTTP response", response.head)
+    verdict = answered(target, response.head, f"HTTP status {code}")
+    return verdict if code < 500 else replace(verdict, healthy=False)
 
 
 def stand_in(offer: Offer) -> StandIn:
     """Answer any request with an empty response that bears the token."""
-    head = yield from until(_END)
-    if _END not in head:
-        return b""
+    head = yield from until(END)
+    return empty_response(offer) if END in head else b""
+
+
+def empty_response(offer: Offer) -> bytes:
+    """A stand-in's answer where nothing better fits."""
     return (
         b"HTTP/1.1 200 OK\r\nServer: "
         + signature(offer.token)
@@ -39,19 +70,76 @@ def stand_in(offer: Offer) -> StandIn:
     )
 
 
-def _request(host: str, path: str) -> bytes:
-    """A GET that says who asks, so that nobody wonders at it in a log."""
+def request(
+    host: str, path: str, headers: Mapping[str, str], body: bytes = b"", method: str = "GET"
+) -> bytes:
+    """A request that says who asks, so that nobody wonders at it in a log."""
     host = f"[{host}]" if ":" in host else host
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: reachmap\r\nAccept: */*\r\n"
-        "Connection: close\r\n\r\n"
-    ).encode()
+    own = {"Host": host, "User-Agent": "reachmap", "Accept": "*/*"}
+    if body:
+        own["Content-Length"] = str(len(body))
+    lines = [f"{method} {path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in {**own, **headers}.items()]
+    return "\r\n".join(lines).encode() + END + body
 
 
-def _status(head: bytes) -> int | None:
-    """The status code of a response's head; None when it is no HTTP response."""
-    version, _, rest = head.partition(b" ")
-    code = rest[:3]
-    if not version.startswith(b"HTTP/") or len(code) != 3 or not code.isdigit():
-        return None
-    return int(code)
+def header(head: bytes, name: str) -> str:
+    """The value of a header; empty when it is not there."""
+    for line in head.split(_LINE)[1:]:
+        key, _, value = line.partition(b":")
+        if key.decode("latin-1").lower() == name.lower():
+            return value.strip().decode("latin-1")
+    return ""
+
+
+def beginning(asked: bytes) -> Generator[bytes, bytes, Response]:
+    """Send a request; the head of the response, and what came with it of the body."""
+    head, end, body = (yield from until(END, asked, begins=b"HTTP/")).partition(END)
+    return Response(head + end, body)
+
+
+def whole(asked: bytes) -> Generator[bytes, bytes, Response]:
+    """Send a request; the response with its body, of which no more than MAX_READ is read.
+
+    A server that finds nobody reading its body may log an error. One that keeps it to itself, or
+    breaks off, has answered all the same.
+    """
+    response = yield from beginning(asked)
+    received = response.body
+    body, complete = _body(response.head, received)
+    with contextlib.suppress(Silence, Lost):
+        while not complete and END in response.head and len(received) < MAX_READ:
+            chunk = yield b""
+            if not chunk:
+                break
+            received += chunk
+            body, complete = _body(response.head, received)
+    stays = response.head.startswith(b"HTTP/1.1 ")
+    stays = stays and "close" not in header(response.head, "Connection").lower()
+    return Response(response.head, body, complete and stays)
+
+
+def _body(head: bytes, received: bytes) -> tuple[bytes, bool]:
+    """The body in what was received, and whether that is all of it (RFC 9112, 6.3)."""
+    if header(head, "Transfer-Encoding").lower() == "chunked":
+        return _unchunked(received)
+    length = header(head, "Content-Length")
+    if not re.fullmatch("[0-9]{1,9}", length):
+        return received, False  # it ends with the connection
+    return received[: int(length)], len(received) >= int(length)
+
+
+def _unchunked(received: bytes) -> tuple[bytes, bool]:
+    body = b""
+    while True:
+        line, end, rest = received.partition(_LINE)
+        size = re.match(rb"[0-9A-Fa-f]{1,6}(?![0-9A-Fa-f])", line)
+        if not end or size is None:
+            return body, False
+        length = int(size[0], 16)
+        if not length:
+            return body, rest.startswith(_LINE)
+        body += rest[:length]
+        if len(rest) < length + len(_LINE):
+            return body, False
+        received = rest[length + len(_LINE) :]

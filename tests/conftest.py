@@ -1,17 +1,20 @@
-"""What all tests share: waiting for a condition, and a real NATS server.
+"""What all tests share: waiting for a condition, free ports, and a real NATS server.
 
 Nothing of the agent or the collector is imported here: the tests of one distribution also run
 where no other is installed.
 """
 
 import asyncio
+import contextlib
 import inspect
+import os
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from importlib import metadata
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,25 @@ PATIENCE_S = 15.0
 Eventually = Callable[..., Awaitable[Any]]
 
 
+_numbers = cycle(range(20_000 + os.getpid() % 5_000 * 2, 32_000, 2))
+"""Below the ports that systems give to outgoing connections, which would come and take one."""
+
+
+def free_port() -> int:
+    """A port that nothing holds, TCP or UDP, on any address; the one after it is free too."""
+    for number in _numbers:
+        with contextlib.ExitStack() as open_:
+            try:
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    for port in (number, number + 1):
+                        probe = open_.enter_context(socket.socket(socket.AF_INET, kind))
+                        probe.bind(("", port))
+            except OSError:
+                continue
+            return number
+    raise AssertionError  # a cycle has no end
+
+
 class NatsServer:
     """A real nats-server on loopback, on a port that stays its own over restarts."""
 
@@ -30,9 +52,7 @@ class NatsServer:
         self._binary = binary
         self._log = folder / "nats-server.log"
         self._configuration = folder / "nats-server.conf"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.configure("")
@@ -79,6 +99,12 @@ class NatsServer:
                 return connection.recv(5) == b"INFO "
         except OSError:
             return False
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that is free, as the one after it is."""
+    return free_port()
 
 
 @pytest.fixture(scope="session")

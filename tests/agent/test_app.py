@@ -143,14 +143,6 @@ async def running(settings: Settings = ME) -> AsyncIterator[Callable[[], Awaitab
         await stop()
 
 
-@pytest.fixture
-def port() -> Iterator[int]:
-    """A port where nothing listens yet, held on another address meanwhile."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.9", 0))
-        yield probe.getsockname()[1]
-
-
 def listener(port: int, protocol: str = "tcp") -> ListenerSpec:
     return ListenerSpec("web:80", port, Transport.TCP, protocol, TOKEN)
 

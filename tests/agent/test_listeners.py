@@ -71,15 +71,6 @@ async def listening(*addresses: str) -> AsyncIterator[Listeners]:
         raise failure
 
 
-@pytest.fixture
-def port() -> int:
-    """A port that is free on both families, for TCP and UDP, outside the ephemeral range."""
-    for number in range(20_000 + os.getpid() % 5_000, 32_000):
-        if can_bind(number):
-            return number
-    pytest.fail("no free port")
-
-
 def can_bind(port: int, address: str = "") -> bool:
     """Whether a service without SO_REUSEADDR could start here."""
     with contextlib.ExitStack() as open_:

@@ -5,7 +5,8 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,11 +18,9 @@ from reachmap_shared.errors import BusUnavailable, QueryRefused
 
 
 @pytest.fixture
-def dead_url() -> str:
+def dead_url(port: int) -> str:
     """Where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"nats://127.0.0.1:{probe.getsockname()[1]}"
+    return f"nats://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -31,6 +30,30 @@ async def other(nats_server: Any) -> AsyncIterator[Client]:
     await client.connect(nats_server.url)
     yield client
     await client.close()
+
+
+@asynccontextmanager
+async def playing(
+    handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A server that the test plays itself, at the URL given; it ends with its last connection."""
+    connections: list[asyncio.Task[None] | None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            await handler(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.wait_for(asyncio.gather(*filter(None, connections)), 15)
+
+
+INFO = b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576}\r\n'
+"""The first word of a server that the test plays itself."""
 
 
 class Inbox:
@@ -58,6 +81,22 @@ async def test_what_is_published_arrives_once_and_in_order(
             await sender.publish(subject, payload)
         await eventually(lambda: len(inbox.messages) >= len(sent))
         assert inbox.messages == sent
+
+
+async def test_a_subscription_holds_when_it_is_made() -> None:
+    """The server has confirmed it: what anybody publishes from now on arrives."""
+    lines: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(INFO)
+        while line := await reader.readline():
+            lines.append(line.split()[0])
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+
+    async with playing(serve) as url, bus.staying([url], "test") as connection:
+        await connection.subscribe("reachmap.test", Inbox())
+        assert b"PING" in lines[lines.index(b"SUB") :]
 
 
 async def test_a_handler_is_never_called_twice_at_once(nats_server: Any, eventually: Any) -> None:
@@ -369,15 +408,11 @@ async def test_what_is_no_nats_server_is_told_at_once(greeting: bytes) -> None:
 
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
-        with contextlib.suppress(ConnectionError):
-            await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with playing(greet) as url:
         started = time.monotonic()
-        with pytest.raises(BusUnavailable, match=f"127.0.0.1:{port}"):
-            async with bus.connected([f"nats://127.0.0.1:{port}"], "test"):
+        with pytest.raises(BusUnavailable, match=url):
+            async with bus.connected([url], "test"):
                 pytest.fail("that was no server")
         assert time.monotonic() - started < 1.5
 
@@ -565,15 +600,13 @@ async def test_a_client_that_gave_up_for_good_is_not_kept_in_silence() -> None:
     """After some errors the client never tries again: the block ends with that, and says why."""
 
     async def throw_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576}\r\n')
+        writer.write(INFO)
         while not (await reader.readline()).startswith(b"PING"):
             pass
         writer.write(b"PONG\r\n-ERR 'User Authentication Expired'\r\n")
         await reader.read()
-        writer.close()
 
-    async with await asyncio.start_server(throw_out, "127.0.0.1", 0) as server:
-        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with playing(throw_out) as url:
         with pytest.raises(BusUnavailable, match=r"threw us out: .*user authentication expired"):
             await asyncio.wait_for(Stay(url)(), 30)
 

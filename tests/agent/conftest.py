@@ -1,13 +1,17 @@
 """What the agent's tests share: a wire with no socket in it, and the listeners' certificate."""
 
+import asyncio
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.engine.engine import Engine
+from reachmap_agent.prober import Job, Prober
+from reachmap_agent.protocols import REGISTRY
 from reachmap_agent.wire.exchange import (
     MAX_READ,
     Exchange,
@@ -17,9 +21,18 @@ from reachmap_agent.wire.exchange import (
     Target,
     Verdict,
 )
+from reachmap_agent.wire.proof import Challenge, Challenger, Identity
+from reachmap_shared import keys
+from reachmap_shared.messages import CheckSpec, Observation, Plan
 
-TOKEN = "0123456789abcdef"
-OTHER_TOKEN = "fedcba9876543210"
+HOST, OTHER_HOST = "db-1", "db-2"
+SOURCE = "pc-17"
+SECRET = bytes(range(32))
+
+EMPTY_PLAN = Plan(SOURCE, "1", 10, 3, "", "", "", (), ())
+
+SEEN, AT = ("10.0.0.7", 40_001), ("10.0.0.5", 5432)
+"""Where checks come from and arrive, as stand-ins have it."""
 
 _ENDLESS = 1 << 20
 """Whoever has not had enough by then never has."""
@@ -43,15 +56,53 @@ class Wire:
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
 
-    def target(self, host: str = "db-1.example", token: str = TOKEN, **its: Any) -> Target:
-        """Whom a check dials; the token is what it expects."""
+    def challenge(
+        self, host: str = HOST, nonce: bytes = bytes(range(16)), secret: bytes = SECRET
+    ) -> Challenge:
+        """What a check asks of the listener on `host`."""
+        name = keys.source_id(SOURCE)
+        key = keys.pair_key(keys.host_key(secret, host), name)
+        return Challenger(name, keys.deployment_key(secret), host, key).challenge(nonce)
+
+    def target(self, address: str = "db-1.example", host: str = HOST, **its: Any) -> Target:
+        """Whom a check dials; `host` is who should answer."""
         its.setdefault("tls", self._contexts.client)
         its.setdefault("stand_in_certificate", self._contexts.certificate)
-        return Target(host, token, **its)
+        its.setdefault("challenge", self.challenge(host))
+        return Target(address, **its)
 
-    def offer(self, token: str = TOKEN) -> Offer:
-        """What a stand-in shows."""
-        return Offer(token, self._contexts.server)
+    def identity(self, host: str = HOST) -> Identity:
+        """Who the listeners of a host are."""
+        return Identity(host, keys.host_key(SECRET, host), keys.deployment_key(SECRET))
+
+    def offer(self, host: str = HOST, **its: Any) -> Offer:
+        """What the stand-in on `host` has."""
+        return Offer(self.identity(host), SEEN, AT, self._contexts.server, **its)
+
+    async def probe(
+        self, spec: CheckSpec, timeout_s: float, slot: int = 0, host: str | None = None, **its: Any
+    ) -> Observation:
+        """Run one check on a real socket, of the first address where it has a name.
+
+        `host` is what it names its server; what it dials, if not given.
+        """
+        protocol = REGISTRY[spec.protocol]
+        its = {"challenge": None, "transport": spec.transport, **its}
+        target = self.target(host or spec.address, **its)
+        plain = Job.of(slot, spec, EMPTY_PLAN, self._contexts)
+        job = replace(plain, protocol=replace(protocol, check=lambda _: protocol.check(target)))
+        loop = asyncio.get_running_loop()
+        engine = Engine(loop)
+        ended: asyncio.Future[Observation] = loop.create_future()
+        try:
+            prober = Prober(engine)
+            found = await prober.resolve(job, timeout_s) if job.address is None else [None]
+            if isinstance(found, Observation):
+                return found
+            prober.start(job, timeout_s, ended.set_result, found[0])
+            return await ended
+        finally:
+            engine.close()
 
     def feed(
         self,
@@ -128,6 +179,21 @@ class Wire:
             check.close()
             stand_in.close()
 
+    def record(self, check: Exchange, stand_in: StandIn) -> list[bytes]:
+        """All that a stand-in says to a check."""
+        said = []
+        try:
+            asked = next(check)
+            said.append(next(stand_in))
+            while True:
+                if said[-1]:
+                    asked = check.send(said[-1])
+                said.append(stand_in.send(asked))
+        except StopIteration as stop:
+            if isinstance(stop.value, bytes):
+                said.append(stop.value)
+        return [chunk for chunk in said if chunk]
+
 
 class _Pipe:
     """Bytes on their way in one direction."""
@@ -167,12 +233,12 @@ def wire(contexts: Contexts) -> Wire:
 
 
 @pytest.fixture(scope="session")
-def token() -> str:
-    """What the destination's own listener shows, and what `wire.target()` expects."""
-    return TOKEN
+def host() -> str:
+    """Whose listener should answer, as `wire.target()` expects."""
+    return HOST
 
 
 @pytest.fixture(scope="session")
-def other_token() -> str:
-    """What somebody else's listener shows."""
-    return OTHER_TOKEN
+def other_host() -> str:
+    """Somebody else, of the same deployment."""
+    return OTHER_HOST

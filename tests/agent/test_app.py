@@ -21,7 +21,7 @@ import pytest
 
 from reachmap_agent import app, identity, prober, schedule
 from reachmap_agent.settings import Settings
-from reachmap_shared import __version__, bus, codec
+from reachmap_shared import __version__, bus, codec, keys
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
 from reachmap_shared.messages import (
     CheckSpec,
@@ -35,7 +35,6 @@ from reachmap_shared.messages import (
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
 
 LOOPBACK = "127.0.0.1"
-TOKEN = "0123456789abcdef"
 ME = Settings(id="pc-17", roles=("agent", "web"), addresses=(LOOPBACK,))
 
 Message = TypeVar("Message")
@@ -144,11 +143,16 @@ async def running(settings: Settings = ME) -> AsyncIterator[Callable[[], Awaitab
 
 
 def listener(port: int, protocol: str = "tcp") -> ListenerSpec:
-    return ListenerSpec("web:80", port, Transport.TCP, protocol, TOKEN)
+    return ListenerSpec("web:80", port, Transport.TCP, protocol)
+
+
+BELONGS = keys.to_text(keys.deployment_key(b"secret"))
+OWN = keys.to_text(keys.host_key(b"secret", "pc-17"))
+KEY = keys.to_text(keys.pair_key(keys.from_text(OWN), keys.source_id("pc-17")))
 
 
 def check(port: int, protocol: str = "tcp", address: str = LOOPBACK) -> CheckSpec:
-    return CheckSpec("web-1", "web:80", address, port, Transport.TCP, protocol, TOKEN)
+    return CheckSpec("pc-17", "web:80", address, port, Transport.TCP, protocol, KEY)
 
 
 def plan(
@@ -159,7 +163,14 @@ def plan(
     **its: Any,
 ) -> Plan:
     """A plan whose first round is its only one, unless the interval says otherwise."""
-    its = {"agent": "pc-17", "timeout_s": 2.0, "certificate": "", **its}
+    its = {
+        "agent": "pc-17",
+        "timeout_s": 2.0,
+        "certificate": "",
+        "deployment_key": BELONGS,
+        "host_key": OWN,
+        **its,
+    }
     return Plan(revision=revision, interval_s=interval_s, listeners=listeners, checks=checks, **its)
 
 
@@ -173,7 +184,7 @@ class Checks:
         self.go = asyncio.Event()
 
     async def __call__(self, spec: CheckSpec, slot: int, target: Any, timeout_s: float) -> Any:
-        assert target.host == spec.address and target.token == spec.token and timeout_s == 2.0
+        assert target.host == spec.address and timeout_s == 2.0
         self.started.append((slot, spec.address))
         self.now += 1
         self.most = max(self.most, self.now)
@@ -185,12 +196,13 @@ class Checks:
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
     made = Checks()
+    under_way = set()
 
-    def start(self: Any, job: Any, timeout_s: float, done: Any) -> None:
+    def start(self: Any, job: Any, timeout_s: float, done: Any, _found: Any) -> None:
         async def run() -> None:
-            done(await made(job.spec, job.slot, job.target, timeout_s))
+            done(await made(job.spec, job.slot, job.target(), timeout_s))
 
-        self._tasks.create_task(run())
+        under_way.add(asyncio.ensure_future(run()))  # noqa: TID251  kept in the set
 
     monkeypatch.setattr(prober.Prober, "start", start)
     return made
@@ -319,7 +331,7 @@ REFUSALS = [
     pytest.param(plan("r2", interval_s=-10.0), "too short", id="backwards"),
     pytest.param(plan("r2", timeout_s=0.0), "too short", id="no time"),
     pytest.param(plan("r2", certificate="garbage"), "plan refused: ", id="no certificate"),
-    pytest.param(GARBAGE, "Plan: expected an array of at least 7", id="no message"),
+    pytest.param(GARBAGE, "Plan: expected an array of at least 9", id="no message"),
     pytest.param(b"", "not msgpack", id="nothing"),
     pytest.param(b"\x92\x02\xc0", "schema 2", id="of a newer collector"),
 ]  # fmt: skip

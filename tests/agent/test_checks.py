@@ -6,6 +6,7 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from reachmap_agent import checks
 from reachmap_agent.checks import Checks
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
-from reachmap_agent.prober import Job
+from reachmap_agent.prober import Found, Job
 from reachmap_agent.schedule import phase
 from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
@@ -25,7 +26,7 @@ CONTEXTS = Contexts.from_pem("")
 
 def specs(count: int, *, window: bool = False) -> tuple[CheckSpec, ...]:
     return tuple(
-        CheckSpec("b", "web:80", "127.0.0.1", 1000 + place, Transport.TCP, "tcp", "0" * 16, window)
+        CheckSpec("b", "web:80", "127.0.0.1", 1000 + place, Transport.TCP, "tcp", "", window)
         for place in range(count)
     )
 
@@ -44,20 +45,38 @@ def plan(
     interval_s: float = 0.2,
     timeout_s: float = 1.0,
 ) -> Plan:
-    return Plan(AGENT, revision, interval_s, timeout_s, "", (), checked)
+    return Plan(AGENT, revision, interval_s, timeout_s, "", "", "", (), checked)
 
 
 class FakeProber:
     """Starts nothing: the test says when and how each check ends."""
 
-    def __init__(self, engine: Engine, _tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.flying: list[tuple[Job, Callable[[Observation], None]]] = []
         self.started: list[tuple[float, int]] = []
         self.most = 0
+        self.dialled: list[str] = []
+        self.names: dict[str, tuple[str, ...]] = {}
 
-    def start(self, job: Job, timeout_s: float, done: Callable[[Observation], None]) -> None:
+    async def resolve(self, job: Job, timeout_s: float) -> list[Found] | Observation:
         assert timeout_s == 1.0
+        addresses = self.names[job.spec.address]
+        if not addresses:
+            return Observation(job.slot, 0, Outcome.NAME_FAILURE, None, True, 7, 0, 0, "", ())
+        return [Found((address, 80), addresses, 7, ("found",)) for address in addresses]
+
+    def start(
+        self, job: Job, timeout_s: float, done: Callable[[Observation], None], found: Found | None
+    ) -> None:
+        assert timeout_s == 1.0
+        if found is not None:
+            address, ended = found.address[0], done
+            self.dialled.append(address)
+
+            def done(seen: Observation) -> None:
+                ended(replace(seen, address=address, evidence=found.facts))
+
         self.flying.append((job, done))
         self.started.append((time.monotonic(), job.slot))
         self.most = max(self.most, len(self.flying))
@@ -257,7 +276,7 @@ async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (None, Outcome.OPEN, (Outcome.OPEN, False)),
         (None, Outcome.REFUSED, (Outcome.REFUSED, False)),
-        (WindowReply(ListenerState.LISTENING, ""), Outcome.OPEN, (Outcome.OPEN, True)),
+        (WindowReply(ListenerState.LISTENING, ""), Outcome.OPEN, (Outcome.WRONG_PEER, True)),
         (WindowReply(ListenerState.LISTENING, ""), Outcome.TIMEOUT, (Outcome.TIMEOUT, True)),
         (WindowReply(ListenerState.CEDED, ""), Outcome.REFUSED, (Outcome.REFUSED, False)),
     ],
@@ -268,7 +287,10 @@ async def test_a_check_through_a_window(
     outcome: Outcome,
     expected: tuple[Outcome, bool],
 ) -> None:
-    """The destination is asked first; that it could not be asked is part of the evidence."""
+    """The destination is asked first; that it could not be asked is part of the evidence.
+
+    While it listens, nobody else has any business answering.
+    """
     async with staged(monkeypatch) as stage:
         stage.reply = reply
         spec = early_spec(window=True)
@@ -304,6 +326,58 @@ def test_room(monkeypatch: pytest.MonkeyPatch, soft: int, expected: int) -> None
     assert checks._room() == expected
 
 
+NAMED = CheckSpec("b", "web:80", "b.example", 80, Transport.TCP, "tcp", "")
+
+
+async def test_each_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both families; the slot's turn is over when all have ended, and then comes again."""
+    async with staged(monkeypatch) as stage:
+        stage.prober.names = {"b.example": ("10.0.0.5", "fd00::5")}
+        stage.checks.apply(plan((NAMED,), interval_s=0.2), CONTEXTS)
+        await stage.until(lambda: len(stage.prober.flying) == 2)
+        assert stage.prober.dialled == ["10.0.0.5", "fd00::5"]
+        stage.prober.end()
+        assert stage.checks._flying == 1
+        stage.prober.end(Outcome.TIMEOUT)
+        seen = [(one.address, one.outcome, one.confirmed) for _, one in stage.seen]
+        first = [("10.0.0.5", Outcome.OPEN, True), ("fd00::5", Outcome.TIMEOUT, True)]
+        assert seen == first, "each is a flow of its own, and no change of the other"
+        await stage.until(lambda: len(stage.prober.flying) == 2)
+
+
+async def test_as_many_addresses_at_once_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name takes no more than its share of descriptors."""
+    async with staged(monkeypatch, room=1) as stage:
+        stage.prober.names = {"b.example": ("10.0.0.5", "fd00::5")}
+        stage.checks.apply(plan((NAMED,), interval_s=3600), CONTEXTS)
+        await stage.until(lambda: len(stage.prober.flying) == 1)
+        stage.prober.end()
+        assert len(stage.prober.flying) == 1
+        stage.prober.end()
+        assert stage.prober.dialled == ["10.0.0.5", "fd00::5"]
+        assert stage.checks._flying == 0
+
+
+async def test_a_change_of_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, by what is seen at the new one; a name that is gone is a failure like another."""
+    async with staged(monkeypatch) as stage:
+        for addresses in (("10.0.0.5",), ("10.0.0.6",), ("10.0.0.6",)):
+            stage.prober.names = {"b.example": addresses}
+            if not stage.seen:
+                stage.checks.apply(plan((NAMED,), interval_s=0.2), CONTEXTS)
+            await stage.until(lambda: bool(stage.prober.flying))
+            stage.prober.end()
+        told = [(one.address, one.evidence) for _, one in stage.seen]
+        assert told == [
+            ("10.0.0.5", ("found",)),
+            ("10.0.0.6", ("found", "until now it resolved to 10.0.0.5")),
+            ("10.0.0.6", ("found",)),
+        ]
+        stage.prober.names = {"b.example": ()}
+        await stage.until(lambda: len(stage.seen) == 4)
+        assert stage.seen[-1][1].outcome is Outcome.NAME_FAILURE
+
+
 async def test_on_real_sockets() -> None:
     """Hundreds of checks, open and refused and by name, and then a stop: each told, none left."""
     told: list[Observation] = []
@@ -317,7 +391,7 @@ async def test_on_real_sockets() -> None:
         closed.bind(("127.0.0.1", 0))
         ports = [bound.getsockname()[1] for bound in (server, closed)]
         checked = tuple(
-            CheckSpec("b", f"web:{place + 1}", host, port, Transport.TCP, "tcp", "0" * 16)
+            CheckSpec("b", f"web:{place + 1}", host, port, Transport.TCP, "tcp", "")
             for place in range(100)
             for host in ("127.0.0.1", "localhost")
             for port in ports

@@ -39,8 +39,8 @@ def port() -> int:
 
 
 def keep_plan(settings: Settings, port: int, mode: ListenMode = ListenMode.ON_DEMAND) -> None:
-    spec = ListenerSpec("web:80", port, Transport.TCP, "http", "0" * 16, mode)
-    save_plan(settings, Plan("pc-1", "r1", 10.0, 3.5, "", (spec,), ()))
+    spec = ListenerSpec("web:80", port, Transport.TCP, "http", mode)
+    save_plan(settings, Plan("pc-1", "r1", 10.0, 3.5, "", "", "", (spec,), ()))
 
 
 async def found(settings: Settings, name: str) -> doctor.Diagnosis:

@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import prober
 from reachmap_agent import reception as module
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.listeners import Listeners
 from reachmap_agent.protocols import REGISTRY, postgres, udp
+from reachmap_agent.wire.proof import Identity
+from reachmap_shared import keys
 from reachmap_shared.messages import CheckSpec, ListenerSpec, WindowRequest
 from reachmap_shared.vocabulary import (
     AnsweredBy,
@@ -37,6 +38,9 @@ LOOPBACK = "127.0.0.1"
 STREAMS = sorted(set(REGISTRY) - {"udp"})
 LISTENING, CEDED, FAILED = ListenerState.LISTENING, ListenerState.CEDED, ListenerState.FAILED
 ESTABLISHED, TIME_WAIT = "01", "06"
+
+SECRET = bytes(range(32))
+IDENTITY = Identity("db-1", keys.host_key(SECRET, "db-1"), keys.deployment_key(SECRET))
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux's /proc")
 
@@ -86,7 +90,7 @@ def can_bind(port: int, address: str = "") -> bool:
 
 
 def spec(port: int, protocol: str = "tcp", transport: Transport = Transport.TCP) -> ListenerSpec:
-    return ListenerSpec(f"role:{port}", port, transport, protocol, "0123456789abcdef")
+    return ListenerSpec(f"role:{port}", port, transport, protocol)
 
 
 def states(listeners: Listeners) -> list[ListenerState]:
@@ -138,9 +142,9 @@ async def test_a_listener_answers_its_own_check(
 ) -> None:
     """Over real sockets, in every protocol, on both families."""
     async with listening(address) as listeners:
-        listeners.apply([spec(port, protocol)], contexts)
-        check = CheckSpec("d", "d:1", address, port, Transport.TCP, protocol, "0123456789abcdef")
-        seen = await prober.check(check, 0, wire.target(address), 10)
+        listeners.apply([spec(port, protocol)], contexts, IDENTITY)
+        check = CheckSpec("d", "d:1", address, port, Transport.TCP, protocol, "")
+        seen = await wire.probe(check, 10, challenge=wire.challenge())
         assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.LISTENER)
         [report] = listeners.reports()
         assert (report.service, report.port, report.transport, report.state, report.detail) == (
@@ -158,9 +162,9 @@ async def test_a_udp_listener_answers_its_own_check(
 ) -> None:
     """By a datagram, on both families."""
     async with listening(address) as listeners:
-        listeners.apply([spec(port, "udp", Transport.UDP)], contexts)
-        check = CheckSpec("d", "d:1", address, port, Transport.UDP, "udp", "0123456789abcdef")
-        seen = await prober.check(check, 0, wire.target(address), 10)
+        listeners.apply([spec(port, "udp", Transport.UDP)], contexts, IDENTITY)
+        check = CheckSpec("d", "d:1", address, port, Transport.UDP, "udp", "")
+        seen = await wire.probe(check, 10, challenge=wire.challenge())
         assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.LISTENER)
 
 
@@ -171,7 +175,7 @@ async def test_without_addresses_it_listens_everywhere(
     """On every interface and both families, as the real services do."""
     async with asyncio.TaskGroup() as tasks:
         listeners = Listeners((), Ceded(tmp_path / "ceded.json"), tasks)
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         try:
             for address in (LOOPBACK, "127.77.1.1", "::1"):
                 with await connect(port, address) as connection:
@@ -183,7 +187,7 @@ async def test_without_addresses_it_listens_everywhere(
 async def test_tcp_and_udp_share_a_number(contexts: Contexts, port: int) -> None:
     """They are two ports to the kernel and two listeners to us."""
     async with listening() as listeners:
-        listeners.apply([spec(port), spec(port, "udp", Transport.UDP)], contexts)
+        listeners.apply([spec(port), spec(port, "udp", Transport.UDP)], contexts, IDENTITY)
         assert states(listeners) == [LISTENING, LISTENING]
 
 
@@ -191,13 +195,13 @@ async def test_a_held_port_is_ceded_for_good(contexts: Contexts, port: int, wire
     """A real service was seen there: even when it stops, its port is not taken from under it."""
     async with listening() as listeners:
         with socket.create_server((LOOPBACK, port)):
-            listeners.apply([spec(port)], contexts)
+            listeners.apply([spec(port)], contexts, IDENTITY)
             [report] = listeners.reports()
             assert report.state is CEDED
             assert report.holder.startswith("a program of uid") or "." in report.holder
-        listeners.apply([spec(port)], contexts)
-        listeners.apply([], contexts)
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
+        listeners.apply([], contexts, IDENTITY)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         assert states(listeners) == [CEDED]
         assert can_bind(port, LOOPBACK)
 
@@ -206,7 +210,7 @@ async def test_one_held_port_does_not_cost_the_others(contexts: Contexts, port: 
     """Each stands for itself."""
     async with listening() as listeners:
         with socket.create_server((LOOPBACK, port)):
-            listeners.apply([spec(port), spec(port + 1)], contexts)
+            listeners.apply([spec(port), spec(port + 1)], contexts, IDENTITY)
             assert states(listeners) == [CEDED, LISTENING]
 
 
@@ -216,7 +220,7 @@ async def test_a_port_held_on_one_address_is_left_alone_on_all(
     """A service that binds one address now may bind them all later."""
     async with listening(LOOPBACK, "127.77.1.1") as listeners:
         with socket.create_server(("127.77.1.1", port)):
-            listeners.apply([spec(port)], contexts)
+            listeners.apply([spec(port)], contexts, IDENTITY)
             assert states(listeners) == [CEDED]
             assert can_bind(port, LOOPBACK)
 
@@ -225,7 +229,7 @@ async def test_a_held_udp_port_is_ceded_too(contexts: Contexts, port: int) -> No
     """And so it is between two agents on one host: the second does not share with the first."""
     async with listening() as first, listening() as second:
         for listeners in (first, second):
-            listeners.apply([spec(port), spec(port, "udp", Transport.UDP)], contexts)
+            listeners.apply([spec(port), spec(port, "udp", Transport.UDP)], contexts, IDENTITY)
         assert states(first) == [LISTENING, LISTENING]
         assert states(second) == [CEDED, CEDED]
 
@@ -235,7 +239,7 @@ async def test_what_cannot_be_opened_has_failed_with_the_reason(
 ) -> None:
     """An address that is not this host's is no reason to stay away for good."""
     async with listening("192.0.2.1") as listeners:
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         [report] = listeners.reports()
         assert report.state is FAILED
         assert report.detail.startswith("EADDRNOTAVAIL: ")
@@ -252,16 +256,16 @@ async def test_what_has_failed_is_tried_again(
     async with listening() as listeners:
         with monkeypatch.context() as patch:
             patch.setattr(socket.socket, "bind", refuse)
-            listeners.apply([spec(port)], contexts)
+            listeners.apply([spec(port)], contexts, IDENTITY)
             assert states(listeners) == [FAILED]
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         assert states(listeners) == [LISTENING]
 
 
 async def test_a_port_is_open_on_all_addresses_or_on_none(contexts: Contexts, port: int) -> None:
     """Half a listener would be a half-true map."""
     async with listening(LOOPBACK, "192.0.2.1") as listeners:
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         assert states(listeners) == [FAILED]
         assert can_bind(port)
 
@@ -286,29 +290,29 @@ async def test_a_host_without_ipv6_listens_on_the_rest(
         async with listening("0.0.0.0", "::") as listeners:
             with monkeypatch.context() as patch:
                 patch.setattr(socket.socket, name, broken)
-                listeners.apply([spec(port)], contexts)
+                listeners.apply([spec(port)], contexts, IDENTITY)
             assert states(listeners) == [LISTENING]
 
 
 async def test_a_new_plan_keeps_ports_open_without_a_gap(contexts: Contexts, port: int) -> None:
     """A connection that waits to be accepted survives it, and is served by the new plan."""
     async with listening() as listeners:
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         with socket.create_connection((LOOPBACK, port)) as connection:  # not accepted yet
-            changed = dataclasses.replace(spec(port), token="f" * 16, service="other:1")
-            listeners.apply([changed, spec(port + 1)], contexts)
+            changed = dataclasses.replace(spec(port), service="other:1")
+            listeners.apply([changed, spec(port + 1)], contexts, IDENTITY)
             connection.setblocking(False)
-            assert await read(connection) == b"reachmap:" + b"f" * 16 + b"\r\n"
+            assert await read(connection) == b"reachmap\r\n"
         assert [report.service for report in listeners.reports()] == ["other:1", f"role:{port + 1}"]
 
 
 async def test_what_a_plan_leaves_out_is_closed(contexts: Contexts, port: int) -> None:
     """With the connections that were served there; the others stay."""
     async with listening() as listeners:
-        listeners.apply([spec(port), spec(port + 1)], contexts)
+        listeners.apply([spec(port), spec(port + 1)], contexts, IDENTITY)
         with await connect(port) as gone, await connect(port + 1) as stays:
             assert await read(gone) and await read(stays)
-            listeners.apply([spec(port + 1)], contexts)
+            listeners.apply([spec(port + 1)], contexts, IDENTITY)
             with pytest.raises(ConnectionRefusedError):
                 await connect(port)
             with pytest.raises(ConnectionResetError):
@@ -325,10 +329,10 @@ async def test_checks_leave_nothing_on_the_service_s_port(
 ) -> None:
     """No TIME_WAIT, by which a service without SO_REUSEADDR would not start for a minute."""
     async with listening() as listeners:
-        listeners.apply([spec(port, protocol)], contexts)
-        check = CheckSpec("d", "d:1", LOOPBACK, port, Transport.TCP, protocol, "0" * 16)
+        listeners.apply([spec(port, protocol)], contexts, IDENTITY)
+        check = CheckSpec("d", "d:1", LOOPBACK, port, Transport.TCP, protocol, "")
         for _ in range(3):
-            await prober.check(check, 0, wire.target(LOOPBACK), 10)
+            await wire.probe(check, 10, challenge=wire.challenge())
         await eventually(lambda: kernel_states(port) == ["0A"])  # it listens, and that is all
         listeners.close()
         assert can_bind(port)
@@ -336,15 +340,15 @@ async def test_checks_leave_nothing_on_the_service_s_port(
 
 @pytest.mark.parametrize("protocol", ["http", "tcp", "tls"])
 async def test_close_frees_the_port_at_once(
-    contexts: Contexts, port: int, eventually: Any, protocol: str
+    wire: Any, contexts: Contexts, port: int, eventually: Any, protocol: str
 ) -> None:
     """Also from clients that sit there, that have gone, and that nobody has accepted yet."""
     async with listening() as listeners:
-        listeners.apply([spec(port, protocol)], contexts)
+        listeners.apply([spec(port, protocol)], contexts, IDENTITY)
         with contextlib.ExitStack() as clients:
             for number in range(6):
                 connection = clients.enter_context(await connect(port))
-                connection.send(b"GET / HTTP/1.1\r\n\r\n")
+                connection.send(b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % wire.challenge().text)
                 await asyncio.sleep(0.01)
                 if number % 3 == 1:
                     connection.close()
@@ -355,12 +359,14 @@ async def test_close_frees_the_port_at_once(
             await eventually(lambda: can_bind(port), within_s=1)
 
 
-async def test_a_client_that_closes_first_is_let_go_in_order(contexts: Contexts, port: int) -> None:
+async def test_a_client_that_closes_first_is_let_go_in_order(
+    wire: Any, contexts: Contexts, port: int
+) -> None:
     """It has heard all, down to the end: nothing is lost to a reset."""
     async with listening() as listeners:
-        listeners.apply([spec(port, "http")], contexts)
+        listeners.apply([spec(port, "http")], contexts, IDENTITY)
         with await connect(port) as connection:
-            connection.send(b"GET / HTTP/1.1\r\n\r\n")
+            connection.send(b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % wire.challenge().text)
             connection.shutdown(socket.SHUT_WR)
             heard = b""
             while chunk := await read(connection):
@@ -374,7 +380,7 @@ async def test_a_flood_is_turned_away_and_the_loop_still_answers(
     """Beyond the bound nobody is remembered; when somebody goes there is room again."""
     monkeypatch.setattr(module, "_MAX_CONNECTIONS", 10)
     async with listening() as listeners:
-        listeners.apply([spec(port, "http"), spec(port + 1)], contexts)
+        listeners.apply([spec(port, "http"), spec(port + 1)], contexts, IDENTITY)
         with contextlib.ExitStack() as clients:
             flood = [clients.enter_context(await connect(port)) for _ in range(10)]
             for _ in range(20):
@@ -387,7 +393,7 @@ async def test_a_flood_is_turned_away_and_the_loop_still_answers(
 async def test_a_burst_is_served_to_the_last(contexts: Contexts, port: int) -> None:
     """A hundred checks that come at once all find their listener."""
     async with listening() as listeners:
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         with contextlib.ExitStack() as clients:
             connections = [
                 clients.enter_context(socket.create_connection((LOOPBACK, port)))
@@ -396,7 +402,7 @@ async def test_a_burst_is_served_to_the_last(contexts: Contexts, port: int) -> N
             for connection in connections:
                 connection.setblocking(False)
             heard = await asyncio.gather(*(read(connection) for connection in connections))
-            assert all(word.startswith(b"reachmap:") for word in heard)
+            assert all(word == b"reachmap\r\n" for word in heard)
 
 
 @pytest.mark.parametrize("talks", [False, True], ids=["silent", "slow"])
@@ -412,7 +418,7 @@ async def test_a_slow_stranger_is_dropped(
     """In its time, whether it says nothing or a little at a time."""
     monkeypatch.setattr(module, "_CONNECTION_S", 0.3)
     async with listening() as listeners:
-        listeners.apply([spec(port, protocol)], contexts)
+        listeners.apply([spec(port, protocol)], contexts, IDENTITY)
         with await connect(port) as stranger:
 
             def is_dropped() -> bool:
@@ -436,7 +442,7 @@ async def test_a_stranger_who_does_not_read_is_dropped(
     """What was said to it is not kept for it."""
     monkeypatch.setattr(module, "_CONNECTION_S", 0.2)
     async with listening() as listeners:
-        listeners.apply([spec(port, "tcp")], contexts)
+        listeners.apply([spec(port, "tcp")], contexts, IDENTITY)
         with await connect(port):
             await eventually(lambda: ESTABLISHED in kernel_states(port))
             await eventually(lambda: kernel_states(port) == ["0A"])
@@ -449,7 +455,7 @@ async def test_no_stranger_harms_a_listener(
     """Whatever bytes come and however it leaves: the next check is answered."""
     junk = [b"", b"\0" * 100, b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n", bytes(40_000)]
     async with listening() as listeners:
-        listeners.apply([spec(port, protocol)], contexts)
+        listeners.apply([spec(port, protocol)], contexts, IDENTITY)
         for words in junk:
             for reset in (False, True):
                 with await connect(port) as stranger:
@@ -458,15 +464,15 @@ async def test_no_stranger_harms_a_listener(
                         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     with contextlib.suppress(OSError):
                         await asyncio.get_running_loop().sock_sendall(stranger, words)
-        check = CheckSpec("d", "d:1", LOOPBACK, port, Transport.TCP, protocol, "0123456789abcdef")
-        seen = await prober.check(check, 0, wire.target(LOOPBACK), 10)
+        check = CheckSpec("d", "d:1", LOOPBACK, port, Transport.TCP, protocol, "")
+        seen = await wire.probe(check, 10, challenge=wire.challenge())
         assert seen.answered_by is AnsweredBy.LISTENER
 
 
 async def test_tls_without_a_certificate_answers_nobody(port: int) -> None:
     """The connection is closed; the agent lives, and plain listeners are none the worse."""
     async with listening() as listeners:
-        listeners.apply([spec(port, "tls"), spec(port + 1, "tcp")], Contexts.from_pem(""))
+        listeners.apply([spec(port, "tls"), spec(port + 1, "tcp")], Contexts.from_pem(""), IDENTITY)
         assert await greeting(port) is None
         assert await greeting(port + 1)
 
@@ -501,7 +507,7 @@ async def test_no_datagram_is_answered_with_more_than_it_was(
     datagrams += [b"GET / HTTP/1.1\r\n\r\n", b"\r\n\r\n" * 300]
     async with listening() as listeners:
         specs = [spec(port, protocol, Transport.UDP), spec(port + 1, "udp", Transport.UDP)]
-        listeners.apply(specs, contexts)
+        listeners.apply(specs, contexts, IDENTITY)
         other = Datagrams(port + 1)
         with other.socket:
             for datagram in datagrams:
@@ -525,12 +531,12 @@ async def test_a_udp_answer_that_cannot_be_sent_is_lost(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     async with listening() as listeners:
-        listeners.apply([spec(port, "udp", Transport.UDP)], contexts)
+        listeners.apply([spec(port, "udp", Transport.UDP)], contexts, IDENTITY)
         with monkeypatch.context() as patch:
             patch.setattr(socket.socket, "sendto", forbidden)
             stranger.socket.send(question)
             await asyncio.wait_for(tried.wait(), 15)
-        assert (await stranger.answer(question)).startswith(b"reachmap:")
+        assert (await stranger.answer(question)).startswith(b"reachmap!")
     assert troubles == []
 
 
@@ -548,7 +554,7 @@ async def test_without_descriptors_the_loop_is_not_spun(
 
     monkeypatch.setattr(socket.socket, "accept", counted)
     async with listening() as listeners:
-        listeners.apply([spec(port)], contexts)
+        listeners.apply([spec(port)], contexts, IDENTITY)
         with socket.socket() as connection:
             connection.setblocking(False)
             with no_descriptors_left():
@@ -577,7 +583,7 @@ async def test_closing_right_after_a_connection_leaks_nothing(
     """Not even a connection whose service was cancelled before it began."""
     async with listening() as listeners:
         for _ in range(5):
-            listeners.apply([spec(port)], contexts)
+            listeners.apply([spec(port)], contexts, IDENTITY)
             with socket.create_connection((LOOPBACK, port)) as connection:
                 connection.setblocking(False)
                 # One turn accepts it and makes its task; the task has not begun.
@@ -606,7 +612,7 @@ async def test_on_demand_a_port_is_closed_until_somebody_asks(
 ) -> None:
     """It is open for the check that was announced, and closes as soon as that has been answered."""
     async with listening() as listeners:
-        listeners.apply([on_demand(port)], contexts)
+        listeners.apply([on_demand(port)], contexts, IDENTITY)
         assert states(listeners) == [READY]
         assert can_bind(port, LOOPBACK)
         assert listeners.window(asked(port)).state is LISTENING
@@ -620,7 +626,7 @@ async def test_a_window_stays_for_all_who_asked(
 ) -> None:
     """Two checks that were announced are both answered."""
     async with listening() as listeners:
-        listeners.apply([on_demand(port)], contexts)
+        listeners.apply([on_demand(port)], contexts, IDENTITY)
         assert listeners.window(asked(port)).state is LISTENING
         assert listeners.window(asked(port)).state is LISTENING
         assert await greeting(port)
@@ -635,7 +641,7 @@ async def test_a_window_closes_by_itself(
 ) -> None:
     """Whoever asked and never came does not keep the port from the service."""
     async with listening() as listeners:
-        listeners.apply([on_demand(port)], contexts)
+        listeners.apply([on_demand(port)], contexts, IDENTITY)
         listeners.window(asked(port, seconds))
         await eventually(lambda: states(listeners) == [READY])
         assert can_bind(port)
@@ -647,7 +653,7 @@ async def test_no_window_is_open_longer_than_its_bound(
     """Whatever another agent asks for, and however often."""
     monkeypatch.setattr("reachmap_agent.listeners.MAX_WINDOW_S", 0.1)
     async with listening() as listeners:
-        listeners.apply([on_demand(port)], contexts)
+        listeners.apply([on_demand(port)], contexts, IDENTITY)
         for _ in range(3):
             listeners.window(asked(port, 1e9))
         await eventually(lambda: states(listeners) == [READY])
@@ -656,7 +662,7 @@ async def test_no_window_is_open_longer_than_its_bound(
 async def test_no_window_where_a_service_listens_or_ever_did(contexts: Contexts, port: int) -> None:
     """The answer says who has the port; once seen, it is the service's for good."""
     async with listening() as listeners:
-        listeners.apply([on_demand(port)], contexts)
+        listeners.apply([on_demand(port)], contexts, IDENTITY)
         with socket.create_server((LOOPBACK, port)):
             reply = listeners.window(asked(port))
             assert reply.state is CEDED
@@ -668,7 +674,7 @@ async def test_no_window_where_a_service_listens_or_ever_did(contexts: Contexts,
 async def test_a_look_cedes_what_a_service_took_meanwhile(contexts: Contexts, port: int) -> None:
     """Also when nobody asked for a window since."""
     async with listening() as listeners:
-        listeners.apply([on_demand(port)], contexts)
+        listeners.apply([on_demand(port)], contexts, IDENTITY)
         with socket.create_server((LOOPBACK, port)):
             listeners.look()
             [report] = listeners.reports()
@@ -682,7 +688,7 @@ async def test_never_means_never(contexts: Contexts, port: int) -> None:
     """Neither by itself nor for anybody who asks; a port of no role is nobody's to open either."""
     never = dataclasses.replace(spec(port), mode=ListenMode.NEVER)
     async with listening() as listeners:
-        listeners.apply([never], contexts)
+        listeners.apply([never], contexts, IDENTITY)
         assert listeners.window(asked(port)).state is NEVER
         assert listeners.window(asked(port + 1)).state is NEVER
         assert states(listeners) == [NEVER]
@@ -693,7 +699,7 @@ async def test_a_changed_mode_takes_hold_at_once(contexts: Contexts, port: int) 
     """From always to on demand closes the port, and back opens it."""
     async with listening() as listeners:
         for mode, state in ((spec, LISTENING), (on_demand, READY), (spec, LISTENING)):
-            listeners.apply([mode(port)], contexts)
+            listeners.apply([mode(port)], contexts, IDENTITY)
             assert states(listeners) == [state]
 
 
@@ -702,7 +708,7 @@ async def test_a_stranger_in_a_window_leaves_nothing_on_the_port(
 ) -> None:
     """When the window closes on a connection, that is reset: no TIME_WAIT keeps the service out."""
     async with listening() as listeners:
-        listeners.apply([on_demand(port, "http")], contexts)
+        listeners.apply([on_demand(port, "http")], contexts, IDENTITY)
         listeners.window(asked(port, 0.1))
         with await connect(port):
             await eventually(lambda: states(listeners) == [READY])

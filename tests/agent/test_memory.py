@@ -10,7 +10,7 @@ from reachmap_agent.settings import Settings
 from reachmap_shared.errors import MalformedMessage
 from reachmap_shared.messages import Plan
 
-PLAN = Plan("pc-1", "r1", 10.0, 3.5, "", (), ())
+PLAN = Plan("pc-1", "r1", 10.0, 3.5, "", "", "", (), ())
 
 
 def test_a_plan_is_kept(tmp_path: Path) -> None:

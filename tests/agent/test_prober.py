@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import prober
+from reachmap_agent.credentials import Contexts
+from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.prober import Job, Prober, _translated
 from reachmap_agent.protocols import REGISTRY
+from reachmap_agent.wire.proof import Reached
 from reachmap_shared import codec
-from reachmap_shared.messages import CheckSpec, Observation
+from reachmap_shared.messages import CheckSpec, Observation, Plan
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
 LOOPBACK = "127.0.0.1"
@@ -60,9 +63,9 @@ def check(wire: Any) -> Callable[..., Awaitable[Observation]]:
         slot: int = 0,
     ) -> Observation:
         transport = Transport.UDP if protocol == "udp" else Transport.TCP
-        spec = CheckSpec("d", "d:1", address, port, transport, protocol, "0123456789abcdef")
+        spec = CheckSpec("d", "d:1", address, port, transport, protocol, "")
         started = time.monotonic()
-        seen = await prober.check(spec, slot, wire.target(address), timeout_s)
+        seen = await wire.probe(spec, timeout_s, slot)
         took = time.monotonic() - started
         assert took < timeout_s + SLACK_S
         assert codec.decode(Observation, codec.encode(seen)) == seen
@@ -317,6 +320,55 @@ async def test_a_name_that_resolves(check: Any, monkeypatch: pytest.MonkeyPatch)
         seen = await check(port, address="nats-1.example")
     assert seen.outcome is Outcome.OPEN
     assert seen.evidence[0] == "nats-1.example resolves to 127.0.0.1"
+
+
+async def test_every_address_of_a_name_is_found(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both families, each once, in an order that does not change with the resolver's mood."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::5", 80, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.5", 80)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.5", 80)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    spec = CheckSpec("d", "d:1", "d.example", 80, Transport.TCP, "tcp", "")
+    engine = Engine(asyncio.get_running_loop())
+    try:
+        job = Job.of(0, spec, Plan("a", "1", 10, 3, "", "", "", (), ()), Contexts.from_pem(""))
+        one, other = await Prober(engine).resolve(job, 3)
+    finally:
+        engine.close()
+    assert [one.address, other.address] == [("10.0.0.5", 80), ("fd00::5", 80, 0, 0)]
+    assert one.all == other.all == ("10.0.0.5", "fd00::5")
+    assert one.facts == ("d.example resolves to 10.0.0.5 and fd00::5",)
+
+
+@pytest.mark.parametrize(
+    ("seen", "at", "facts"),
+    [
+        pytest.param(("10.0.0.7", 40_001), ("10.0.0.5", 443), (), id="nothing on the way"),
+        pytest.param(("10.0.0.7", 40_001), None, (), id="it cannot tell where it arrived"),
+        pytest.param(
+            ("192.0.2.1", 1024),
+            ("10.0.0.5", 443),
+            ("the destination saw it come from 192.0.2.1:1024, and not 10.0.0.7:40001",),
+            id="source translated",
+        ),
+        pytest.param(
+            ("10.0.0.7", 40_001),
+            ("fd00::9", 8443),
+            ("it arrived at [fd00::9]:8443, and not 10.0.0.5:443 that was dialled",),
+            id="destination translated",
+        ),
+    ],
+)
+async def test_what_is_translated_on_the_way_shows(
+    seen: tuple[str, int], at: tuple[str, int] | None, facts: tuple[str, ...]
+) -> None:
+    """By what both ends say of one connection."""
+    attempt = Attempt(Transport.TCP, ("10.0.0.5", 443), None, None, reset=True, done=lambda _: None)
+    attempt.own = ("10.0.0.7", 40_001)
+    told = _translated(Reached(seen, at), attempt)
+    assert told == tuple(f"{fact}: address translation, or a proxy, on the way" for fact in facts)
 
 
 @pytest.mark.parametrize(

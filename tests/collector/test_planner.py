@@ -12,10 +12,9 @@ from reachmap_collector import planner
 from reachmap_collector.planner import NO_ADDRESS, Announcement, ExpectedFlow
 from reachmap_collector.topology.load import load_profile
 from reachmap_collector.topology.model import Topology
-from reachmap_shared import codec
+from reachmap_shared import codec, keys
 from reachmap_shared.errors import MalformedMessage
 from reachmap_shared.messages import Plan
-from reachmap_shared.names import ServiceName
 from reachmap_shared.vocabulary import Expectation, ListenMode, Transport
 
 SECRET = b"a deployment's own"
@@ -247,7 +246,7 @@ def test_two_services_announced_on_one_port_are_one_flow(topology: Any) -> None:
     assert [str(reason.service) for reason in flow.connections] == ["shell:80", "web:80"]
     plans = plans_of(topology(text), said)
     [check], [listener] = plans["c"].checks, plans["a"].listeners
-    assert (check.service, check.token) == (listener.service, listener.token)
+    assert check.service == listener.service
 
 
 # Deny rules.
@@ -282,7 +281,7 @@ def test_no_host_is_denied_what_it_offers_itself(topology: Any) -> None:
 
 
 def test_a_plan_says_all_that_an_agent_needs(topology: Any) -> None:
-    """Checks, listeners, and how often; the listener shows what the check looks for."""
+    """Checks, listeners, and how often; the listener can prove what the check expects."""
     plans = plans_of(topology(SMALL + "[checks]\ninterval_s = 7\ntimeout_s = 2\n"))
     browser, web = plans["b"], plans["w"]
     assert (browser.agent, browser.interval_s, browser.timeout_s) == ("b", 7.0, 2.0)
@@ -290,7 +289,9 @@ def test_a_plan_says_all_that_an_agent_needs(topology: Any) -> None:
     [check], [listener] = browser.checks, web.listeners
     assert (check.destination, check.address, check.protocol) == ("w", "10.0.0.1", "http")
     assert (listener.service, listener.port, listener.protocol) == ("web:80", 80, "http")
-    assert check.token == listener.token
+    expected = keys.pair_key(keys.from_text(web.host_key), keys.source_id("b"))
+    assert check.key == keys.to_text(expected)
+    assert browser.deployment_key == web.deployment_key != ""
     assert web.certificate == "PEM"
 
 
@@ -449,17 +450,25 @@ def test_slots_line_up_with_the_checks_of_a_plan(topology: Any, openuem: Any) ->
         assert {key.source for key in planned} <= {name}
 
 
-def test_tokens_differ_by_host_and_service_and_secret() -> None:
-    """Whoever answers can be told by what it shows."""
-    tokens = {
-        planner.token(secret, host, ServiceName(role, port))
+def test_keys_differ_by_host_and_source_and_secret() -> None:
+    """Whoever has one knows none of the others."""
+    pairs = {
+        keys.pair_key(keys.host_key(secret, host), keys.source_id(source))
         for secret in (b"one", b"two")
         for host in ("a", "b")
-        for role, port in (("web", 80), ("web", 81), ("shop", 80))
+        for source in ("a", "b", "c")
     }
-    assert len(tokens) == 12
-    assert {len(token) for token in tokens} == {16}
-    assert all(int(token, 16) >= 0 for token in tokens)
+    above = {keys.host_key(secret, host) for secret in (b"one", b"two") for host in ("a", "b")}
+    above |= {keys.deployment_key(secret) for secret in (b"one", b"two")}
+    assert len(pairs) == 12 and len(above) == 6 and not pairs & above
+    assert {len(key) for key in pairs} == {keys.PAIR_KEY_SIZE}
+    assert all(keys.from_text(keys.to_text(key)) == key for key in pairs | above)
+
+
+def test_nobody_is_challenged_where_no_agent_is(topology: Any) -> None:
+    """A host without one has nobody who could answer."""
+    plans = plans_of(topology(SMALL.replace("[hosts.w]", "[hosts.w]\nagent = false")))
+    assert [check.key for check in plans["b"].checks] == [""]
 
 
 def crowd(hosts: int) -> str:

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -25,9 +25,8 @@ import pytest
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
 from reachmap_agent.prober import Job, Prober
-from reachmap_agent.wire.exchange import Target
 from reachmap_collector.embedded import find_server
-from reachmap_shared.messages import CheckSpec, Observation
+from reachmap_shared.messages import CheckSpec, Observation, Plan
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
 TIMES = 50
@@ -35,7 +34,8 @@ PATIENCE_S = 20.0
 CALM_S = 0.25
 """A log that grows no more for that long has said all."""
 
-TOKEN = "0123456789abcdef"
+KEY = "0123456789abcdef" * 4
+"""An agent is on the server's host, too: so servers hear our challenge."""
 NAME = "server.example"
 TCP, UDP = Transport.TCP, Transport.UDP
 ROOT = os.geteuid() == 0
@@ -131,21 +131,23 @@ def check(
     tls: ssl.SSLContext | None = None,
 ) -> list[Observation]:
     """Check a port of loopback again and again, as the agent does."""
-    spec = CheckSpec("server", f"role:{port}", "127.0.0.1", port, transport, protocol, TOKEN)
+    spec = CheckSpec("server", f"role:{port}", "127.0.0.1", port, transport, protocol, KEY)
     context = tls or Contexts.from_pem("").client
-    target = Target(NAME, TOKEN, context, transport=transport)
+    plan = Plan("pc-17", "1", 10, 3, "", KEY, KEY, (), ())
+    contexts = Contexts(context, None, b"")
 
     async def checks() -> list[Observation]:
         loop = asyncio.get_running_loop()
         engine = Engine(loop)
         seen = []
         try:
-            async with asyncio.TaskGroup() as tasks:
-                prober = Prober(engine, tasks)
-                for slot in range(times):
-                    ended: asyncio.Future[Observation] = loop.create_future()
-                    prober.start(Job.of(slot, spec, target), 3.0, ended.set_result)
-                    seen.append(await ended)
+            prober = Prober(engine)
+            for slot in range(times):
+                ended: asyncio.Future[Observation] = loop.create_future()
+                job = Job.of(slot, spec, plan, contexts)
+                job = replace(job, spec=replace(spec, address=NAME))  # as it names the server
+                prober.start(job, 3.0, ended.set_result)
+                seen.append(await ended)
         finally:
             engine.close()
         return seen

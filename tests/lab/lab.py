@@ -312,7 +312,7 @@ async def observe(lab: Lab, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
             transport = Transport(row["transport"])
             spec = CheckSpec("b", "b:1", address, row["port"], transport, "tcp", "")
-            job = Job(0, spec, Target(address, ""), _asking(row["size"]), (address, row["port"]))
+            job = Job(0, spec, _asking(row["size"]), (address, row["port"]))
             with lab.inside(row["source"]):
                 prober.start(job, row["timeout_s"], done)
 

@@ -353,7 +353,7 @@ def test_what_has_no_schema_is_refused(raw: Any) -> None:
 def test_too_large_a_message_is_not_sent() -> None:
     """The sender hears of it, with both sizes, before the server would."""
     check = CheckSpec("d" * 63, "s" * 60, "a" * 255, 1, Transport.TCP, "tcp", "t" * 64)
-    plan = Plan("pc-17", "r", 1.0, 1.0, "", (), (check,) * 5_000)
+    plan = Plan("pc-17", "r", 1.0, 1.0, "", "", "", (), (check,) * 5_000)
     with pytest.raises(MalformedMessage, match=r"Plan of \d+ bytes is over the 1048576 allowed"):
         codec.encode(plan)
 

@@ -44,9 +44,7 @@ HELLO = Hello(
     checks_late_ms=70000,
     observations_dropped=3,
 )
-LISTENER_SPEC = ListenerSpec(
-    "web:8080", 8080, Transport.TCP, "http", "0123456789abcdef", ListenMode.ON_DEMAND
-)
+LISTENER_SPEC = ListenerSpec("web:8080", 8080, Transport.TCP, "http", ListenMode.ON_DEMAND)
 CHECK_SPEC = CheckSpec(
     "db-1", "dns:53", "db-1.example", 53, Transport.UDP, "udp", "fedcba98", window=True
 )
@@ -56,6 +54,8 @@ PLAN = Plan(
     interval_s=10.0,
     timeout_s=2.5,
     certificate="PEM",
+    deployment_key="d0",
+    host_key="e0",
     listeners=(LISTENER_SPEC,),
     checks=(CHECK_SPEC,),
 )
@@ -72,6 +72,10 @@ OBSERVATION = Observation(
     evidence=("a fact", "ein Fäktchen"),
     confirmed=False,
     window=True,
+    certificate_until=1_800_000_000,
+    seen_as="10.0.0.9:40000",
+    address="10.0.0.5",
+    resolved=("10.0.0.5",),
 )
 WINDOW_REQUEST = WindowRequest("pc-17", 8080, Transport.TCP, 4.5)
 WINDOW_REPLY = WindowReply(ListenerState.READY, "not now")
@@ -89,18 +93,19 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "Plan": (
         PLAN,
-        "98 01 a5 70 63 2d 31 37 a3 61 62 63 cb 40 24 00 00 00 00 00 00 cb 40 04 00 00 00 00 "
-        "00 00 a3 50 45 4d 91 96 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 "
-        "70 b0 30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66 a9 6f 6e 2d 64 65 6d 61 6e 64 "
-        "91 98 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 "
-        "a3 75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 39 38 c3",
+        "9a 01 a5 70 63 2d 31 37 a3 61 62 63 cb 40 24 00 00 00 00 00 00 cb 40 04 00 00 00 00 "
+        "00 00 a3 50 45 4d a2 64 30 a2 65 30 91 95 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 "
+        "63 70 a4 68 74 74 70 a9 6f 6e 2d 64 65 6d 61 6e 64 91 98 a4 64 62 2d 31 a6 64 6e 73 "
+        "3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 a3 75 64 70 a3 75 64 70 a8 66 65 "
+        "64 63 62 61 39 38 c3",
     ),
     "Report": (
         REPORT,
-        "96 01 a5 70 63 2d 31 37 a4 30 30 66 66 ce ee 6b 28 00 a3 61 62 63 91 9c 07 cd 05 dc "
-        "a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 70 ae 31 30 2e 30 "
-        "2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e 20 46 c3 a4 6b 74 "
-        "63 68 65 6e c2 c3",
+        "96 01 a5 70 63 2d 31 37 a4 30 30 66 66 ce ee 6b 28 00 a3 61 62 63 91 dc 00 10 07 cd "
+        "05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 70 ae 31 30 "
+        "2e 30 2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e 20 46 c3 a4 "
+        "6b 74 63 68 65 6e c2 c3 ce 6b 49 d2 00 ae 31 30 2e 30 2e 30 2e 39 3a 34 30 30 30 30 "
+        "a8 31 30 2e 30 2e 30 2e 35 91 a8 31 30 2e 30 2e 30 2e 35",
     ),
     "ListenerReport": (
         LISTENER_REPORT,
@@ -109,8 +114,8 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "ListenerSpec": (
         LISTENER_SPEC,
-        "97 01 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 70 b0 30 31 32 33 "
-        "34 35 36 37 38 39 61 62 63 64 65 66 a9 6f 6e 2d 64 65 6d 61 6e 64",
+        "96 01 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 a4 68 74 74 70 a9 6f 6e 2d 64 "
+        "65 6d 61 6e 64",
     ),
     "CheckSpec": (
         CHECK_SPEC,
@@ -119,9 +124,10 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "Observation": (
         OBSERVATION,
-        "9d 01 07 cd 05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 "
-        "70 ae 31 30 2e 30 2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e "
-        "20 46 c3 a4 6b 74 63 68 65 6e c2 c3",
+        "dc 00 11 01 07 cd 05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 "
+        "01 11 70 ae 31 30 2e 30 2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 "
+        "69 6e 20 46 c3 a4 6b 74 63 68 65 6e c2 c3 ce 6b 49 d2 00 ae 31 30 2e 30 2e 30 2e 39 "
+        "3a 34 30 30 30 30 a8 31 30 2e 30 2e 30 2e 35 91 a8 31 30 2e 30 2e 30 2e 35",
     ),
     "WindowRequest": (
         WINDOW_REQUEST,
@@ -174,7 +180,7 @@ def test_defaults_come_last() -> None:
 
 def test_the_largest_plan_that_may_be_sent_can_be_read() -> None:
     """The bound on checks and the bound on bytes do not contradict each other."""
-    check = CheckSpec("d", "a:1", "10.0.0.1", 65535, Transport.TCP, "tcp", "0" * 16)
+    check = CheckSpec("d", "a:1", "10.0.0.1", 65535, Transport.TCP, "tcp", "0" * 22)
     plan = dataclasses.replace(PLAN, checks=(check,) * MAX_CHECKS)
     payload = codec.encode(plan)
     assert len(payload) < MAX_MESSAGE

@@ -18,7 +18,8 @@ from reachmap_agent.memory import ceded_path, save_plan
 from reachmap_agent.outbox import Outbox
 from reachmap_agent.protocols import REGISTRY
 from reachmap_agent.settings import Settings
-from reachmap_shared import __version__, bus, codec, log, subjects
+from reachmap_agent.wire.proof import Identity
+from reachmap_shared import __version__, bus, codec, keys, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
 from reachmap_shared.messages import (
@@ -120,11 +121,16 @@ class Agent:
                 raise MalformedMessage(f"{spec.port} is not a port")
         if not (plan.interval_s >= 0.1 and plan.timeout_s > 0):
             raise MalformedMessage("its interval or timeout is too short")
+        for key in (plan.deployment_key, plan.host_key, *(check.key for check in plan.checks)):
+            keys.from_text(key)  # a ValueError when it is no such thing
         return Contexts.from_pem(plan.certificate)
 
     def _take_up(self, plan: Plan, contexts: Contexts) -> None:
         self._plan = plan
-        self._listeners.apply(plan.listeners, contexts)
+        identity = Identity(
+            plan.agent, keys.from_text(plan.host_key), keys.from_text(plan.deployment_key)
+        )
+        self._listeners.apply(plan.listeners, contexts, identity)
         self._checks.apply(plan, contexts)
         try:
             save_plan(self._settings, plan)

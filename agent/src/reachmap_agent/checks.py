@@ -5,16 +5,15 @@ import random
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from reachmap_agent.confirm import Confirmation
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
-from reachmap_agent.prober import Job, Prober
+from reachmap_agent.prober import Found, Job, Prober
 from reachmap_agent.schedule import Schedule
-from reachmap_agent.wire.exchange import Target
 from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
 
@@ -51,7 +50,7 @@ class Checks:
         self._see = see
         self._loop = asyncio.get_running_loop()
         self._engine = Engine(self._loop)
-        self._prober = Prober(self._engine, tasks)
+        self._prober = Prober(self._engine)
         self._rng = random.Random()  # noqa: S311  jitter, not secrets
         self._timer: asyncio.TimerHandle | None = None
         self._round: _Round | None = None
@@ -104,9 +103,9 @@ class Checks:
         now = self._loop.time()
         for slot, late_s in current.schedule.pop_due(now):
             # One that still runs from its last turn is not run twice at once.
-            if slot not in current.in_flight:
-                current.in_flight.add(slot)
-                current.queue.append((slot, now - late_s))
+            if slot not in current.under_way:
+                current.under_way[slot] = 1
+                current.queue.append(_Due(slot, now - late_s))
         self._start_queued()
         self._wake_at(current.schedule.next_due())
 
@@ -115,53 +114,105 @@ class Checks:
         current = self._round
         if current is None:
             return
-        ended = partial(self._ended, current)
         while current.queue and self._flying < self._room:
             self._flying += 1
             self._idle.clear()
-            slot, due = current.queue.popleft()
-            self.late_s = max(self.late_s, self._loop.time() - due)
-            job = current.jobs[slot]
+            due = current.queue.popleft()
+            job = current.jobs[due.slot]
+            if job.address is None and due.found is None:
+                self._tasks.create_task(self._resolve(current, job, due))
+                continue
+            self.late_s = max(self.late_s, self._loop.time() - due.at)
             if job.spec.window and current.last_answer.get(job.slot) is not AnsweredBy.SERVICE:
-                self._tasks.create_task(self._check_through_window(current, job))
+                self._tasks.create_task(self._check_through_window(current, job, due.found))
             else:
-                self._prober.start(job, current.plan.timeout_s, ended)
+                ended = partial(self._ended, current)
+                self._prober.start(job, current.plan.timeout_s, ended, due.found)
 
-    async def _check_through_window(self, current: "_Round", job: Job) -> None:
+    async def _resolve(self, current: "_Round", job: Job, due: "_Due") -> None:
+        """Make of a name's turn one for each of its addresses."""
+        found = await self._prober.resolve(job, current.plan.timeout_s)
+        if isinstance(found, Observation):
+            self._ended(current, found)
+            return
+        before = current.resolved.get(job.slot, found[0].all)
+        current.resolved[job.slot] = found[0].all
+        if before != found[0].all:
+            current.confirmation.keep(job.slot, found[0].all)
+        now = self._loop.time()
+        for one in found:
+            if before != one.all:
+                fact = f"until now it resolved to {' and '.join(before)}"
+                one = replace(one, facts=(*one.facts, fact))
+            current.queue.append(_Due(due.slot, now, one))
+        current.under_way[job.slot] += len(found)
+        self._let_go(current, job.slot)
+
+    async def _check_through_window(self, current: "_Round", job: Job, found: Found | None) -> None:
         """Where no service was seen yet, ask for a listener first: it may be the only one there."""
         timeout_s = current.plan.timeout_s
         reply = await self._ask_window(job.spec, timeout_s + _WINDOW_SPARE_S)
 
         def ended(seen: Observation) -> None:
             if reply is not None and reply.state is ListenerState.LISTENING:
-                seen = replace(seen, window=True)
+                seen = _through_window(seen)
             elif reply is None and seen.outcome is Outcome.REFUSED:
                 fact = f"the agent on {job.spec.destination} could not be asked to listen"
                 seen = replace(seen, evidence=(*seen.evidence, fact))
             self._ended(current, seen)
 
-        self._prober.start(job, timeout_s, ended)
+        self._prober.start(job, timeout_s, ended, found)
 
     def _ended(self, current: "_Round", observation: Observation) -> None:
-        current.in_flight.discard(observation.slot)
-        self._flying -= 1
-        if not self._flying:
-            self._idle.set()
+        slot = observation.slot
         self.done += 1
-        current.last_answer[observation.slot] = observation.answered_by
+        current.last_answer[slot] = observation.answered_by
         confirmed, again_s = current.confirmation.judge(observation)
         if not confirmed:
             observation = replace(observation, confirmed=False)
         if again_s is not None:
-            current.schedule.once_more(observation.slot, self._loop.time() + again_s)
+            current.schedule.once_more(slot, self._loop.time() + again_s)
             if current is self._round:
                 self._wake_at(current.schedule.next_due())
         self._see(current.plan.revision, observation)
+        self._let_go(current, slot)
+
+    def _let_go(self, current: "_Round", slot: int) -> None:
+        """One of those in flight is not any more; start what waited for its place."""
+        current.under_way[slot] -= 1
+        if not current.under_way[slot]:
+            del current.under_way[slot]
+        self._flying -= 1
         self._start_queued()
+        if not self._flying:
+            self._idle.set()
+
+
+def _through_window(seen: Observation) -> Observation:
+    """What a check saw while the destination's agent was listening for it."""
+    seen = replace(seen, window=True)
+    if seen.outcome is not Outcome.OPEN or seen.answered_by is AnsweredBy.LISTENER:
+        return seen
+    fact = "someone else answered while the destination's agent had the port: a device on the way"
+    fact += ", or a redirection on the destination itself"
+    return replace(
+        seen, outcome=Outcome.WRONG_PEER, answered_by=None, evidence=(*seen.evidence, fact)[-16:]
+    )
 
 
 async def _fail(error: Exception) -> None:
     raise error
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What is to be started as soon as there is room."""
+
+    slot: int
+    at: float
+    """When it was due, in the loop's time."""
+    found: Found | None = None
+    """One address of a name that is resolved already."""
 
 
 class _Round:
@@ -172,26 +223,17 @@ class _Round:
     ) -> None:
         self.plan = plan
         self.jobs = tuple(
-            Job.of(
-                slot,
-                spec,
-                Target(
-                    spec.address,
-                    spec.token,
-                    contexts.client,
-                    contexts.certificate,
-                    spec.transport,
-                ),
-            )
-            for slot, spec in enumerate(plan.checks)
+            Job.of(slot, spec, plan, contexts) for slot, spec in enumerate(plan.checks)
         )
         keys = [f"{agent}>{spec.address}:{spec.port}/{spec.transport}" for spec in plan.checks]
         self.schedule = Schedule(keys, plan.interval_s, now, rng)
         self.confirmation = Confirmation()
         self.last_answer: dict[int, AnsweredBy | None] = {}
-        self.in_flight: set[int] = set()
-        self.queue: deque[tuple[int, float]] = deque()
-        """Due, but the engine is full: slots, and since when."""
+        self.resolved: dict[int, tuple[str, ...]] = {}
+        """The addresses that names had last."""
+        self.under_way: dict[int, int] = {}
+        """How many checks of a slot are due or in flight: a name may have several addresses."""
+        self.queue: deque[_Due] = deque()
 
 
 def _room() -> int:

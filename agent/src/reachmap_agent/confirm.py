@@ -4,6 +4,7 @@ A check that sees something else than the ones before is repeated twice, soon; o
 agree is it reported as confirmed. What was seen in between still counts as loss.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,9 @@ _MAX_DOUBTS: Final = 6
 
 Face = tuple[Outcome, AnsweredBy | None, bool]
 
+_Flow = tuple[int, str]
+"""A slot, and the address where a name has several."""
+
 
 @dataclass(slots=True)
 class _Doubt:
@@ -32,8 +36,14 @@ class Confirmation:
     """What is known of each slot of a plan, and what is in doubt."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Face] = {}
-        self._doubts: dict[int, _Doubt] = {}
+        self._known: dict[_Flow, Face] = {}
+        self._doubts: dict[_Flow, _Doubt] = {}
+
+    def keep(self, slot: int, addresses: Collection[str]) -> None:
+        """Forget what other addresses a name had."""
+        for known in (self._known, self._doubts):
+            for flow in [flow for flow in known if flow[0] == slot and flow[1] not in addresses]:
+                del known[flow]
 
     def judge(self, observation: Observation) -> tuple[bool, float | None]:
         """Take note of what a check saw.
@@ -41,20 +51,20 @@ class Confirmation:
         Returns:
             Whether it is confirmed, and in how many seconds to check again; None for in its turn.
         """
-        slot = observation.slot
+        flow = observation.slot, observation.address
         face = observation.outcome, observation.answered_by, observation.healthy
-        if self._known.setdefault(slot, face) == face:
-            self._doubts.pop(slot, None)
+        if self._known.setdefault(flow, face) == face:
+            self._doubts.pop(flow, None)
             return True, None
-        doubt = self._doubts.get(slot)
+        doubt = self._doubts.get(flow)
         if doubt is None:
-            doubt = self._doubts[slot] = _Doubt(face, 0, 0)
+            doubt = self._doubts[flow] = _Doubt(face, 0, 0)
         elif doubt.face != face:
             doubt.face, doubt.agreed = face, 0
         doubt.agreed += 1
         doubt.seen += 1
         if doubt.agreed <= len(RECHECK_AFTER_S) and doubt.seen < _MAX_DOUBTS:
             return False, RECHECK_AFTER_S[doubt.agreed - 1]
-        self._known[slot] = face
-        del self._doubts[slot]
+        self._known[flow] = face
+        del self._doubts[flow]
         return True, None

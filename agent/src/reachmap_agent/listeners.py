@@ -18,6 +18,7 @@ from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY
 from reachmap_agent.reception import OpenPort, Reception
 from reachmap_agent.wire.exchange import Offer, StandIn
+from reachmap_agent.wire.proof import Endpoint, Identity
 from reachmap_shared import log
 from reachmap_shared.messages import ListenerReport, ListenerSpec, WindowReply, WindowRequest
 from reachmap_shared.vocabulary import ListenerState, ListenMode
@@ -63,10 +64,12 @@ class Listeners:
         self._reception = Reception(tasks)
         self._listeners: dict[Port, _Listener] = {}
         self._contexts: Contexts | None = None
+        self._identity: Identity | None = None
 
-    def apply(self, specs: Iterable[ListenerSpec], contexts: Contexts) -> None:
+    def apply(self, specs: Iterable[ListenerSpec], contexts: Contexts, identity: Identity) -> None:
         """Answer for just these ports from now on; those that are open stay so without a gap."""
         self._contexts = contexts
+        self._identity = identity
         known = self._listeners
         self._listeners = {}
         for spec in specs:
@@ -172,7 +175,7 @@ class Listeners:
                 spec.port,
                 spec.transport,
                 self._reception,
-                lambda: self._stand_in(listener),
+                lambda local, peer: self._stand_in(listener, local, peer),
                 lambda: self._answered(listener),
             )
         except OSError as error:
@@ -210,10 +213,11 @@ class Listeners:
             listener.open.close()
             listener.open = None
 
-    def _stand_in(self, listener: _Listener) -> StandIn | None:
+    def _stand_in(self, listener: _Listener, local: Endpoint, peer: Endpoint) -> StandIn | None:
         """A fresh exchange; None where it takes TLS and the plan brought no certificate."""
         protocol = REGISTRY[listener.spec.protocol]
         tls = self._contexts.server if self._contexts and protocol.uses_tls else None
-        if protocol.uses_tls and tls is None:
+        if self._identity is None or (protocol.uses_tls and tls is None):
             return None
-        return protocol.stand_in(Offer(listener.spec.token, tls, listener.spec.transport))
+        offer = Offer(self._identity, peer, local, tls, listener.spec.transport)
+        return protocol.stand_in(offer)

@@ -2,20 +2,28 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
+import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Attempt, Engine
 from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY, Protocol
 from reachmap_agent.wire.exchange import Target, Verdict
-from reachmap_shared.messages import CheckSpec, Observation
+from reachmap_agent.wire.proof import NONCE_SIZE, Challenger, Endpoint, Reached
+from reachmap_shared import keys
+from reachmap_shared.messages import MAX_RESOLVED, CheckSpec, Observation, Plan
 from reachmap_shared.vocabulary import Outcome, Transport
 
 Done = Callable[[Observation], None]
+
+Address = tuple[Any, ...]
+"""As sockets take it: (host, port), or four fields for IPv6."""
 
 _SENTENCES, _SENTENCE = 16, 300
 """What an Observation holds; whoever receives more refuses the whole report."""
@@ -27,13 +35,17 @@ class Job:
 
     slot: int
     spec: CheckSpec
-    target: Target
     protocol: Protocol
-    address: tuple[str, int] | None
+    address: Address | None
     """What to dial; None where a name must be resolved first, at each check."""
+    challenger: Challenger | None = None
+    """Asks the destination's listener who it is; None where no agent is."""
+    tls: ssl.SSLContext | None = None
+    stand_in_certificate: bytes = b""
+    """As `Target` has them."""
 
     @classmethod
-    def of(cls, slot: int, spec: CheckSpec, target: Target) -> Self:
+    def of(cls, slot: int, spec: CheckSpec, plan: Plan, contexts: Contexts) -> Self:
         """Make one ready."""
         try:
             ipaddress.ip_address(spec.address)
@@ -41,27 +53,61 @@ class Job:
             address = None
         else:
             address = (spec.address, spec.port)
-        return cls(slot, spec, target, REGISTRY[spec.protocol], address)
+        challenger = None
+        if spec.key:
+            challenger = Challenger(
+                keys.source_id(plan.agent),
+                keys.from_text(plan.deployment_key),
+                spec.destination,
+                keys.from_text(spec.key),
+            )
+        return cls(
+            slot,
+            spec,
+            REGISTRY[spec.protocol],
+            address,
+            challenger,
+            contexts.client,
+            contexts.certificate,
+        )
+
+    def target(self) -> Target:
+        """What one check needs, with a challenge of its own."""
+        challenge = None
+        if self.challenger is not None:
+            challenge = self.challenger.challenge(os.urandom(NONCE_SIZE))
+        spec = self.spec
+        return Target(
+            spec.address,
+            challenge,
+            self.tls,
+            self.stand_in_certificate,
+            spec.transport,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One of the addresses that a name resolved to."""
+
+    address: Address
+    all: tuple[str, ...]
+    """Every address of the name, this one among them."""
+    took_us: int
+    facts: tuple[str, ...]
 
 
 class Prober:
-    """Runs checks; `tasks` is where names are resolved."""
+    """Runs checks."""
 
-    def __init__(self, engine: Engine, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._tasks = tasks
 
-    def start(self, job: Job, timeout_s: float, done: Done) -> None:
-        """Run a check; `done` hears of it when it has ended, but not before this returns.
+    async def resolve(self, job: Job, timeout_s: float) -> list[Found] | Observation:
+        """All addresses of a job that has a name, or what is to be said of it when it has none.
 
-        A name has a time of its own to resolve: slow name servers make no path look broken.
+        It has a time of its own: slow name servers make no path look broken.
         """
-        if job.address is not None:
-            self._run(job, job.address, timeout_s, 0, (), done)
-        else:
-            self._tasks.create_task(self._resolve_and_run(job, timeout_s, done))
-
-    async def _resolve_and_run(self, job: Job, timeout_s: float, done: Done) -> None:
         loop = asyncio.get_running_loop()
         began = time.monotonic_ns()
         host = job.spec.address
@@ -79,48 +125,45 @@ class Prober:
             outcome = Outcome.LOCAL_ERROR
         else:
             took_us = (time.monotonic_ns() - began) // 1000
-            address: Any = found[0][4]
-            facts = (f"{host} resolves to {address[0]}",)
-            self._run(job, address, timeout_s, took_us, facts, done)
-            return
+            dialled: dict[str, Address] = {str(entry[4][0]): entry[4] for entry in found}
+            addresses = tuple(sorted(dialled)[:MAX_RESOLVED])
+            facts = (f"{host} resolves to {' and '.join(addresses)}",)
+            return [Found(dialled[name], addresses, took_us, facts) for name in addresses]
         took_us = (time.monotonic_ns() - began) // 1000
         verdict = Verdict(outcome, (f"{host} does not resolve: {reason}",))
-        done(_observation(job, verdict, name_us=took_us))
+        return _observation(job, verdict, name_us=took_us)
 
-    def _run(
-        self,
-        job: Job,
-        address: Any,
-        timeout_s: float,
-        name_us: int,
-        facts: tuple[str, ...],
-        done: Done,
-    ) -> None:
+    def start(self, job: Job, timeout_s: float, done: Done, found: Found | None = None) -> None:
+        """Run a check; `done` hears of it when it has ended, but not before this returns.
+
+        Args:
+            job: What to check.
+            timeout_s: How long it may take, in seconds.
+            done: Is given what was seen.
+            found: What to dial, for a job that has a name.
+        """
+
         def ended(attempt: Attempt) -> None:
             assert attempt.verdict is not None
-            done(_observation(job, attempt.verdict, attempt, name_us=name_us, facts=facts))
+            if found is None:
+                done(_observation(job, attempt.verdict, attempt))
+                return
+            seen = _observation(
+                job, attempt.verdict, attempt, name_us=found.took_us, facts=found.facts
+            )
+            done(replace(seen, address=found.address[0], resolved=found.all))
 
+        address = found.address if found is not None else job.address
+        assert address is not None
         attempt = Attempt(
             job.spec.transport,
             address,
-            job.protocol.check(job.target),
+            job.protocol.check(job.target()),
             job.protocol.patience_s,
             reset=job.protocol.reset,
             done=ended,
         )
         self._engine.start(attempt, timeout_s)
-
-
-async def check(spec: CheckSpec, slot: int, target: Target, timeout_s: float) -> Observation:
-    """Run one check by itself, on an engine of its own: for whoever wants just one."""
-    seen: asyncio.Future[Observation] = asyncio.get_running_loop().create_future()
-    engine = Engine(asyncio.get_running_loop())
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            Prober(engine, tasks).start(Job.of(slot, spec, target), timeout_s, seen.set_result)
-            return await seen
-    finally:
-        engine.close()
 
 
 def _observation(
@@ -138,6 +181,8 @@ def _observation(
         lost = attempt.info.retransmits if attempt.info is not None else 0
         if lost and verdict.outcome is Outcome.OPEN:
             facts += (f"open after {lost} lost SYN",)
+        if verdict.reached is not None:
+            facts += _translated(verdict.reached, attempt)
     return Observation(
         slot=job.slot,
         age_ms=0,
@@ -149,4 +194,29 @@ def _observation(
         answer_us=answer_us,
         local=attempt.local if attempt is not None else "",
         evidence=tuple(text[:_SENTENCE] for text in (*facts, *verdict.evidence)[:_SENTENCES]),
+        certificate_until=verdict.certificate_until,
+        seen_as=_shown(verdict.reached.seen) if verdict.reached is not None else "",
     )
+
+
+def _translated(reached: Reached, attempt: Attempt) -> tuple[str, ...]:
+    """What lies between the two ends, by what each says of the connection."""
+    facts: tuple[str, ...] = ()
+    own, dialled = _plain(attempt.own), _plain(attempt.address)
+    if reached.seen != own:
+        fact = f"the destination saw it come from {_shown(reached.seen)}, and not {_shown(own)}"
+        facts = (f"{fact}: address translation, or a proxy, on the way",)
+    if reached.at not in (None, dialled):
+        fact = f"it arrived at {_shown(reached.at)}, and not {_shown(dialled)} that was dialled"
+        facts += (f"{fact}: address translation, or a proxy, on the way",)
+    return facts
+
+
+def _plain(address: Address) -> Endpoint:
+    """As proofs have it: no zone, one form for each address."""
+    return str(ipaddress.ip_address(address[0].partition("%")[0])), address[1]
+
+
+def _shown(endpoint: Endpoint) -> str:
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

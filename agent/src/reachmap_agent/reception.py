@@ -16,6 +16,7 @@ from typing import Final
 
 from reachmap_agent.outcomes import describe
 from reachmap_agent.wire.exchange import MAX_READ, StandIn
+from reachmap_agent.wire.proof import Endpoint
 from reachmap_shared import log
 from reachmap_shared.vocabulary import Transport
 
@@ -72,7 +73,7 @@ class OpenPort:
         port: int,
         transport: Transport,
         reception: Reception,
-        make_stand_in: Callable[[], StandIn | None],
+        make_stand_in: Callable[[Endpoint, Endpoint], StandIn | None],
         answered: Callable[[], None],
     ) -> None:
         self._reception = reception
@@ -116,7 +117,7 @@ class OpenPort:
     def _accept(self, bound: socket.socket) -> None:
         for _ in range(_ACCEPTS_A_TURN):
             try:
-                connection, _peer = bound.accept()
+                connection, peer = bound.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # the connection is still there, and so would be this event
@@ -126,7 +127,11 @@ class OpenPort:
                 return
             connection.setblocking(False)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            exchange = None if self._reception.is_full else self._make_stand_in()
+            exchange = (
+                None
+                if self._reception.is_full
+                else self._make_stand_in(connection.getsockname()[:2], peer[:2])
+            )
             if exchange is None:
                 connection.close()
                 continue
@@ -149,7 +154,7 @@ class OpenPort:
     def _answer_datagram(self, bound: socket.socket) -> None:
         try:
             question, peer = bound.recvfrom(MAX_READ)
-            answer = _last_words(self._make_stand_in(), question)
+            answer = _last_words(self._make_stand_in(("", 0), peer[:2]), question)
             if answer and len(answer) <= len(question):
                 bound.sendto(answer, peer)
                 self._answered()

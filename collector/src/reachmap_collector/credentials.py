@@ -22,7 +22,7 @@ class Credentials:
     """The secrets that plans are made with."""
 
     secret: bytes
-    """What listeners' tokens are derived from; never leaves the collector."""
+    """What listeners' keys are derived from; never leaves the collector."""
     certificate: str
     """PEM, certificate and key; it stands in for TLS services and proves nobody's identity."""
 

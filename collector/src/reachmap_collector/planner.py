@@ -5,14 +5,13 @@ disturbs nobody.
 """
 
 import hashlib
-import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
 from reachmap_collector.topology.model import Connection, DenyRule, Topology
-from reachmap_shared import codec
+from reachmap_shared import codec, keys
 from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan
 from reachmap_shared.names import ServiceName
 from reachmap_shared.vocabulary import Expectation, ListenMode, Transport
@@ -166,7 +165,7 @@ def compile_plans(
         topology: What should be.
         hosts: As `members` gives them.
         flows: As `expected_flows` gives them, so that a source's stand together.
-        secret: Of the deployment; what listeners show is derived from it.
+        secret: Of the deployment; the keys by which listeners prove who they are come from it.
         certificate: PEM for listeners that stand in for TLS services.
     """
     checks = {
@@ -188,7 +187,9 @@ def compile_plans(
                 interval_s=topology.checks.interval_s,
                 timeout_s=topology.checks.timeout_s,
                 certificate=certificate,
-                listeners=_listeners(topology, member, secret),
+                deployment_key=keys.to_text(keys.deployment_key(secret)),
+                host_key=keys.to_text(keys.host_key(secret, name)),
+                listeners=_listeners(topology, member),
                 checks=checks.get(name, ()),
             )
         )
@@ -198,7 +199,17 @@ def compile_plans(
 def idle_plan(agent: str) -> Plan:
     """A plan to do nothing, for an agent whose host has left the topology."""
     return _with_revision(
-        Plan(agent, "", interval_s=60, timeout_s=1, certificate="", listeners=(), checks=())
+        Plan(
+            agent,
+            "",
+            interval_s=60,
+            timeout_s=1,
+            certificate="",
+            deployment_key="",
+            host_key="",
+            listeners=(),
+            checks=(),
+        )
     )
 
 
@@ -208,11 +219,6 @@ def planned_flows(flows: Iterable[ExpectedFlow]) -> dict[str, tuple[FlowKey, ...
         source: tuple(flow.key for flow in group if flow.key.address != NO_ADDRESS)
         for source, group in groupby(flows, key=lambda flow: flow.key.source)
     }
-
-
-def token(secret: bytes, host: str, service: ServiceName) -> str:
-    """What the listener on `service` of `host` shows: 16 hexadecimal digits."""
-    return hmac.digest(secret, f"{host}/{service}".encode(), "sha256").hex()[:16]
 
 
 def _with_revision(plan: Plan) -> Plan:
@@ -235,19 +241,24 @@ def _check(
         port=flow.key.port,
         transport=flow.key.transport,
         protocol=flow.protocol,
-        token=token(secret, flow.key.destination, flow.service),
+        key=_pair_key(flow.key, secret) if destination.has_agent else "",
         window=destination.has_agent and mode is ListenMode.ON_DEMAND,
     )
 
 
-def _listeners(topology: Topology, member: Member, secret: bytes) -> tuple[ListenerSpec, ...]:
+def _pair_key(key: FlowKey, secret: bytes) -> str:
+    """By which a flow's destination proves to its source who it is."""
+    of_host = keys.host_key(secret, key.destination)
+    return keys.to_text(keys.pair_key(of_host, keys.source_id(key.source)))
+
+
+def _listeners(topology: Topology, member: Member) -> tuple[ListenerSpec, ...]:
     return tuple(
         ListenerSpec(
             service=str(service),
             port=port,
             transport=transport,
             protocol=topology.listener(service).detail.protocol,
-            token=token(secret, member.name, service),
             mode=_mode(topology, member, service),
         )
         for (port, transport), service in held_ports(topology, member).items()

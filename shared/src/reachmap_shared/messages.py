@@ -16,9 +16,14 @@ from reachmap_shared.vocabulary import AnsweredBy, ListenerState, ListenMode, Ou
 
 Name = Annotated[str, Max(63)]
 Sentence = Annotated[str, Max(300)]
+Key = Annotated[str, Max(64)]
+"""As text; see `reachmap_shared.keys`."""
 
 MAX_CHECKS = 20_000
 """Checks in one plan: far above any real host, far below what would hurt one."""
+
+MAX_RESOLVED = 8
+"""Addresses of one name that are checked; more is a fleet, and no host."""
 
 
 class Presence(StrEnum):
@@ -77,8 +82,6 @@ class ListenerSpec:
     port: int
     transport: Transport
     protocol: Name
-    token: Annotated[str, Max(64)]
-    """Shown to whoever speaks the protocol, so that a check can tell who answered."""
     mode: ListenMode = ListenMode.ALWAYS
 
 
@@ -93,8 +96,9 @@ class CheckSpec:
     port: int
     transport: Transport
     protocol: Name
-    token: Annotated[str, Max(64)]
-    """What the destination's listener shows; any other token is another host's."""
+    key: Key
+    """By which the destination's listener proves to this source who it is; empty where no agent
+    is."""
     window: bool = False
     """Whether to ask the destination's agent to listen for the moment of the check."""
 
@@ -110,6 +114,10 @@ class Plan:
     timeout_s: float
     certificate: Annotated[str, Max(8192)]
     """PEM, certificate and key, for listeners that stand in for TLS services: throw-away."""
+    deployment_key: Key
+    """Shows listeners that whoever asks belongs here."""
+    host_key: Key
+    """By which this host's own listeners prove who they are."""
     listeners: Annotated[tuple[ListenerSpec, ...], Max(1024)]
     checks: Annotated[tuple[CheckSpec, ...], Max(MAX_CHECKS)]
 
@@ -137,6 +145,16 @@ class Observation:
     """False for a sudden change that a repetition has not confirmed yet: perhaps a lost packet."""
     window: bool = False
     """Whether the destination's agent listened for the moment of the check."""
+    certificate_until: int | None = None
+    """When the certificate that the service showed ends, in seconds since the epoch; None if none
+    was shown."""
+    seen_as: Annotated[str, Max(80)] = ""
+    """Address and port that the destination's listener saw the check come from; empty when no
+    listener proved itself."""
+    address: Annotated[str, Max(45)] = ""
+    """What was dialled, where the plan has a name; empty when it did not resolve."""
+    resolved: Annotated[tuple[Annotated[str, Max(45)], ...], Max(MAX_RESOLVED)] = ()
+    """All that the name resolved to: each is a flow of its own."""
 
 
 @dataclass(frozen=True, slots=True)

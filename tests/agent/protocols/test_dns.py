@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent.protocols import dns
-from reachmap_agent.wire.exchange import Offer
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
 TCP, UDP = Transport.TCP, Transport.UDP
@@ -18,9 +17,9 @@ QUESTION = b"\x09localhost\x00\x00\x01\x00\x01"
 both = pytest.mark.parametrize("transport", [TCP, UDP])
 
 
-def asked(wire: Any, token: str) -> bytes:
+def asked(wire: Any) -> bytes:
     """The query, as it goes in a datagram."""
-    query: bytes = next(dns.check(wire.target(token=token, transport=UDP)))
+    query: bytes = next(dns.check(wire.target(transport=UDP)))
     return query
 
 
@@ -36,11 +35,9 @@ def response(query: bytes, flags: int = 0x8000, question: bytes = QUESTION) -> b
     return query[:2] + struct.pack("!5H", flags, bool(question), 0, 0, 0) + question
 
 
-def test_the_query_is_a_small_one_that_only_the_server_itself_answers(
-    wire: Any, token: str
-) -> None:
+def test_the_query_is_a_small_one_that_only_the_server_itself_answers(wire: Any) -> None:
     """localhost, A, with no recursion desired; padded to 128 bytes."""
-    query = asked(wire, token)
+    query = asked(wire)
     assert len(query) == 128
     flags, *counts = struct.unpack("!5H", query[2:12])
     assert (flags, counts) == (0, [1, 0, 0, 1])
@@ -51,18 +48,19 @@ def test_the_query_is_a_small_one_that_only_the_server_itself_answers(
     assert (code, size) == (12, len(options) - 15)  # padding, to the end
 
 
-def test_over_tcp_its_length_stands_before_it(wire: Any, token: str) -> None:
+def test_over_tcp_its_length_stands_before_it(wire: Any) -> None:
     """And it is the same query."""
     framed = next(dns.check(wire.target(transport=TCP)))
-    assert framed == struct.pack("!H", 128) + asked(wire, token)
+    assert framed == struct.pack("!H", 128) + asked(wire)
 
 
-def test_each_listener_is_asked_by_a_number_of_its_own(wire: Any) -> None:
-    """With no dice: the number is drawn from its token, the same each time."""
-    tokens = [f"{number:016x}" for number in range(50)]
-    numbers = [asked(wire, token)[:2] for token in tokens]
-    assert len(set(numbers)) > 45
-    assert numbers == [asked(wire, token)[:2] for token in tokens]
+def test_its_number_and_padding_are_the_challenge(wire: Any) -> None:
+    """Where nobody is challenged, the padding is empty."""
+    query = asked(wire)
+    assert query[:2] == wire.challenge().octets[:2]
+    assert query[12 + len(QUESTION) + 15 :].startswith(wire.challenge().octets)
+    plain = next(dns.check(wire.target(transport=UDP, challenge=None)))
+    assert not any(plain[12 + len(QUESTION) + 15 :])
 
 
 @both
@@ -70,12 +68,10 @@ def test_each_listener_is_asked_by_a_number_of_its_own(wire: Any) -> None:
     ("code", "word"),
     [(0, "NOERROR"), (1, "FORMERR"), (2, "SERVFAIL"), (4, "NOTIMP"), (5, "REFUSED"), (9, "9")],
 )
-def test_any_response_is_a_server(
-    wire: Any, token: str, transport: Transport, code: int, word: str
-) -> None:
+def test_any_response_is_a_server(wire: Any, transport: Transport, code: int, word: str) -> None:
     """Whatever it says, and whatever other flags it sets."""
     for flags in (0x8000, 0x8480, 0x8180, 0x8200):
-        answer = response(asked(wire, token), flags | code)
+        answer = response(asked(wire), flags | code)
         verdict = verdict_on(wire, answer, transport)
         assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
         assert verdict.evidence == (f"answered with a DNS response ({word})",)
@@ -84,10 +80,10 @@ def test_any_response_is_a_server(
 @both
 @pytest.mark.parametrize("question", [b"", QUESTION.upper(), QUESTION + b"more"])
 def test_the_question_comes_back_in_any_form_or_not_at_all(
-    wire: Any, token: str, transport: Transport, question: bytes
+    wire: Any, transport: Transport, question: bytes
 ) -> None:
     """A server that could not read it has nothing to repeat."""
-    answer = response(asked(wire, token), question=question)
+    answer = response(asked(wire), question=question)
     assert verdict_on(wire, answer, transport).outcome is Outcome.OPEN
 
 
@@ -106,11 +102,9 @@ def test_the_question_comes_back_in_any_form_or_not_at_all(
         pytest.param(lambda query: b"HTTP/1.1 400 Bad Request\r\n\r\n", id="HTTP"),
     ],
 )
-def test_anything_else_is_the_wrong_service(
-    wire: Any, token: str, transport: Transport, spoil: Any
-) -> None:
+def test_anything_else_is_the_wrong_service(wire: Any, transport: Transport, spoil: Any) -> None:
     """A response has to be one, and to what was asked."""
-    verdict = verdict_on(wire, spoil(asked(wire, token)), transport)
+    verdict = verdict_on(wire, spoil(asked(wire)), transport)
     assert verdict.outcome is Outcome.WRONG_SERVICE
     assert "expected a DNS response" in verdict.evidence[0]
 
@@ -121,9 +115,9 @@ def test_silence_over_udp_is_a_timeout_and_over_tcp_is_waited_on(wire: Any) -> N
     assert verdict_on(wire, b"", TCP) is None
 
 
-def test_over_tcp_half_a_response_is_none(wire: Any, token: str) -> None:
-    """Wherever it is cut: a token may have been in what is missing."""
-    answer = response(asked(wire, token))
+def test_over_tcp_half_a_response_is_none(wire: Any) -> None:
+    """Wherever it is cut: a proof may have been in what is missing."""
+    answer = response(asked(wire))
     framed = struct.pack("!H", len(answer)) + answer
     for end in range(1, len(framed)):
         check = dns.check(wire.target(transport=TCP))
@@ -139,25 +133,25 @@ def test_a_stranger_who_talks_is_not_waited_on(wire: Any) -> None:
 
 @both
 @pytest.mark.parametrize("size", [1, 100, 1000])
-def test_a_listener_is_known_by_its_text(
-    wire: Any, token: str, other_token: str, transport: Transport, size: int
+def test_a_listener_is_known_by_its_proof(
+    wire: Any, host: str, other_host: str, transport: Transport, size: int
 ) -> None:
     """Its own or another's."""
     size = 1000 if transport is UDP else size
-    for shown, outcome in ((token, Outcome.OPEN), (other_token, Outcome.WRONG_PEER)):
+    for shown, outcome in ((host, Outcome.OPEN), (other_host, Outcome.WRONG_PEER)):
         verdict, _ = wire.meet(
             dns.check(wire.target(transport=transport)),
-            dns.stand_in(Offer(shown, transport=transport)),
+            dns.stand_in(wire.offer(shown, transport=transport)),
             size,
         )
         assert verdict.outcome is outcome
         assert (verdict.answered_by is AnsweredBy.LISTENER) is (outcome is Outcome.OPEN)
 
 
-def test_the_stand_in_s_answer_is_one_that_dns_tools_read(wire: Any, token: str) -> None:
+def test_the_stand_in_s_answer_is_one_that_dns_tools_read(wire: Any) -> None:
     """A TXT record to the question, and shorter than the question was."""
-    query = asked(wire, token)
-    answer = wire.feed(dns.stand_in(Offer(token, transport=UDP)), [query]).result
+    query = asked(wire)
+    answer = wire.feed(dns.stand_in(wire.offer(transport=UDP)), [query]).result
     assert len(answer) < len(query)
     assert answer[:2] == query[:2]
     assert struct.unpack("!5H", answer[2:12]) == (0x8000, 1, 1, 0, 0)
@@ -165,29 +159,28 @@ def test_the_stand_in_s_answer_is_one_that_dns_tools_read(wire: Any, token: str)
     kind, class_, _, length = struct.unpack("!HHIH", answer[12 + len(QUESTION) + 2 :][:10])
     data = answer[12 + len(QUESTION) + 12 :]
     assert (kind, class_, length, data[0]) == (16, 1, len(data), len(data) - 1)
-    assert data[1:] == f"reachmap:{token}".encode()
+    assert data[1:].startswith(b"reachmap")
+    assert wire.challenge().check(data[9:]) is not None
 
 
 @given(data=st.binary(max_size=200), transport=st.sampled_from([TCP, UDP]))
-def test_the_stand_in_answers_nothing_else(
-    wire: Any, token: str, data: bytes, transport: Transport
-) -> None:
+def test_the_stand_in_answers_nothing_else(wire: Any, data: bytes, transport: Transport) -> None:
     """So two of them never talk for ever, and nobody's resolver takes one for a server."""
     chunks = [data] if data else []
-    heard = wire.feed(dns.stand_in(Offer(token, transport=transport)), chunks, closes=True)
+    heard = wire.feed(dns.stand_in(wire.offer(transport=transport)), chunks, closes=True)
     assert (heard.sent, heard.result) == (b"", b"")
 
 
-def test_the_stand_in_does_not_answer_an_answer(wire: Any, token: str) -> None:
+def test_the_stand_in_does_not_answer_an_answer(wire: Any) -> None:
     """Nor a query of somebody else's, nor one without the room that ours has."""
-    query = asked(wire, token)
+    query = asked(wire)
     for strange in (
         response(query),
         query[:40],
         query[:12] + b"\x09localhosx\0\0\x01\0\x01" + query[27:],
         query[:2] + b"\x80\0" + query[4:],
     ):
-        assert wire.feed(dns.stand_in(Offer(token, transport=UDP)), [strange]).result == b""
+        assert wire.feed(dns.stand_in(wire.offer(transport=UDP)), [strange]).result == b""
 
 
 @given(st.binary(min_size=1, max_size=100), st.sampled_from([TCP, UDP]))

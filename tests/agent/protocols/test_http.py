@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import prober
 from reachmap_agent.protocols import http as protocol
 from reachmap_shared.messages import CheckSpec
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
@@ -41,7 +40,7 @@ def test_it_asks_for_the_root(wire: Any) -> None:
 
 async def test_a_real_server_understands_it(wire: Any, web_server: int) -> None:
     """Over a real socket."""
-    spec = CheckSpec("web-1", "web:8080", "127.0.0.1", web_server, Transport.TCP, "http", "0" * 16)
-    seen = await prober.check(spec, 0, wire.target(), 5)
+    spec = CheckSpec("web-1", "web:8080", "127.0.0.1", web_server, Transport.TCP, "http", "")
+    seen = await wire.probe(spec, 5, host="db-1.example")
     assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
     assert seen.healthy

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import prober
 from reachmap_agent.protocols import nats
 from reachmap_shared.messages import CheckSpec
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
@@ -42,19 +41,19 @@ def test_nothing_is_sent(wire: Any) -> None:
     assert wire.feed(nats.check(wire.target()), [b"INFO {}\r\n"]).sent == b""
 
 
-def test_the_stand_in_s_line_is_one_that_clients_read(wire: Any, token: str) -> None:
+def test_the_stand_in_s_line_is_one_that_clients_read(wire: Any) -> None:
     """INFO, one JSON object, line end, with the fields that the protocol asks for."""
-    line = wire.feed(nats.stand_in(wire.offer())).result
+    line = wire.feed(nats.stand_in(wire.offer())).sent
     assert line.startswith(b"INFO ") and line.endswith(b"\r\n") and line.count(b"\r\n") == 1
     info = json.loads(line.removeprefix(b"INFO "))
-    assert info["server_id"] == f"reachmap:{token}"
+    assert info["server_id"] == "reachmap"
     assert {"server_name", "version", "proto", "headers", "max_payload"} <= set(info)
 
 
 async def test_a_real_server_is_one(wire: Any, nats_server: Any) -> None:
     """Over a real socket, and it is none the worse for it."""
     spec = CheckSpec(
-        "nats-1", "nats:4222", "127.0.0.1", nats_server.port, Transport.TCP, "nats", "0" * 16
+        "nats-1", "nats:4222", "127.0.0.1", nats_server.port, Transport.TCP, "nats", ""
     )
-    seen = await prober.check(spec, 0, wire.target(), 5)
+    seen = await wire.probe(spec, 5, host="db-1.example")
     assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)

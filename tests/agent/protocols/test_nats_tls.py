@@ -149,11 +149,12 @@ def test_silence_in_place_of_tls_is_waited_out(wire: Any) -> None:
     assert wire.feed(nats.check(wire.target()), [info(CLIENT, TLS)]).result is None
 
 
-def test_a_listener_s_info_is_enough(wire: Any, token: str) -> None:
-    """It wants no TLS and no CONNECT."""
-    line = wire.feed(nats.stand_in(wire.offer())).result
-    heard = wire.feed(nats.check(wire.target()), [line])
-    assert (heard.sent, heard.result.answered_by) == (b"", AnsweredBy.LISTENER)
+def test_a_listener_is_challenged_as_a_server_is_asked(wire: Any) -> None:
+    """By CONNECT, where a client has its name, and PING; it wants no TLS."""
+    line = wire.feed(nats.stand_in(wire.offer())).sent
+    sent = wire.feed(nats.check(wire.target()), [line]).sent
+    assert sent.startswith(b"CONNECT {") and sent.endswith(b"}\r\nPING\r\n")
+    assert b'"name": "' + wire.challenge().text + b'"' in sent
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ CLIENT, SERVER = 3, 4
 SIZE = 48
 
 
-def packet(wire: Any, token: str) -> bytes:
-    asked: bytes = next(ntp.check(wire.target(token=token)))
+def packet(wire: Any) -> bytes:
+    asked: bytes = next(ntp.check(wire.target()))
     return asked
 
 
@@ -30,33 +30,34 @@ def reply(
     return head + asked[40:48] + b"\x22" * 16 + more
 
 
-def verdict_on(wire: Any, token: str, answer: bytes) -> Any:
-    return wire.feed(ntp.check(wire.target(token=token)), [answer]).result
+def verdict_on(wire: Any, answer: bytes) -> Any:
+    return wire.feed(ntp.check(wire.target()), [answer]).result
 
 
-def test_the_packet_is_a_client_s_and_tells_no_more_than_it_must(wire: Any, token: str) -> None:
-    """Version 4, mode 3, and a number where our clock's reading would be."""
-    asked = packet(wire, token)
+def test_the_packet_is_a_client_s_and_tells_no_more_than_it_must(wire: Any) -> None:
+    """Version 4, mode 3, and the challenge where our clock's readings would be."""
+    asked = packet(wire)
     assert len(asked) == SIZE
     assert asked[0] == 4 << 3 | CLIENT
-    assert asked[1:40] == bytes(39)
-    assert any(asked[40:])
-    assert packet(wire, token) == asked != packet(wire, "0" * 16)
+    assert asked[1:16] == bytes(15)
+    assert asked[16:] == wire.challenge().octets
+    plain = next(ntp.check(wire.target(challenge=None)))
+    assert plain[1:40] == bytes(39) and any(plain[40:])
 
 
 @pytest.mark.parametrize("stratum", [1, 2, 15])
 @pytest.mark.parametrize("first", [0x24, 0x1C, 0x64, 0xA4])
-def test_a_reply_is_a_server(wire: Any, token: str, stratum: int, first: int) -> None:
+def test_a_reply_is_a_server(wire: Any, stratum: int, first: int) -> None:
     """Of any version and stratum, with a leap second ahead or none."""
-    verdict = verdict_on(wire, token, reply(packet(wire, token), first, stratum))
+    verdict = verdict_on(wire, reply(packet(wire), first, stratum))
     assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
     assert verdict.healthy
     assert verdict.evidence == (f"answered with an NTP reply, stratum {stratum}",)
 
 
-def test_what_stands_behind_a_reply_does_not_matter(wire: Any, token: str) -> None:
+def test_what_stands_behind_a_reply_does_not_matter(wire: Any) -> None:
     """Extensions, or a key's digest."""
-    assert verdict_on(wire, token, reply(packet(wire, token), more=bytes(20))).healthy
+    assert verdict_on(wire, reply(packet(wire), more=bytes(20))).healthy
 
 
 @pytest.mark.parametrize(
@@ -71,18 +72,18 @@ def test_what_stands_behind_a_reply_does_not_matter(wire: Any, token: str) -> No
     ],
 )
 def test_a_server_without_the_time_is_open_and_not_well(
-    wire: Any, token: str, first: int, stratum: int, reference: bytes, said: str
+    wire: Any, first: int, stratum: int, reference: bytes, said: str
 ) -> None:
     """It answers, and nobody can set a clock by it."""
-    verdict = verdict_on(wire, token, reply(packet(wire, token), first, stratum, reference))
+    verdict = verdict_on(wire, reply(packet(wire), first, stratum, reference))
     assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
     assert not verdict.healthy
     assert verdict.evidence[1:] == ("it does not know the time" + said,)
 
 
-def test_an_address_that_looks_like_our_mark_is_an_address(wire: Any, token: str) -> None:
+def test_an_address_that_looks_like_our_mark_is_an_address(wire: Any) -> None:
     """Below stratum 1 the reference is a server's, and 88.82.77.80 is as good as any."""
-    verdict = verdict_on(wire, token, reply(packet(wire, token), reference=b"XRMP"))
+    verdict = verdict_on(wire, reply(packet(wire), reference=b"XRMP"))
     assert verdict.answered_by is AnsweredBy.SERVICE
 
 
@@ -97,9 +98,9 @@ def test_an_address_that_looks_like_our_mark_is_an_address(wire: Any, token: str
         pytest.param(lambda asked: b"\0" * SIZE, id="nothing at all"),
     ],
 )
-def test_anything_else_is_the_wrong_service(wire: Any, token: str, spoil: Any) -> None:
+def test_anything_else_is_the_wrong_service(wire: Any, spoil: Any) -> None:
     """Whatever it is, it is no reply to us."""
-    verdict = verdict_on(wire, token, spoil(packet(wire, token)))
+    verdict = verdict_on(wire, spoil(packet(wire)))
     assert verdict.outcome is Outcome.WRONG_SERVICE
 
 
@@ -108,23 +109,22 @@ def test_silence_is_a_timeout(wire: Any) -> None:
     assert wire.feed(ntp.check(wire.target())).result.outcome is Outcome.TIMEOUT
 
 
-def test_a_listener_is_known_by_its_token(wire: Any, token: str, other_token: str) -> None:
+def test_a_listener_is_known_by_its_proof(wire: Any, host: str, other_host: str) -> None:
     """Its own or another's."""
-    verdict, _ = wire.meet(ntp.check(wire.target()), ntp.stand_in(wire.offer(token)))
+    verdict, _ = wire.meet(ntp.check(wire.target()), ntp.stand_in(wire.offer(host)))
     assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.LISTENER)
-    verdict, _ = wire.meet(ntp.check(wire.target()), ntp.stand_in(wire.offer(other_token)))
+    verdict, _ = wire.meet(ntp.check(wire.target()), ntp.stand_in(wire.offer(other_host)))
     assert (verdict.outcome, verdict.answered_by) == (Outcome.WRONG_PEER, None)
 
 
-def test_no_clock_follows_a_stand_in(wire: Any, token: str) -> None:
+def test_no_clock_follows_a_stand_in(wire: Any) -> None:
     """Unsynchronized, of no stratum, with a kiss code that means nothing (RFC 5905, 7.4)."""
-    asked = packet(wire, token)
+    asked = packet(wire)
     answer = wire.feed(ntp.stand_in(wire.offer()), [asked]).result
     assert len(answer) == len(asked)
     assert (answer[0] >> 6, answer[0] & 7, answer[1]) == (3, SERVER, 0)
     assert answer[12:13] == b"X"
     assert answer[24:32] == asked[40:48]
-    assert answer[32:] == bytes(16)
 
 
 @given(st.binary(max_size=100))
@@ -133,10 +133,10 @@ def test_the_stand_in_answers_nothing_else(wire: Any, data: bytes) -> None:
     assert not wire.feed(ntp.stand_in(wire.offer()), [data]).result
 
 
-def test_the_stand_in_leaves_real_clients_alone(wire: Any, token: str) -> None:
+def test_the_stand_in_leaves_real_clients_alone(wire: Any) -> None:
     """They carry their time, or ask for more: no stand-in has it."""
-    asked = packet(wire, token)
-    real = asked[:24] + b"\1" * 24
+    asked = packet(wire)
+    real = asked[:40] + b"\1" * 8
     for strange in (real, asked + b"\0" * 20, reply(asked), bytes([0x1B]) + asked[1:]):
         assert wire.feed(ntp.stand_in(wire.offer()), [strange]).result == b""
 

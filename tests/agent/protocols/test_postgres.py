@@ -30,17 +30,34 @@ def test_more_or_other_bytes_do_not(wire: Any, answer: bytes) -> None:
     assert verdict.outcome is Outcome.WRONG_SERVICE
 
 
-def test_the_stand_in_answers_with_a_well_formed_error(wire: Any, token: str) -> None:
+def test_the_stand_in_is_unwilling_and_says_so_in_a_well_formed_error(wire: Any) -> None:
     """A client shows it, and does not wait for a database that is not there."""
-    answer = wire.feed(postgres.stand_in(wire.offer()), [postgres.SSL_REQUEST]).result
+    said = wire.feed(postgres.stand_in(wire.offer()), [postgres.SSL_REQUEST]).sent
+    assert said[:1] == b"N"
+    assert b"no database is here" in fields(said[1:])[b"M"]
+
+
+def test_the_challenge_is_a_client_s_name_and_the_proof_an_error(wire: Any) -> None:
+    """StartupMessage and ErrorResponse."""
+    greeting = wire.feed(postgres.stand_in(wire.offer()), [postgres.SSL_REQUEST]).sent
+    asked = wire.feed(postgres.check(wire.target()), [greeting]).sent[len(postgres.SSL_REQUEST) :]
+    length, version = struct.unpack("!II", asked[:8])
+    assert (length, version) == (len(asked), 3 << 16)
+    name = b"application_name\0" + wire.challenge().text + b"\0\0"
+    assert asked[8:] == b"user\0reachmap\0" + name
+    answer = wire.feed(postgres.stand_in(wire.offer()), [postgres.SSL_REQUEST, asked]).result
+    assert wire.challenge().check_text(fields(answer)[b"M"]) is not None
+
+
+def fields(answer: bytes) -> dict[bytes, bytes]:
     kind, length = struct.unpack("!cI", answer[:5])
     assert kind == b"E" and length == len(answer) - 1
-    *fields, last, end = answer[5:].split(b"\0")
+    *parts, last, end = answer[5:].split(b"\0")
     assert (last, end) == (b"", b"")
-    by_code = {field[:1]: field[1:] for field in fields}
+    by_code = {field[:1]: field[1:] for field in parts}
     assert set(by_code) >= {b"S", b"V", b"C", b"M"}  # those that are always there
     assert len(by_code[b"C"]) == 5
-    assert token.encode() in by_code[b"M"]
+    return by_code
 
 
 @pytest.mark.parametrize(

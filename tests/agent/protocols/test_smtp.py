@@ -123,21 +123,23 @@ def test_another_greeting_is_the_wrong_service(wire: Any, greeting: bytes) -> No
 
 @pytest.mark.parametrize("chunk", [b"2", b"220", b"220 mail.exam"])
 def test_half_a_line_is_waited_on_and_proves_nothing(wire: Any, chunk: bytes) -> None:
-    """A token may have been in what is missing."""
+    """A proof may have been in what is missing."""
     assert heard(wire, chunk).result is None
     assert heard(wire, chunk, closes=True).result.outcome is Outcome.RESET
 
 
-def test_the_stand_in_takes_no_mail(wire: Any, token: str) -> None:
-    """421: the mail stays with the server that came with it, which comes again later."""
-    line = wire.feed(smtp.stand_in(wire.offer())).result
-    assert line.startswith(b"421 reachmap.invalid ") and line.endswith(b"\r\n")
-    assert token.encode() in line
-    assert len(line) <= 512
+def test_the_stand_in_takes_no_mail(wire: Any) -> None:
+    """421 to EHLO, if anything: the mail stays with the server that came with it."""
+    hello = b"EHLO " + wire.challenge().text + b".reachmap.invalid\r\n"
+    said = wire.feed(smtp.stand_in(wire.offer()), [hello])
+    assert said.sent == b"220 reachmap.invalid ESMTP reachmap\r\n"
+    assert said.result.startswith(b"421 reachmap.invalid ") and said.result.endswith(b"\r\n")
+    assert len(said.result) <= 512
+    assert wire.feed(smtp.stand_in(wire.offer()), [b"EHLO mx.example\r\n"]).result == b""
 
 
-def test_nothing_is_said_to_a_listener(wire: Any, token: str) -> None:
-    """Its one line is all."""
-    found = heard(wire, wire.feed(smtp.stand_in(wire.offer())).result)
-    assert found.result.answered_by is AnsweredBy.LISTENER
-    assert found.sent == b""
+def test_a_listener_is_challenged_by_ehlo(wire: Any) -> None:
+    """The challenge is the label of a domain."""
+    found = heard(wire, wire.feed(smtp.stand_in(wire.offer())).sent)
+    assert found.sent == b"EHLO " + wire.challenge().text + b".reachmap.invalid\r\n"
+    assert len(wire.challenge().text) <= 63

@@ -109,7 +109,7 @@ def test_a_proxy_that_removes_the_upgrade_is_named(wire: Any, status: int, hints
     assert any("proxy" in fact for fact in verdict.evidence) is hints
 
 
-def test_the_stand_in_opens_one_that_clients_take(wire: Any, token: str) -> None:
+def test_the_stand_in_opens_one_that_clients_take(wire: Any) -> None:
     """With the right answer to their key, and closed at once with 1001, going away."""
     request = asked(wire)
     said = wire.feed(websocket.stand_in(wire.offer()), [request]).result
@@ -118,14 +118,18 @@ def test_the_stand_in_opens_one_that_clients_take(wire: Any, token: str) -> None
     assert lines[0] == b"HTTP/1.1 101 Switching Protocols" and end
     digest = base64.b64encode(hashlib.sha1(key(request) + GUID).digest())
     assert b"Sec-WebSocket-Accept: " + digest in lines
-    assert f"Server: reachmap:{token}".encode() in lines
+    (proof,) = (line for line in lines if line.startswith(b"Reachmap-Proof: "))
+    assert wire.challenge().check_text(proof) is not None
     assert frame == b"\x88\x02\x03\xe9"
 
 
-def test_the_stand_in_answers_a_browser_as_a_web_server(wire: Any) -> None:
-    """Who asks for no websocket gets none."""
-    said = wire.feed(websocket.stand_in(wire.offer()), [b"GET / HTTP/1.1\r\n\r\n"]).result
+def test_the_stand_in_answers_as_a_web_server_where_no_websocket_is_asked_for(wire: Any) -> None:
+    """A proxy on the way may have taken that away; a browser gets nothing at all."""
+    request = b"GET / HTTP/1.1\r\nReachmap-Challenge: " + wire.challenge().text + b"\r\n\r\n"
+    said = wire.feed(websocket.stand_in(wire.offer()), [request]).result
     assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    stranger = b"GET / HTTP/1.1\r\n\r\n"
+    assert wire.feed(websocket.stand_in(wire.offer()), [stranger]).result == b""
 
 
 def server(greeting: bytes = b"") -> Generator[bytes, bytes, bytes]:

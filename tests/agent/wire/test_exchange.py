@@ -10,12 +10,12 @@ from reachmap_agent.wire.exchange import (
     MAX_READ,
     Silence,
     Verdict,
-    answered,
+    proven_text,
     shown,
-    signature,
     until,
     wrong_service,
 )
+from reachmap_agent.wire.proof import Reached
 from reachmap_shared.vocabulary import AnsweredBy, Outcome
 
 
@@ -88,38 +88,19 @@ def test_reading_is_bounded(wire: Any) -> None:
     assert MAX_READ <= len(heard.result) < MAX_READ + 1000
 
 
-@pytest.mark.parametrize(
-    ("answer", "outcome", "answered_by"),
-    [
-        pytest.param(b"hello", Outcome.OPEN, AnsweredBy.SERVICE, id="no token"),
-        pytest.param(b"reachmap:0123456789abcdef", Outcome.OPEN, AnsweredBy.LISTENER, id="its own"),
-        pytest.param(
-            b"SSH-2.0-reachmap_0123456789abcdef\r\n", Outcome.OPEN, AnsweredBy.LISTENER, id="SSH's"
-        ),
-        pytest.param(b"reachmap:fedcba9876543210", Outcome.WRONG_PEER, None, id="another's"),
-        pytest.param(b"reachmap:0123456789abcdef0", Outcome.OPEN, AnsweredBy.SERVICE, id="longer"),
-        pytest.param(b"reachmap:0123456789abcde", Outcome.OPEN, AnsweredBy.SERVICE, id="shorter"),
-        pytest.param(
-            b"reachmap:0123456789ABCDEF", Outcome.OPEN, AnsweredBy.SERVICE, id="upper case"
-        ),
-        pytest.param(b"reachmap 1.0", Outcome.OPEN, AnsweredBy.SERVICE, id="only the name"),
-    ],
-)
-def test_whose_answer_it_is(
-    wire: Any, answer: bytes, outcome: Outcome, answered_by: AnsweredBy | None
-) -> None:
-    """A token decides, wherever it stands; what merely looks like one does not."""
-    for around in (b"%s", b"before %s", b"%s\0after"):
-        verdict = answered(wire.target(), around % answer, "a word")
-        assert (verdict.outcome, verdict.answered_by) == (outcome, answered_by)
-        assert verdict.healthy and verdict.evidence
-
-
-@given(st.text("0123456789abcdef", min_size=16, max_size=16), st.sampled_from(":_-"))
-def test_a_signature_is_recognised(wire: Any, token: str, separator: str) -> None:
-    """What a stand-in signs with, a check finds."""
-    verdict = answered(wire.target(token=token), signature(token, separator), "a word")
-    assert verdict.answered_by is AnsweredBy.LISTENER
+def test_only_a_proof_makes_a_listener(wire: Any) -> None:
+    """The right one tells what it saw; none at all, and any other, is the wrong peer."""
+    challenge = wire.challenge()
+    proof = wire.offer().prove_text(challenge.text)
+    verdict = proven_text(wire.target(), b"-ERR '" + proof + b"'")
+    assert (verdict.outcome, verdict.answered_by) == (Outcome.OPEN, AnsweredBy.LISTENER)
+    assert verdict.reached == Reached(("10.0.0.7", 40_001), ("10.0.0.5", 5432))
+    others = wire.offer("db-2").prove_text(challenge.text)
+    for wrong in (b"", b"reachmap", others, proof[:-1], proof + b"A"):
+        verdict = proven_text(wire.target(), wrong)
+        assert (verdict.outcome, verdict.answered_by) == (Outcome.WRONG_PEER, None)
+        assert verdict.evidence
+    assert proven_text(wire.target(challenge=None), proof).outcome is Outcome.WRONG_PEER
 
 
 def test_a_wrong_answer_and_none_are_told_apart() -> None:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reachmap_agent import prober
 from reachmap_agent.wire.exchange import Verdict, until
 from reachmap_agent.wire.tunnel import Tunnel, check_inside, stand_in_inside
 from reachmap_shared.messages import CheckSpec
@@ -211,7 +210,7 @@ class TlsServer:
 
 
 def spec(port: int, protocol: str) -> CheckSpec:
-    return CheckSpec("d", "d:1", "127.0.0.1", port, Transport.TCP, protocol, "0" * 16)
+    return CheckSpec("d", "d:1", "127.0.0.1", port, Transport.TCP, protocol, "")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -224,9 +223,10 @@ async def test_a_real_tls_server_is_open_and_sees_a_whole_handshake(
 ) -> None:
     """Of either version, over a real socket; one cut off would be a line in its log each time."""
     server_context.maximum_version = version
-    target = wire.target(stand_in_certificate=b"another")
     with TlsServer(server_context, b"HTTP/1.1 200 OK\r\n\r\n").running() as server:
-        seen = await prober.check(spec(server.port, protocol), 0, target, 10)
+        seen = await wire.probe(
+            spec(server.port, protocol), 10, host="db-1.example", stand_in_certificate=b"another"
+        )
     assert (seen.outcome, seen.answered_by) == (Outcome.OPEN, AnsweredBy.SERVICE)
     # What the server still has to say after that may meet a closed socket.
     assert server.end.startswith(("in order", "shook hands"))
@@ -239,7 +239,7 @@ async def test_a_server_that_refuses_the_handshake_is_a_tls_failure(
     server_context.verify_mode = ssl.CERT_REQUIRED
     server_context.maximum_version = ssl.TLSVersion.TLSv1_2
     with TlsServer(server_context).running() as server:
-        seen = await prober.check(spec(server.port, "tls"), 0, wire.target(), 10)
+        seen = await wire.probe(spec(server.port, "tls"), 10, host="db-1.example")
     assert seen.outcome is Outcome.TLS_FAILURE
 
 

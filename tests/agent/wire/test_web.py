@@ -16,7 +16,7 @@ def answer_to(wire: Any, *chunks: bytes, closes: bool = False) -> Any:
 
 def test_the_request_is_a_whole_one(wire: Any) -> None:
     """It names the host, says who asks, and wants no second request."""
-    heard = wire.feed(web.get(wire.target("db-1.example"), "/health"), closes=True)
+    heard = wire.feed(web.get(wire.target("db-1.example", challenge=None), "/health"), closes=True)
     assert heard.sent == (
         b"GET /health HTTP/1.1\r\nHost: db-1.example\r\nUser-Agent: reachmap\r\n"
         b"Accept: */*\r\nConnection: close\r\n\r\n"
@@ -86,26 +86,30 @@ def test_a_head_without_end_is_judged_by_its_status(wire: Any) -> None:
 
 
 def test_a_head_that_is_cut_off_is_no_answer(wire: Any) -> None:
-    """The listener's token may have been in what is missing."""
-    verdict = answer_to(wire, b"HTTP/1.1 200 OK\r\nServer: reachmap:01", closes=True)
+    """A listener's proof may have been in what is missing."""
+    verdict = answer_to(
+        wire, b"HTTP/1.1 200 OK\r\nServer: reachmap\r\nReachmap-Proof: 01", closes=True
+    )
     assert (verdict.outcome, verdict.answered_by) == (Outcome.RESET, None)
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"POST /ocsp HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc",
-        b"anything\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: %s\r\n\r\n",
+        b"POST /ocsp HTTP/1.0\r\nX: %s\r\nContent-Length: 3\r\n\r\nabc",
     ],
 )
-def test_the_stand_in_answers_any_request(wire: Any, token: str, request_: bytes) -> None:
-    """With a whole, empty response, so that a browser does not wait."""
-    heard = wire.feed(web.stand_in(wire.offer()), [request_])
+def test_the_stand_in_answers_any_request_with_a_challenge(wire: Any, request_: bytes) -> None:
+    """With a whole, empty response; any other gets nothing."""
+    stranger = wire.feed(web.stand_in(wire.offer()), [request_ % b"y"])
+    assert (stranger.sent, stranger.result) == (b"", b"")
+    heard = wire.feed(web.stand_in(wire.offer()), [request_ % wire.challenge().text])
     head, end, body = heard.result.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert (lines[0], end, body) == ("HTTP/1.1 200 OK", b"\r\n\r\n", b"")
-    assert f"Server: reachmap:{token}" in lines
+    (proof,) = (line for line in lines if line.startswith("Reachmap-Proof: "))
+    assert wire.challenge().check_text(proof.encode()) is not None
     assert "Content-Length: 0" in lines and "Connection: close" in lines
 
 

@@ -5,7 +5,6 @@ without recursion, so that it asks no other. The server's own name (RFC 4892) wo
 one, were it not that BIND answers it to no more than three clients of a network a second.
 """
 
-import hashlib
 import struct
 from collections.abc import Generator
 from typing import Final
@@ -19,9 +18,10 @@ from reachmap_agent.wire.exchange import (
     Target,
     Verdict,
     answered,
-    signature,
+    proven,
     wrong_service,
 )
+from reachmap_agent.wire.proof import CHALLENGE_SIZE
 from reachmap_shared.vocabulary import Outcome, Transport
 
 _HEADER: Final = struct.Struct("!2s5H")
@@ -49,12 +49,16 @@ _UDP_SIZE: Final = 1232
 _PADDING: Final = 12
 _PADDED: Final = 128
 """As RFC 8467 has it, and more than a stand-in's answer: so a forged source amplifies nothing."""
+_BEFORE: Final = _HEADER.size + len(_QUESTION) + 1 + _RECORD.size + 4
+"""What stands before the padding's content: that, the root's name, and the option's head."""
+_CHALLENGE: Final = slice(_BEFORE, _BEFORE + CHALLENGE_SIZE)
+_OURS: Final = b"reachmap"
+"""What a stand-in's TXT record begins with."""
 
 
 def check(target: Target) -> Exchange:
     """Ask once."""
-    # The id need be no secret: a socket asks once, and hears nobody but whom it asks.
-    query = _query(hashlib.sha256(target.token.encode()).digest()[:2])
+    query = _query(target.challenge.octets if target.challenge else b"")
     if target.transport is Transport.TCP:
         received = yield from _message(_framed(query), begins=query[:2])
         answer = received[_LENGTH.size :]
@@ -66,12 +70,14 @@ def check(target: Target) -> Exchange:
     code = _code_of_response(query, answer)
     if code is None:
         return wrong_service("a DNS response", received)
+    if target.challenge is not None and (proof := _proof_in(answer)):
+        return proven(target.challenge.check(proof))
     word = _CODES[code] if code < len(_CODES) else str(code)
-    return answered(target, answer, f"a DNS response ({word})")
+    return answered(f"a DNS response ({word})")
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Bear the token in the answer to our own question; say nothing to any other."""
+    """Answer our own question, with the proof in a TXT record; say nothing to any other."""
     if offer.transport is Transport.UDP:
         return _answer((yield b""), offer)
     received = yield from _message()
@@ -79,19 +85,30 @@ def stand_in(offer: Offer) -> StandIn:
     return _framed(answer) if answer else b""
 
 
-def _query(number: bytes) -> bytes:
-    asked = _HEADER.pack(number, 0, 1, 0, 0, 1) + _QUESTION
-    room = _PADDED - len(asked) - 1 - _RECORD.size - 4
-    padding = struct.pack("!HH", _PADDING, room) + bytes(room)
+def _query(challenge: bytes) -> bytes:
+    """The question, with the challenge in its padding; its first octets are the id, too.
+
+    The id need be no secret: a socket asks once, and hears nobody but whom it asks.
+    """
+    asked = _HEADER.pack(challenge[:2].rjust(2, b"\1"), 0, 1, 0, 0, 1) + _QUESTION
+    room = _PADDED - _BEFORE
+    padding = struct.pack("!HH", _PADDING, room) + challenge.ljust(room, b"\0")
     return asked + b"\0" + _RECORD.pack(_OPT, _UDP_SIZE, 0, len(padding)) + padding
 
 
 def _answer(query: bytes, offer: Offer) -> bytes:
-    if query != _query(query[:2]):
+    challenge = query[_CHALLENGE]
+    proof = offer.prove(challenge) if query == _query(challenge) else b""
+    if not proof:
         return b""
-    text = signature(offer.token)
+    text = _OURS + proof
     record = _RECORD.pack(_TXT, _INTERNET, 0, 1 + len(text)) + bytes([len(text)]) + text
     return _HEADER.pack(query[:2], _RESPONSE, 1, 1, 0, 0) + _QUESTION + _SAME_NAME + record
+
+
+def _proof_in(answer: bytes) -> bytes:
+    """What stands behind our mark; nothing when it is not there."""
+    return answer.partition(_OURS)[2]
 
 
 def _code_of_response(query: bytes, answer: bytes) -> int | None:

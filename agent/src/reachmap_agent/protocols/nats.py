@@ -19,8 +19,8 @@ from reachmap_agent.wire.exchange import (
     Target,
     Verdict,
     answered,
+    challenged,
     shown,
-    signature,
     until,
     wrong_service,
 )
@@ -40,7 +40,8 @@ _HELLO: Final = {
 }
 """CONNECT's options; protocol 0 gets no INFO unasked."""
 
-_CONNECT_AND_PING: Final = b"CONNECT " + json.dumps(_HELLO).encode() + _END + b"PING" + _END
+_OURS: Final = "reachmap"
+"""No server's id, which has 56 characters."""
 
 
 def check(target: Target) -> Exchange:
@@ -48,10 +49,11 @@ def check(target: Target) -> Exchange:
     line = yield from until(_END, begins=_BEGINS)
     if not line.startswith(_BEGINS):
         return wrong_service("a NATS INFO line", line)
-    greeted = answered(target, line, "a NATS INFO line")
-    if greeted.answered_by is not AnsweredBy.SERVICE:
-        return greeted
     info = _options(line)
+    if info.get("server_id") == _OURS and target.challenge is not None:
+        asked = {**_HELLO, "name": target.challenge.text.decode()}
+        return (yield from challenged(target, _connect_and_ping(asked), _END))
+    greeted = answered("a NATS INFO line")
     open_to_all = _lets_anybody_in(info)
     if target.tls is not None and (info.get("tls_required") or info.get("tls_available")):
         verdict = yield from check_inside(
@@ -68,17 +70,18 @@ def check(target: Target) -> Exchange:
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Say INFO as a server would, and hear out nobody."""
+    """Say INFO as a server would; to who may ask, answer PING with an error that has the proof."""
     info = {
-        "server_id": signature(offer.token).decode(),
+        "server_id": _OURS,
         "server_name": "reachmap-listener",
         "version": "0.0.0",
         "proto": 1,
         "headers": False,
         "max_payload": 0,
     }
-    yield from ()
-    return b"INFO " + json.dumps(info).encode() + _END
+    asked = yield from until(b"PING" + _END, b"INFO " + json.dumps(info).encode() + _END)
+    proof = offer.prove_text(asked)
+    return b"-ERR '" + proof + b"'" + _END if proof else b""
 
 
 def _options(line: bytes) -> Mapping[str, Any]:
@@ -97,10 +100,14 @@ def _lets_anybody_in(info: Mapping[str, Any]) -> bool:
     return "client_ip" in info and not info.get("auth_required")
 
 
+def _connect_and_ping(options: Mapping[str, Any]) -> bytes:
+    return b"CONNECT " + json.dumps(options).encode() + _END + b"PING" + _END
+
+
 def _ping() -> Exchange:
     """Be let in, and be answered."""
     received = b""
-    sending = _CONNECT_AND_PING
+    sending = _connect_and_ping(_HELLO)
     lines = 0
     while len(received) < MAX_READ:
         chunk = yield sending

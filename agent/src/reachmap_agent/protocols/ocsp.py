@@ -13,7 +13,6 @@ from typing import Final
 from reachmap_agent.wire import web
 from reachmap_agent.wire.der import ENUMERATED, SEQUENCE, MalformedDer, expect
 from reachmap_agent.wire.exchange import Exchange, Target, Verdict, answered, wrong_service
-from reachmap_shared.vocabulary import AnsweredBy
 
 _REQUEST: Final = (
     # OCSPRequest, TBSRequest, requestList, Request and CertID; hash algorithm SHA-1
@@ -47,24 +46,24 @@ stand_in = web.stand_in
 
 def check(target: Target) -> Exchange:
     """Ask by GET, and by POST where that is not taken for OCSP and the server stays."""
-    response = yield from web.whole(web.request(target.host, _PATH, {}))
+    response = yield from web.whole(web.request(target, _PATH, {}))
+    if (listener := web.by_listener(target, response)) is not None:
+        return listener
     if response.reusable and _recognized(response) is None:
         headers = {"Content-Type": "application/ocsp-request", "Connection": "close"}
-        asked = web.request(target.host, "/", headers, _REQUEST, method="POST")
+        asked = web.request(target, "/", headers, _REQUEST, method="POST")
         posted = yield from web.whole(asked)
         response = posted if posted.head else response
-    return _judge(target, response)
+    return _judge(response)
 
 
-def _judge(target: Target, response: web.Response) -> Verdict:
+def _judge(response: web.Response) -> Verdict:
     if response.code is None:
         return wrong_service("an HTTP response", response.head)
     recognized = _recognized(response)
-    verdict = answered(target, response.head, recognized or f"HTTP status {response.code}")
-    if verdict.answered_by is not AnsweredBy.SERVICE:
-        return verdict
     if recognized is None and response.code not in _NOBODY_BEHIND:
         return wrong_service("an OCSP response", response.head)
+    verdict = answered(recognized or f"HTTP status {response.code}")
     unwell = response.code >= 500 and _status(response.body) is None
     return replace(verdict, healthy=not unwell)
 

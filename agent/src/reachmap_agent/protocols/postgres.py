@@ -5,7 +5,9 @@ logs nothing.
 """
 
 import struct
+from collections.abc import Generator
 from dataclasses import replace
+from typing import Final
 
 from reachmap_agent.wire.exchange import (
     Exchange,
@@ -13,50 +15,82 @@ from reachmap_agent.wire.exchange import (
     StandIn,
     Target,
     answered,
-    signature,
-    until,
+    challenged,
     wrong_service,
 )
 from reachmap_agent.wire.tunnel import check_inside, shook_hands
 
-SSL_REQUEST = struct.pack("!II", 8, 80877103)
+_WORD: Final = struct.Struct("!I")
+_LIMIT: Final = 1024
+"""Of what a client says before it has logged in: ours is a tenth of that."""
+
+SSL_REQUEST: Final = struct.pack("!II", 8, 80877103)
 """Message formats, SSLRequest: length, then 1234 and 5679 in the two halves."""
 
-_ANSWERS = {b"S": "willing", b"N": "unwilling"}
+_PROTOCOL: Final = 3 << 16
 
-_BEGINS = b"E\0\0"
-_END = b"\n\0\0"
-"""Of the error that a stand-in answers with: its kind and length, and its last field's end."""
+_ANSWERS: Final = {b"S": "willing", b"N": "unwilling"}
+
+_END: Final = b"\n\0\0"
+"""Of an error of ours: its last field's, and its own."""
 
 
 def check(target: Target) -> Exchange:
     """Ask for TLS: N (unwilling) proves a PostgreSQL server, and S (willing) begins a handshake."""
-    answer = yield from until(_END, SSL_REQUEST, begins=_BEGINS)
+    answer = yield SSL_REQUEST
     if answer in _ANSWERS:
-        words = f"PostgreSQL's answer to SSLRequest ({_ANSWERS[answer]})"
-        verdict = answered(target, answer, words)
+        verdict = answered(f"PostgreSQL's answer to SSLRequest ({_ANSWERS[answer]})")
         if answer != b"S" or target.tls is None:
             return verdict
         inside = yield from check_inside(target, shook_hands, waits=True)
         return replace(inside, evidence=verdict.evidence + inside.evidence)
-    if not answer.startswith(_BEGINS):
+    while answer and answer != _GREETING and _GREETING.startswith(answer):
+        more = yield b""
+        answer = answer + more if more else b""
+    if answer != _GREETING or target.challenge is None:
         return wrong_service("an answer to SSLRequest", answer)
-    return answered(target, answer, "a PostgreSQL error")
+    return (yield from challenged(target, _startup(target.challenge.text), _END))
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Answer with an ErrorResponse that bears the token.
+    """Be unwilling to use TLS, and say at once that there is no database.
 
-    A client must be ready for one here (Message Flow, SSL Session Encryption), and unlike S and N
-    it says where it ends.
+    Any client can show that to its user. A check goes on with a StartupMessage.
     """
-    asked = b""
-    while len(asked) < len(SSL_REQUEST):
-        chunk = yield b""
+    if (yield from _message()) != SSL_REQUEST:
+        return b""
+    proof = offer.prove_text((yield from _message(_GREETING)))
+    return _error(b"reachmap " + proof) if proof else b""
+
+
+def _startup(challenge: bytes) -> bytes:
+    """StartupMessage, with the challenge where a client has its name."""
+    parameters = b"user\0reachmap\0application_name\0" + challenge + b"\0\0"
+    return struct.pack("!II", 8 + len(parameters), _PROTOCOL) + parameters
+
+
+def _error(message: bytes) -> bytes:
+    """ErrorResponse: cannot connect now."""
+    fields = b"SFATAL\0VFATAL\0C57P03\0M" + message + _END
+    return b"E" + _WORD.pack(_WORD.size + len(fields)) + fields
+
+
+_GREETING: Final = b"N" + _error(b"no database is here, but a listener of reachmap's")
+"""What a stand-in says to SSLRequest, in one piece: N alone is a server's whole answer."""
+
+
+def _message(first: bytes = b"") -> Generator[bytes, bytes, bytes]:
+    """Send `first`, then receive what begins with its own length; nothing when it does not come."""
+    received = b""
+    sending = first
+    while len(received) < (size := _size(received)) <= _LIMIT:
+        chunk = yield sending
+        sending = b""
         if not chunk:
             return b""
-        asked += chunk
-    if asked != SSL_REQUEST:
-        return b""
-    fields = b"SFATAL\0VFATAL\0C57P03\0M" + signature(offer.token) + _END
-    return b"E" + struct.pack("!I", 4 + len(fields)) + fields
+        received += chunk
+    return received if len(received) == size else b""
+
+
+def _size(received: bytes) -> int:
+    return max(8, _WORD.unpack_from(received)[0]) if len(received) >= _WORD.size else 8

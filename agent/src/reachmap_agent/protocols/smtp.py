@@ -16,14 +16,17 @@ from reachmap_agent.wire.exchange import (
     StandIn,
     Target,
     answered,
+    challenged,
     leave,
     shown,
-    signature,
+    until,
     wrong_service,
 )
-from reachmap_shared.vocabulary import AnsweredBy
 
-_HELLO: Final = b"EHLO reachmap.invalid\r\n"
+_LINE: Final = b"\r\n"
+_OURS: Final = b"220 reachmap.invalid ESMTP reachmap" + _LINE
+_DOMAIN: Final = b"reachmap.invalid"
+_HELLO: Final = b"EHLO " + _DOMAIN + _LINE
 _QUIT: Final = b"QUIT\r\n"
 _LIMIT: Final = 4096
 
@@ -39,9 +42,10 @@ def check(target: Target) -> Exchange:
     first = _FIRST_LINE.match(greeting)
     if first is None:
         return wrong_service("an SMTP greeting", greeting)
-    verdict = answered(target, greeting, "an SMTP greeting")
-    if verdict.answered_by is not AnsweredBy.SERVICE:
-        return verdict
+    if greeting == _OURS and target.challenge is not None:
+        hello = b"EHLO " + target.challenge.text + b"." + _DOMAIN + _LINE
+        return (yield from challenged(target, hello, _LINE))
+    verdict = answered("an SMTP greeting")
     if not whole:
         # Some wait between two lines, and take whoever speaks first for a spammer.
         return replace(verdict, evidence=("answered with the beginning of an SMTP greeting",))
@@ -61,9 +65,9 @@ def check(target: Target) -> Exchange:
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Turn everybody away for now: a mail server that comes here keeps its mail and tries again."""
-    yield from ()
-    return b"421 reachmap.invalid " + signature(offer.token) + b" takes no mail\r\n"
+    """Greet, and turn away who says hello: a mail server keeps its mail and tries again."""
+    proof = offer.prove_text((yield from until(_LINE, _OURS)))
+    return b"421 " + _DOMAIN + b" " + proof + _LINE if proof else b""
 
 
 def _reply(first: bytes = b"") -> Generator[bytes, bytes, tuple[bytes, bool]]:

@@ -8,27 +8,29 @@ from reachmap_agent.wire.exchange import (
     Target,
     Verdict,
     answered,
-    signature,
+    challenged,
     until,
 )
 from reachmap_shared.vocabulary import Outcome
 
-_SIGNATURE = signature("")
 _END = b"\r\n"
+_OURS = b"reachmap" + _END
 
 
 def check(target: Target) -> Exchange:
-    """Connect, and give a listener a moment to show its token; a service may well say nothing."""
+    """Connect, and give a listener a moment to greet; a service may well say nothing."""
     try:
-        greeting = yield from until(_END, begins=_SIGNATURE)
+        greeting = yield from until(_END, begins=_OURS)
     except Silence:
         return Verdict(Outcome.OPEN, ("connected; it says nothing unasked",))
     if not greeting:
         return Verdict(Outcome.OPEN, ("connected; it closed the connection",))
-    return answered(target, greeting, "a greeting")
+    if greeting == _OURS and target.challenge is not None:
+        return (yield from challenged(target, target.challenge.text + _END, _END))
+    return answered("a greeting")
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Show the token at once."""
-    yield from ()
-    return signature(offer.token) + _END
+    """Greet at once, and prove."""
+    proof = offer.prove_text((yield from until(_END, _OURS)))
+    return proof + _END if proof else b""

@@ -5,10 +5,8 @@ from reachmap_agent.wire.exchange import (
     Offer,
     StandIn,
     Target,
-    answered,
-    signature,
+    challenged,
     until,
-    wrong_service,
 )
 from reachmap_agent.wire.tunnel import Tunnel, check_inside, shook_hands, stand_in_inside
 
@@ -16,24 +14,21 @@ _END = b"\r\n"
 
 
 def check(target: Target) -> Exchange:
-    """Shake hands; only a listener, known by its certificate, is then waited for."""
+    """Shake hands; only a listener, known by its certificate, is then challenged."""
 
     def inside(tunnel: Tunnel) -> Exchange:
-        if tunnel.certificate != target.stand_in_certificate:
+        if tunnel.certificate != target.stand_in_certificate or target.challenge is None:
             return (yield from shook_hands(tunnel))
-        token = yield from until(_END, begins=signature(""))
-        if not token:
-            return wrong_service("a listener's token", token)
-        return answered(target, token, "a TLS handshake")
+        return (yield from challenged(target, target.challenge.text + _END, _END))
 
     return check_inside(target, inside, waits=True)
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Shake hands and show the token inside."""
+    """Shake hands, and prove inside."""
 
     def inside() -> StandIn:
-        yield from ()
-        return signature(offer.token) + _END
+        proof = offer.prove_text((yield from until(_END)))
+        return proof + _END if proof else b""
 
     return stand_in_inside(offer, inside())

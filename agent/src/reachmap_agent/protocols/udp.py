@@ -1,5 +1,7 @@
 """UDP: only an answer proves anything, and only our own listener is sure to give one. Pure."""
 
+from typing import Final
+
 from reachmap_agent.wire.exchange import (
     Exchange,
     Offer,
@@ -8,24 +10,36 @@ from reachmap_agent.wire.exchange import (
     Target,
     Verdict,
     answered,
-    signature,
+    proven,
 )
+from reachmap_agent.wire.proof import CHALLENGE_SIZE, PROOF_SIZE
 from reachmap_shared.vocabulary import Outcome
 
-_QUESTION = b"reachmap?".ljust(64, b".")
-"""As long as any answer of ours, so that a forged source address amplifies nothing."""
+_QUESTION: Final = b"reachmap?"
+_ANSWER: Final = b"reachmap!"
+_SIZE: Final = 64
+"""Of a question; no answer of ours is longer, so a forged source address amplifies nothing."""
 
 
 def check(target: Target) -> Exchange:
     """Ask once. Silence may be a firewall, or a service that has nothing to say to strangers."""
+    asked = target.challenge.octets if target.challenge else b""
     try:
-        answer = yield _QUESTION
+        answer = yield (_QUESTION + asked).ljust(_SIZE, b".")
     except Silence:
         return Verdict(Outcome.TIMEOUT, ("no answer to a datagram",))
-    return answered(target, answer, "a datagram")
+    if target.challenge is not None and answer.startswith(_ANSWER):
+        return proven(target.challenge.check(answer[len(_ANSWER) :]))
+    return answered("a datagram")
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Answer our own question with the token, anything else with nothing."""
+    """Answer a question that bears a challenge, and anything else with nothing."""
     question = yield b""
-    return signature(offer.token) if question == _QUESTION else b""
+    if len(question) != _SIZE or not question.startswith(_QUESTION):
+        return b""
+    proof = offer.prove(question[len(_QUESTION) :][:CHALLENGE_SIZE])
+    return _ANSWER + proof if proof else b""
+
+
+assert len(_ANSWER) + PROOF_SIZE <= _SIZE

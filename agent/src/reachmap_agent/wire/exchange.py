@@ -7,21 +7,31 @@ received (b"" when the other side has closed), and returns its Verdict:
         line = yield from until(b"\r\n", first=b"HELLO\r\n", begins=b"WELCOME")
         if not line.startswith(b"WELCOME"):
             return wrong_service("a WELCOME", line)
-        return answered(target, line, "a WELCOME")
+        return answered("a WELCOME")
 
 When the time is up while it waits, `Silence` is raised inside it; one that does not catch it is
 taken for stalled. When the connection breaks, `Lost` is raised likewise. After either, and after
 b"", no more can be said: it returns what it knows. A stand-in is the listener's side: the same
 kind of generator, that returns the last bytes to send.
+
+Who stands in proves who it is (see `reachmap_agent.wire.proof`): either the check's first words
+hold the challenge, and those who may not ask get no answer; or, where the server speaks first, its
+first words say that a listener is there, and `challenged` goes on from them.
 """
 
 import contextlib
-import re
 import ssl
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from reachmap_agent.wire.proof import (
+    SHORT_PROOF_SIZE,
+    Challenge,
+    Endpoint,
+    Identity,
+    Reached,
+)
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
 Result = TypeVar("Result")
@@ -46,8 +56,8 @@ class Target:
 
     host: str
     """Name or address, as a protocol that names its server would write it."""
-    token: str
-    """What the destination's own listener shows."""
+    challenge: Challenge | None = None
+    """For the destination's own listener; None where no agent is."""
     tls: ssl.SSLContext | None = None
     """For protocols that speak TLS; one with a certificate loaded shows it where it is wanted."""
     stand_in_certificate: bytes = b""
@@ -60,11 +70,27 @@ class Target:
 class Offer:
     """What a stand-in needs to know."""
 
-    token: str
+    identity: Identity
+    seen: Endpoint
+    """Where the visitor comes from."""
+    at: Endpoint | None = None
+    """Where it arrived; None where that is not known."""
     tls: ssl.SSLContext | None = None
     """Server side, for protocols that speak TLS."""
     transport: Transport = Transport.TCP
     """For protocols that have a form for each."""
+
+    def prove(self, challenge: bytes) -> bytes:
+        """The proof for a challenge; nothing for a stranger."""
+        return self.identity.prove(challenge, self.seen, self.at)
+
+    def prove_short(self, challenge: bytes) -> bytes:
+        """The proof without where the visitor arrived, for where room is short."""
+        return self.identity.prove(challenge, self.seen, None)[:SHORT_PROOF_SIZE]
+
+    def prove_text(self, asked: bytes) -> bytes:
+        """The proof for the challenge that stands somewhere in a text; nothing for a stranger."""
+        return self.identity.prove_text(asked, self.seen, self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +105,12 @@ class Verdict:
     """What is still to be sent, for the server's sake: nothing that comes back is read."""
     certificate_until: int | None = None
     """When the certificate that was shown ends, in seconds since the epoch; None if none was."""
+    reached: Reached | None = None
+    """What the destination's listener told of the connection, where it proved to be that."""
 
 
 Exchange = Generator[bytes, bytes, Verdict]
 StandIn = Generator[bytes, bytes, bytes]
-
-_TOKEN = re.compile(rb"reachmap[-_:]([0-9a-f]{16})(?![0-9a-f])")
-
-
-def signature(token: str, separator: str = ":") -> bytes:
-    """How a stand-in signs, in whatever place its protocol leaves for text."""
-    return f"reachmap{separator}{token}".encode()
 
 
 def until(mark: bytes, first: bytes = b"", begins: bytes = b"") -> Generator[bytes, bytes, bytes]:
@@ -125,16 +146,35 @@ def leave(last_words: bytes) -> Generator[bytes, bytes, bytes]:
     return received
 
 
-def answered(target: Target, answer: bytes, what: str) -> Verdict:
-    """The verdict on an answer in the right protocol: whose is it?"""
-    match = _TOKEN.search(answer)
-    if match is None:
-        return Verdict(Outcome.OPEN, (f"answered with {what}",), AnsweredBy.SERVICE)
-    if match[1].decode() == target.token:
-        return Verdict(
-            Outcome.OPEN, ("the destination's own listener answered",), AnsweredBy.LISTENER
-        )
-    return Verdict(Outcome.WRONG_PEER, ("a listener answered, but not the destination's",))
+def challenged(target: Target, question: bytes, mark: bytes) -> Generator[bytes, bytes, Verdict]:
+    """Put the challenge, in the protocol's own form, to a listener whose first words were heard.
+
+    The answer ends with `mark`.
+    """
+    try:
+        answer = yield from until(mark, question)
+    except Lost:
+        answer = b""
+    return proven_text(target, answer)
+
+
+def proven_text(target: Target, answer: bytes) -> Verdict:
+    """The verdict on a listener's answer in text."""
+    return proven(target.challenge.check_text(answer) if target.challenge else None)
+
+
+def proven(reached: Reached | None) -> Verdict:
+    """The verdict on a listener, by what its proof told; None for one that was wrong or missing."""
+    if reached is None:
+        fact = "a listener answered, and did not prove to be the destination's"
+        return Verdict(Outcome.WRONG_PEER, (fact,))
+    fact = "the destination's own listener answered, and proved it"
+    return Verdict(Outcome.OPEN, (fact,), AnsweredBy.LISTENER, reached=reached)
+
+
+def answered(what: str) -> Verdict:
+    """The verdict on a service's answer in the right protocol."""
+    return Verdict(Outcome.OPEN, (f"answered with {what}",), AnsweredBy.SERVICE)
 
 
 def wrong_service(expected: str, answer: bytes) -> Verdict:

@@ -13,13 +13,13 @@ from reachmap_agent.wire.exchange import (
     Target,
     answered,
     leave,
-    signature,
     until,
     wrong_service,
 )
-from reachmap_shared.vocabulary import AnsweredBy
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+_NONCE: Final = b"a reachmap check"
 
 _CLOSE: Final = 0x88
 _MASKED: Final = 0x80
@@ -39,24 +39,26 @@ def check(target: Target) -> Exchange:
     status there is none for those who come this way, whatever else the server may have: that is
     the wrong service.
     """
-    digest = hashlib.sha256(target.token.encode()).digest()
-    key = base64.b64encode(digest[:16])
+    # Neither need be a secret, or new each time, for a connection that carries nothing.
+    key = base64.b64encode(_NONCE)
     headers = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": key.decode(),
     }
-    response = yield from web.beginning(web.request(target.host, "/", headers))
+    response = yield from web.beginning(web.request(target, "/", headers))
     code = response.code
     if code is None:
         return wrong_service("an HTTP response", response.head)
+    if (listener := web.by_listener(target, response)) is not None:
+        return listener
     is_one = code == 101 and web.header(response.head, "Sec-WebSocket-Accept") == _accept(key)
-    verdict = answered(target, response.head, "a websocket" if is_one else f"HTTP status {code}")
-    if verdict.answered_by is not AnsweredBy.SERVICE or code in _GUARDED:
+    verdict = answered("a websocket" if is_one else f"HTTP status {code}")
+    if code in _GUARDED:
         return verdict
     if is_one:
-        yield from leave(_close(mask=digest[-4:]))
+        yield from leave(_close(mask=_NONCE[:4]))
         return verdict
     if code >= 500:
         return replace(verdict, healthy=False)
@@ -68,17 +70,18 @@ def check(target: Target) -> Exchange:
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Become a websocket and close it at once; answer other requests as a web server does."""
+    """Become a websocket for who may ask, and close it at once."""
     head = yield from until(web.END)
     key = web.header(head, "Sec-WebSocket-Key").encode("latin-1")
-    if web.END not in head:
+    proof = offer.prove_text(head)
+    if web.END not in head or not proof:
         return b""
     if not key:
-        return web.empty_response(offer)
+        return web.empty_response(proof)
     return (
-        b"HTTP/1.1 101 Switching Protocols\r\nServer: "
-        + signature(offer.token)
-        + b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "
+        b"HTTP/1.1 101 Switching Protocols\r\nServer: reachmap\r\n"
+        + web.proof_line(proof)
+        + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "
         + _accept(key).encode()
         + web.END
         + bytes([_CLOSE, len(_GOING_AWAY)])

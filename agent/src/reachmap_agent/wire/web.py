@@ -14,8 +14,9 @@ from reachmap_agent.wire.exchange import (
     Silence,
     StandIn,
     Target,
+    Verdict,
     answered,
-    signature,
+    proven_text,
     until,
     wrong_service,
 )
@@ -24,6 +25,7 @@ END: Final = b"\r\n\r\n"
 """Of the head of a request or a response."""
 
 _LINE: Final = b"\r\n"
+_PROOF: Final = "Reachmap-Proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +49,51 @@ class Response:
 
 def get(target: Target, path: str) -> Exchange:
     """Ask for `path`; any HTTP response is right, and one of 500 or more says it is not well."""
-    response = yield from whole(request(target.host, path, {"Connection": "close"}))
+    response = yield from whole(request(target, path, {"Connection": "close"}))
     code = response.code
     if code is None:
         return wrong_service("an HTTP response", response.head)
-    verdict = answered(target, response.head, f"HTTP status {code}")
+    if (listener := by_listener(target, response)) is not None:
+        return listener
+    verdict = answered(f"HTTP status {code}")
     return verdict if code < 500 else replace(verdict, healthy=False)
 
 
 def stand_in(offer: Offer) -> StandIn:
-    """Answer any request with an empty response that bears the token."""
+    """Answer a request that bears a challenge with an empty response that bears the proof."""
     head = yield from until(END)
-    return empty_response(offer) if END in head else b""
+    proof = offer.prove_text(head)
+    return empty_response(proof) if proof and END in head else b""
 
 
-def empty_response(offer: Offer) -> bytes:
+def empty_response(proof: bytes) -> bytes:
     """A stand-in's answer where nothing better fits."""
     return (
-        b"HTTP/1.1 200 OK\r\nServer: "
-        + signature(offer.token)
-        + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nServer: reachmap\r\n"
+        + proof_line(proof)
+        + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
 
 
+def proof_line(proof: bytes) -> bytes:
+    """The header by which a stand-in proves who it is."""
+    return _PROOF.encode() + b": " + proof + _LINE
+
+
+def by_listener(target: Target, response: "Response") -> Verdict | None:
+    """The verdict on a response that is a listener's; None where it is not."""
+    proof = header(response.head, _PROOF)
+    return proven_text(target, proof.encode("latin-1")) if proof else None
+
+
 def request(
-    host: str, path: str, headers: Mapping[str, str], body: bytes = b"", method: str = "GET"
+    target: Target, path: str, headers: Mapping[str, str], body: bytes = b"", method: str = "GET"
 ) -> bytes:
     """A request that says who asks, so that nobody wonders at it in a log."""
-    host = f"[{host}]" if ":" in host else host
+    host = f"[{target.host}]" if ":" in target.host else target.host
     own = {"Host": host, "User-Agent": "reachmap", "Accept": "*/*"}
+    if target.challenge is not None:
+        own["Reachmap-Challenge"] = target.challenge.text.decode()
     if body:
         own["Content-Length"] = str(len(body))
     lines = [f"{method} {path} HTTP/1.1"]

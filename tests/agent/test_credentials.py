@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from reachmap_agent.credentials import Contexts
+from reachmap_shared.errors import InvalidSettings
 
 KEY = "-----BEGIN PRIVATE KEY-----"
 
@@ -103,3 +104,24 @@ def test_the_contexts_understand_each_other(contexts: Contexts) -> None:
                 with contextlib.suppress(ssl.SSLWantReadError):
                     side.do_handshake()
         assert ours.getpeercert(binary_form=True) == contexts.certificate
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "reason"),
+    [
+        ("missing.pem", None, "missing.pem is not there"),
+        ("no.pem", None, "cannot be used"),
+        ("agent.pem", "missing.key", "missing.key is not there"),
+        ("agent.pem", "no.pem", "cannot be used"),
+        (".", None, "certificate: "),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_says_why(
+    pem: str, tmp_path: Path, name: str, key: str | None, reason: str
+) -> None:
+    """At once, and not when the first server asks for it."""
+    (tmp_path / "agent.pem").write_text(pem)
+    (tmp_path / "no.pem").write_text("nothing of the kind")
+    with pytest.raises(InvalidSettings) as caught:
+        Contexts.from_pem("", tmp_path / name, tmp_path / key if key else None)
+    assert reason in str(caught.value)

@@ -274,3 +274,13 @@ def test_any_text_is_settings_or_refused(nats: str, id_: str, roles: str, addres
         return
     assert host_name(loaded.id)
     assert loaded.nats
+
+
+def test_a_certificate_and_its_key_are_files() -> None:
+    """Shown to servers that ask; a key alone is a mistake."""
+    given = {"certificate": "/etc/reachmap/agent.cer", "key": "/etc/reachmap/agent.key"}
+    loaded = load(None, {}, {**SILENT, **given})
+    assert loaded.certificate == Path("/etc/reachmap/agent.cer")
+    assert loaded.key == Path("/etc/reachmap/agent.key")
+    said = refusal(None, {"REACHMAP_KEY": "/etc/reachmap/agent.key"})
+    assert "REACHMAP_KEY" in said and "certificate" in said

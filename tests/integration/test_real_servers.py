@@ -497,9 +497,8 @@ def test_a_server_that_wants_our_certificate_is_open_and_says_so_in_its_log(
 def test_a_certificate_of_ours_is_shown_where_one_is_wanted(
     nats_mutual: Server, identity: Identity
 ) -> None:
-    """It is enough that the target's context holds it; then the log is calm there, too."""
-    context = Contexts.from_pem("").client
-    context.load_cert_chain(identity.certificate, identity.key)
+    """As an agent's settings name it; then the log is calm there, too."""
+    context = Contexts.from_pem("", Path(identity.certificate), Path(identity.key)).client
     before = nats_mutual.log.stat().st_size
     for seen in check("nats", nats_mutual.ports["client"], tls=context):
         assert seen.outcome is Outcome.OPEN

@@ -289,38 +289,37 @@ async def observe(lab: Lab, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     over = asyncio.Event()
     wanted = sum(len(row["dial"]) for row in rows)
 
-    async with asyncio.TaskGroup() as tasks:
-        engine = Engine(loop)
-        prober = Prober(engine, tasks)
+    engine = Engine(loop)
+    prober = Prober(engine)
 
-        def start(row: dict[str, Any], family: str, address: str) -> None:
-            began = time.monotonic()
+    def start(row: dict[str, Any], family: str, address: str) -> None:
+        began = time.monotonic()
 
-            def done(seen: Observation) -> None:
-                results.append(
-                    {
-                        "name": row["name"],
-                        "family": family,
-                        "outcome": seen.outcome,
-                        "evidence": seen.evidence,
-                        "local": seen.local,
-                        "seconds": time.monotonic() - began,
-                    }
-                )
-                if len(results) == wanted:
-                    over.set()
+        def done(seen: Observation) -> None:
+            results.append(
+                {
+                    "name": row["name"],
+                    "family": family,
+                    "outcome": seen.outcome,
+                    "evidence": seen.evidence,
+                    "local": seen.local,
+                    "seconds": time.monotonic() - began,
+                }
+            )
+            if len(results) == wanted:
+                over.set()
 
-            transport = Transport(row["transport"])
-            spec = CheckSpec("b", "b:1", address, row["port"], transport, "tcp", "")
-            job = Job(0, spec, _asking(row["size"]), (address, row["port"]))
-            with lab.inside(row["source"]):
-                prober.start(job, row["timeout_s"], done)
+        transport = Transport(row["transport"])
+        spec = CheckSpec("b", "b:1", address, row["port"], transport, "tcp", "")
+        job = Job(0, spec, _asking(row["size"]), (address, row["port"]))
+        with lab.inside(row["source"]):
+            prober.start(job, row["timeout_s"], done)
 
-        for row in rows:
-            for family, address in row["dial"].items():
-                start(row, family, address)
-        await over.wait()
-        engine.close()
+    for row in rows:
+        for family, address in row["dial"].items():
+            start(row, family, address)
+    await over.wait()
+    engine.close()
     return results
 
 

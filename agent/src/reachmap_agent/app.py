@@ -21,7 +21,7 @@ from reachmap_agent.settings import Settings
 from reachmap_agent.wire.proof import Identity
 from reachmap_shared import __version__, bus, codec, keys, log, subjects
 from reachmap_shared.bus import Bus
-from reachmap_shared.errors import BusUnavailable, MalformedMessage
+from reachmap_shared.errors import BusUnavailable, InvalidSettings, MalformedMessage
 from reachmap_shared.messages import (
     CheckSpec,
     Hello,
@@ -101,7 +101,7 @@ class Agent:
         try:
             plan = codec.decode(Plan, payload)
             contexts = self._accepted(plan)
-        except (MalformedMessage, ssl.SSLError, ValueError, OSError) as error:
+        except (MalformedMessage, InvalidSettings, ssl.SSLError, ValueError, OSError) as error:
             self._plan_refused = f"plan refused: {error}"[:300]
             _log.warning("plan refused", reason=str(error))
         else:
@@ -123,7 +123,8 @@ class Agent:
             raise MalformedMessage("its interval or timeout is too short")
         for key in (plan.deployment_key, plan.host_key, *(check.key for check in plan.checks)):
             keys.from_text(key)  # a ValueError when it is no such thing
-        return Contexts.from_pem(plan.certificate)
+        settings = self._settings
+        return Contexts.from_pem(plan.certificate, settings.certificate, settings.key)
 
     def _take_up(self, plan: Plan, contexts: Contexts) -> None:
         self._plan = plan
@@ -231,7 +232,13 @@ class Agent:
 
 
 async def run(settings: Settings) -> None:
-    """Run the agent until it is cancelled."""
+    """Run the agent until it is cancelled.
+
+    Raises:
+        InvalidSettings: This host's certificate cannot be used.
+        BusUnavailable: The NATS server will not have this agent.
+    """
+    Contexts.from_pem("", settings.certificate, settings.key)
     news = asyncio.Event()
 
     async def bus_is_back() -> None:

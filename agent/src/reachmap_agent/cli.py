@@ -35,8 +35,8 @@ examples:
         say at which addresses others reach this host, and listen only there
 
 Settings come from --config (/etc/reachmap/agent.toml when it exists), then the environment
-(REACHMAP_NATS_URL, REACHMAP_ID, REACHMAP_ROLES, REACHMAP_ADDRESSES, REACHMAP_STATE), then these
-options.
+(REACHMAP_NATS_URL, REACHMAP_ID, REACHMAP_ROLES, REACHMAP_ADDRESSES, REACHMAP_STATE,
+REACHMAP_CERTIFICATE, REACHMAP_KEY), then these options.
 """
 
 
@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "roles": getattr(options, "roles", None),
                 "addresses": options.address,
                 "state": options.state,
+                "certificate": options.certificate,
+                "key": options.key,
             },
         )
     except InvalidSettings as error:
@@ -66,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(loaded: settings.Settings, _options: argparse.Namespace) -> int:
     try:
         run_until_signal(lambda: app.run(loaded))
+    except InvalidSettings as error:
+        print(f"reachmap-agent: {error}", file=sys.stderr)
+        return EXIT_USAGE
     except BusUnavailable as error:
         print(f"reachmap-agent: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -122,6 +127,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where others reach this host; listen only there (repeatable)",
     )
     common.add_argument("--state", metavar="DIR", help="where to keep what must survive a restart")
+    common.add_argument(
+        "--certificate",
+        metavar="FILE",
+        help="PEM that checks show to servers that ask for a certificate (mutual TLS)",
+    )
+    common.add_argument("--key", metavar="FILE", help="the key for it, if in a file of its own")
     common.add_argument("--verbose", action="store_true", help="log more")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     run = commands.add_parser(

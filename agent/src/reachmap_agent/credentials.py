@@ -1,13 +1,17 @@
-"""The TLS contexts of checks and listeners, made from the plan's throw-away certificate.
+"""The TLS contexts of checks and listeners.
 
-They are no secret: they let a listener stand in for a TLS service. That is all they prove.
+The plan's throw-away certificate is no secret: it lets a listener stand in for a TLS service, and
+proves nothing. What checks show to servers that ask for a certificate is this host's own.
 """
 
 import os
 import ssl
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
+
+from reachmap_shared.errors import InvalidSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +25,26 @@ class Contexts:
     """DER of the listeners' certificate; empty when there is none."""
 
     @classmethod
-    def from_pem(cls, pem: str) -> Self:
-        """Load certificate and key from one PEM text; raises ssl.SSLError or ValueError."""
+    def from_pem(cls, pem: str, certificate: Path | None = None, key: Path | None = None) -> Self:
+        """Load them.
+
+        Args:
+            pem: The listeners' certificate and key, as plans bring them.
+            certificate: What checks show to servers that ask for one; read anew each time, since
+                certificates are renewed.
+            key: The key for it; None when it stands in the same file.
+
+        Raises:
+            ssl.SSLError: The listeners' certificate is none, or its key is another's.
+            ValueError: Likewise.
+            InvalidSettings: This host's own certificate cannot be used, and why.
+        """
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # That something speaks TLS is asked here, not who it is.
         client.check_hostname = False
         client.verify_mode = ssl.CERT_NONE
+        if certificate is not None:
+            _show(client, certificate, key)
         if not pem:
             return cls(client, None, b"")
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -43,3 +61,19 @@ class Contexts:
         return cls(
             client, server, ssl.PEM_cert_to_DER_cert(f"{begin}{body}-----END CERTIFICATE-----\n")
         )
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    try:
+        context.load_cert_chain(certificate, key, password="")
+    except FileNotFoundError as error:
+        missing = next(path for path in (certificate, key) if path and not path.exists())
+        raise InvalidSettings(f"certificate: {missing} is not there") from error
+    except ssl.SSLError as error:
+        reason = f": {error.reason.replace('_', ' ').lower()}" if error.reason else ""
+        raise InvalidSettings(
+            f"certificate: {certificate} and its key cannot be used{reason}; "
+            "expected PEM, the key without a password"
+        ) from error
+    except OSError as error:
+        raise InvalidSettings(f"certificate: cannot be read: {error.strerror}") from error

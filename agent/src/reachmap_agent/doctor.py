@@ -9,12 +9,13 @@ from enum import StrEnum
 
 from reachmap_agent import identity
 from reachmap_agent.ceded import Ceded
+from reachmap_agent.credentials import Contexts
 from reachmap_agent.holders import Ports
 from reachmap_agent.listeners import EVERYWHERE
 from reachmap_agent.memory import ceded_path, load_plan
 from reachmap_agent.settings import Settings
 from reachmap_shared import bus
-from reachmap_shared.errors import BusUnavailable, MalformedMessage
+from reachmap_shared.errors import BusUnavailable, InvalidSettings, MalformedMessage
 from reachmap_shared.messages import ListenerSpec, Plan
 from reachmap_shared.vocabulary import ListenMode
 
@@ -41,6 +42,8 @@ async def examine(settings: Settings) -> AsyncIterator[Diagnosis]:
     """Look at everything, each after what it depends on."""
     yield Diagnosis("id", Result.PASS, f"this host is {settings.id}")
     yield _addresses(settings)
+    if settings.certificate is not None:
+        yield _certificate(settings)
     on_bus = await _bus(settings)
     yield on_bus
     plan, diagnosis = _plan(settings)
@@ -64,6 +67,15 @@ def _addresses(settings: Settings) -> Diagnosis:
         "no address that others could reach",
         "say where others reach this host, with addresses in agent.toml or --address",
     )
+
+
+def _certificate(settings: Settings) -> Diagnosis:
+    try:
+        Contexts.from_pem("", settings.certificate, settings.key)
+    except InvalidSettings as error:
+        return Diagnosis("certificate", Result.FAIL, str(error), "mend it, or take the setting out")
+    found = f"{settings.certificate} is shown to servers that ask for one"
+    return Diagnosis("certificate", Result.PASS, found)
 
 
 async def _bus(settings: Settings) -> Diagnosis:

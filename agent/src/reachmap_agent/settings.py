@@ -25,6 +25,8 @@ _ENVIRONMENT: Final = {
     "roles": "REACHMAP_ROLES",
     "addresses": "REACHMAP_ADDRESSES",
     "state": "REACHMAP_STATE",
+    "certificate": "REACHMAP_CERTIFICATE",
+    "key": "REACHMAP_KEY",
 }
 _ARGUMENTS: Final = {
     "nats": "--nats",
@@ -32,7 +34,11 @@ _ARGUMENTS: Final = {
     "roles": "--roles",
     "addresses": "--address",
     "state": "--state",
+    "certificate": "--certificate",
+    "key": "--key",
 }
+
+_PATHS: Final = ("state", "certificate", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,10 @@ class Settings:
     """Where others reach this host, and where listeners bind; empty finds out, binds everywhere."""
     state: Path = Path()
     """Directory for what must survive a restart; empty for the system's usual place."""
+    certificate: Path | None = None
+    """PEM, shown to servers that ask checks for a certificate (mutual TLS); None shows none."""
+    key: Path | None = None
+    """PEM of the key for it; None when it stands in the same file."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for error messages."""
 
@@ -117,10 +127,10 @@ def _usual_state(environment: Mapping[str, str]) -> Path:
 
 
 def _typed(key: str, value: Any, origin: str) -> Any:
-    if key in ("id", "state"):
+    if key in ("id", *_PATHS):
         if not isinstance(value, str):
             raise InvalidSettings(f"{origin}: expected a string")
-        return Path(value) if key == "state" else value
+        return Path(value) if key in _PATHS else value
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise InvalidSettings(f"{origin}: expected a string or a list of strings")
@@ -134,6 +144,8 @@ def _check(settings: Settings) -> None:
     except InvalidName as error:
         origin = settings.origins.get("id", "this machine's hostname")
         raise InvalidSettings(f"{origin}: {error}; choose one with --id") from error
+    if settings.key is not None and settings.certificate is None:
+        raise InvalidSettings(f"{settings.origins['key']}: a key is of no use without certificate")
     for role in settings.roles:
         try:
             role_name(role)

@@ -228,3 +228,50 @@ def test_what_is_seen_of_no_flow_is_not_kept(observation: Any) -> None:
     assert not flows.observe(expected().key, observation(), 10.0)
     assert len(flows) == 0
     assert flows.get(expected().key) is None
+
+
+def test_each_address_of_a_name_is_a_flow_of_its_own(observation: Any) -> None:
+    """Of both families; an address that the name has no more is none."""
+    flows = FlowMap()
+    named = expected("db.example")
+    flows.expect([named], 1.0)
+    assert [record.key.address for record in flows] == ["db.example"]
+    both = ("10.0.0.5", "fd00::5")
+    for address, outcome in zip(both, (Outcome.OPEN, Outcome.TIMEOUT), strict=True):
+        seen = observation(outcome=outcome, address=address, resolved=both)
+        assert flows.observe(named.key, seen, 2.0)
+    assert [(record.key.address, record.last.outcome) for record in flows if record.last] == [
+        ("10.0.0.5", Outcome.OPEN),
+        ("fd00::5", Outcome.TIMEOUT),
+    ]
+    assert len(flows) == 2
+    flows.observe(named.key, observation(address="10.0.0.6", resolved=("10.0.0.6",)), 3.0)
+    assert [record.key.address for record in flows] == ["10.0.0.6"]
+
+
+def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(observation: Any) -> None:
+    """They keep their past, for when it does again."""
+    flows = FlowMap()
+    named = expected("db.example")
+    flows.expect([named], 1.0)
+    flows.observe(named.key, observation(outcome=Outcome.NAME_FAILURE), 2.0)
+    (record,) = flows
+    assert record.key.address == "db.example" and record.last is not None
+    flows.observe(named.key, observation(address="10.0.0.5", resolved=("10.0.0.5",)), 3.0)
+    flows.observe(named.key, observation(outcome=Outcome.NAME_FAILURE), 4.0)
+    (record,) = flows
+    assert record.key.address == "10.0.0.5" and record.last is not None
+    assert (record.last.outcome, record.flips) == (Outcome.NAME_FAILURE, 1)
+
+
+def test_a_new_plan_keeps_what_is_known_of_a_name(observation: Any) -> None:
+    """And drops it with the flow."""
+    flows = FlowMap()
+    named = expected("db.example")
+    flows.expect([named], 1.0)
+    flows.observe(named.key, observation(address="10.0.0.5", resolved=("10.0.0.5",)), 2.0)
+    flows.expect([named, expected()], 3.0)
+    assert {record.key.address for record in flows} == {"10.0.0.1", "10.0.0.5"}
+    flows.expect([], 4.0)
+    assert len(flows) == 0
+    assert not flows.observe(named.key, observation(), 5.0)

@@ -6,7 +6,7 @@ question, so a flow that nobody reports on any more turns unknown without anyone
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -67,40 +67,72 @@ class FlowRecord:
 
 
 class FlowMap:
-    """All flows by key."""
+    """All flows by key. Where the topology has a name, each address of it is a flow of its own."""
 
     def __init__(self) -> None:
         self._records: dict[FlowKey, FlowRecord] = {}
+        self._resolved: dict[FlowKey, dict[str, FlowRecord]] = {}
+        """By the flow to the name: those to its addresses, as the source resolved it last."""
 
     def expect(self, flows: Iterable[ExpectedFlow], now: float) -> None:
         """Hold just these flows from now on; those known already keep their past."""
         records: dict[FlowKey, FlowRecord] = {}
+        resolved: dict[FlowKey, dict[str, FlowRecord]] = {}
         for flow in flows:
             record = self._records.get(flow.key)
             if record is None or record.expected.service != flow.service:
                 record = FlowRecord(flow, known_since=now)
+            elif flow.key in self._resolved:
+                resolved[flow.key] = self._resolved[flow.key]
+                for address, one in resolved[flow.key].items():
+                    one.expected = _to(flow, address)
             record.expected = flow
             records[flow.key] = record
         self._records = records
+        self._resolved = resolved
 
     def observe(self, key: FlowKey, observation: Observation, at: float) -> bool:
         """Fold in what was seen of one flow; returns False when it is none of the map's."""
         record = self._records.get(key)
         if record is None:
             return False
-        record.fold(observation, at)
+        if observation.resolved:
+            self._flow_to(record, observation).fold(observation, at)
+            return True
+        # Without addresses it is no name, or one that does not resolve: then none is reached.
+        for one in self._resolved.get(key, {"": record}).values():
+            one.fold(observation, at)
         return True
+
+    def _flow_to(self, record: FlowRecord, observation: Observation) -> FlowRecord:
+        """The flow to one of a name's addresses; those that it has no more are forgotten."""
+        known = self._resolved.setdefault(record.key, {})
+        for gone in known.keys() - set(observation.resolved):
+            del known[gone]
+        if observation.address not in known:
+            expected = _to(record.expected, observation.address)
+            known[observation.address] = FlowRecord(expected, record.known_since)
+        return known[observation.address]
 
     def __iter__(self) -> Iterator[FlowRecord]:
         """The flows, in the order of their keys."""
-        return iter(self._records.values())
+        for key, record in self._records.items():
+            if key in self._resolved:
+                yield from (one for _, one in sorted(self._resolved[key].items()))
+            else:
+                yield record
 
     def __len__(self) -> int:
-        return len(self._records)
+        return sum(1 for _ in self)
 
     def get(self, key: FlowKey) -> FlowRecord | None:
         """One flow; None when the topology speaks of no such."""
         return self._records.get(key)
+
+
+def _to(flow: ExpectedFlow, address: str) -> ExpectedFlow:
+    """The flow to one address of the name that another one has."""
+    return replace(flow, key=replace(flow.key, address=address))
 
 
 def _face(observation: Observation) -> tuple[object, ...]:

@@ -70,12 +70,12 @@ class Laboratory:
             command = ["unshare", "-Urn"]
         if complaint := _complaint(command):
             _give_up(f"no network namespace can be made here: {complaint}")
-        return [*command, sys.executable, str(LAB)]
+        return [*command, sys.executable]
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start the lab; it waits for its rows."""
+    def start(self, program: Path = LAB) -> subprocess.Popen[str]:
+        """Start the lab, or another program in it; it waits for its rows."""
         process = subprocess.Popen(
-            self._command,
+            [*self._command, str(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -86,9 +86,9 @@ class Laboratory:
         self._running.append(process)
         return process
 
-    def run(self, rows: list[dict[str, Any]]) -> Seen:
+    def run(self, rows: list[dict[str, Any]], program: Path = LAB) -> Seen:
         """Set up and check all rows at once."""
-        process = self.start()
+        process = self.start(program)
         output, errors = process.communicate(json.dumps(rows), timeout=PATIENCE_S)
         if errors.startswith("impossible: "):
             _give_up(errors.strip())

@@ -72,6 +72,8 @@ OBSERVATION = Observation(
     evidence=("a fact", "ein Fäktchen"),
     confirmed=False,
     window=True,
+    certificate_until=1_798_070_400,
+    seen_as="192.0.2.7:40000",
 )
 WINDOW_REQUEST = WindowRequest("pc-17", 8080, Transport.TCP, 4.5)
 WINDOW_REPLY = WindowReply(ListenerState.READY, "not now")
@@ -97,10 +99,10 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "Report": (
         REPORT,
-        "96 01 a5 70 63 2d 31 37 a4 30 30 66 66 ce ee 6b 28 00 a3 61 62 63 91 9c 07 cd 05 dc "
+        "96 01 a5 70 63 2d 31 37 a4 30 30 66 66 ce ee 6b 28 00 a3 61 62 63 91 9e 07 cd 05 dc "
         "a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 70 ae 31 30 2e 30 "
         "2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e 20 46 c3 a4 6b 74 "
-        "63 68 65 6e c2 c3",
+        "63 68 65 6e c2 c3 ce 6b 2c 60 80 af 31 39 32 2e 30 2e 32 2e 37 3a 34 30 30 30 30",
     ),
     "ListenerReport": (
         LISTENER_REPORT,
@@ -119,9 +121,10 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "Observation": (
         OBSERVATION,
-        "9d 01 07 cd 05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 "
+        "9f 01 07 cd 05 dc a4 6f 70 65 6e a8 6c 69 73 74 65 6e 65 72 c2 01 cc c8 ce 00 01 11 "
         "70 ae 31 30 2e 30 2e 30 2e 37 3a 34 30 30 30 30 92 a6 61 20 66 61 63 74 ad 65 69 6e "
-        "20 46 c3 a4 6b 74 63 68 65 6e c2 c3",
+        "20 46 c3 a4 6b 74 63 68 65 6e c2 c3 ce 6b 2c 60 80 af 31 39 32 2e 30 2e 32 2e 37 3a "
+        "34 30 30 30 30",
     ),
     "WindowRequest": (
         WINDOW_REQUEST,
@@ -153,6 +156,15 @@ def test_the_pinned_messages_leave_no_default_unseen() -> None:
     for message, _ in GOLDEN.values():
         for field in fields(message):
             assert field.default is MISSING or getattr(message, field.name) != field.default
+
+
+def test_an_observation_of_an_older_agent_shows_no_certificate() -> None:
+    """The wire form before it had one: whatever is not there was not seen."""
+    older = b"\x9d" + codec.encode(OBSERVATION)[1:-21]  # two fields less: 5 bytes and 16
+    seen = codec.decode(Observation, older)
+    assert (seen.certificate_until, seen.seen_as) == (None, "")
+    assert seen == dataclasses.replace(OBSERVATION, certificate_until=None, seen_as="")
+    assert codec.decode(Observation, codec.encode(seen)) == seen
 
 
 @pytest.mark.parametrize("name", GOLDEN)

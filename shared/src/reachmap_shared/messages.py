@@ -137,6 +137,12 @@ class Observation:
     """False for a sudden change that a repetition has not confirmed yet: perhaps a lost packet."""
     window: bool = False
     """Whether the destination's agent listened for the moment of the check."""
+    certificate_until: int | None = None
+    """When the certificate that the service showed ends, in seconds since the epoch; None if none
+    was shown."""
+    seen_as: Annotated[str, Max(80)] = ""
+    """Address and port that the destination's listener saw the check come from; empty when no
+    listener proved itself."""
 
 
 @dataclass(frozen=True, slots=True)

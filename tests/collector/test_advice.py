@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from reachmap_collector import advice
-from reachmap_collector.advice import what_to_do
+from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.judge import Doubt
 from reachmap_shared.messages import Presence
-from reachmap_shared.vocabulary import ListenerState, Outcome, State
+from reachmap_shared.vocabulary import Cause, ListenerState, Outcome, State
 
 NOW = 100.0
 
@@ -165,13 +165,100 @@ def test_no_case_is_left_without_advice() -> None:
     assert set(advice._BY_DOUBT) == {*Doubt} - {Doubt.ASTRAY}
     fields = {
         name
-        for text in [*advice._BY_OUTCOME.values(), *advice._BY_DOUBT.values()]
+        for text in [
+            *advice._BY_OUTCOME.values(),
+            *advice._BY_DOUBT.values(),
+            *advice._SETTLED_BY_OUTCOME.values(),
+            *advice._SETTLED_BY_DOUBT.values(),
+        ]
         for _, name, _, _ in string.Formatter().parse(text)
         if name is not None
     }
     assert fields <= {
         "source", "destination", "address", "port", "transport", "service", "protocol",
     }  # fmt: skip
+
+
+# What would settle the cause.
+
+
+@pytest.mark.parametrize(
+    ("outcome", "settled_by"),
+    [
+        (
+            Outcome.TIMEOUT,
+            "an agent on web-1 that says whether anything listens on port 8080 there",
+        ),
+        (Outcome.RESET, "an agent on web-1 that says whether anything listens on port 8080 there"),
+        (Outcome.REFUSED, None),
+        (Outcome.WRONG_SERVICE, None),
+        (Outcome.LOCAL_ERROR, None),
+        (Outcome.OPEN, None),
+        (None, "the next check by pc-1"),
+    ],
+)
+def test_a_witness_would_settle_what_one_end_cannot(
+    scene: Any, outcome: Outcome | None, settled_by: str | None
+) -> None:
+    """Only what is unknown needs settling."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    if outcome is not None:
+        stage.see("pc-1", "web-1", outcome, NOW, service="web:8080")
+    assert what_would_settle(stage.judge("pc-1", "web-1", NOW, "web:8080")) == settled_by
+
+
+@pytest.mark.parametrize("outcome", sorted(advice._SETTLED_BY_OUTCOME))
+def test_where_something_listens_the_packets_have_to_tell(scene: Any, outcome: Outcome) -> None:
+    """The port's state is known, and it explains nothing."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", outcome, NOW, service="web:8080", window=True)
+    text = what_would_settle(stage.judge("pc-1", "web-1", NOW, "web:8080"))
+    assert text is not None
+    assert text.startswith("a packet capture on web-1, which shows whether ")
+    assert "{" not in text
+
+
+def test_a_flow_that_comes_and_goes_is_settled_by_more_checks(scene: Any) -> None:
+    """Nothing else tells."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    for at in range(5):
+        outcome = Outcome.TIMEOUT if at % 2 else Outcome.OPEN
+        stage.see("pc-1", "web-1", outcome, NOW - 9 + at, service="web:8080")
+    assert what_would_settle(stage.judge("pc-1", "web-1", NOW, "web:8080")) == (
+        "more checks, which show when it comes and goes"
+    )
+
+
+@pytest.mark.parametrize("situation", ["absent", "silent", "left", "held", "ceded", "window"])
+@pytest.mark.parametrize("outcome", [None, *Outcome])
+@pytest.mark.parametrize("service", ["web:8080", "db:5432"])
+def test_every_unknown_cause_has_something_that_settles_it(
+    scene: Any, listener: Any, service: str, outcome: Outcome | None, situation: str
+) -> None:
+    """And none that is known has."""
+    destination = "web-1" if service == "web:8080" else "db-1"
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    if situation in ("silent", "left"):
+        presence = Presence.LEAVING if situation == "left" else Presence.HERE
+        stage.hear(destination, 0.0, presence=presence)
+    elif situation in ("held", "ceded"):
+        holder = "nginx" if situation == "held" else ""
+        report = listener(service, ListenerState.CEDED, holder=holder)
+        stage.hear(destination, NOW, listeners=(report,))
+    if outcome is not None:
+        window = situation == "window"
+        stage.see("pc-1", destination, outcome, NOW, service=service, window=window)
+    judgement = stage.judge("pc-1", destination, NOW, service)
+    assert (what_would_settle(judgement) is not None) == (judgement.cause is Cause.UNKNOWN)
+
+
+def test_no_doubt_is_left_unsettled() -> None:
+    """But for the prober's own errors, whose cause is known."""
+    assert set(advice._SETTLED_BY_DOUBT) == {*Doubt} - {Doubt.LOCAL_ERROR}
 
 
 def test_advice_is_there_for_all_that_is_not_ok(scene: Any) -> None:

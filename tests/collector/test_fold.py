@@ -105,6 +105,67 @@ def test_flips_count_the_ups_and_downs_of_the_window(
     assert record.flips == flips
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "made", "opened", "local_errors"),
+    [
+        ("", 0, 0, 0),
+        ("o", 1, 1, 0),
+        ("x", 1, 0, 0),
+        ("l", 1, 0, 1),
+        ("oxrl", 4, 1, 1),
+        ("o" * 19 + "l", 20, 19, 1),
+        ("l" * 5 + "o" * WINDOW, WINDOW, WINDOW, 0),
+        ("o" * WINDOW + "l" * WINDOW, WINDOW, 0, WINDOW),
+    ],
+)
+def test_every_check_of_the_window_is_counted(
+    record: FlowRecord,
+    observation: Any,
+    outcomes: str,
+    made: int,
+    opened: int,
+    local_errors: int,
+) -> None:
+    """One that could not be made too: what a prober did not do is no success of the network's."""
+    meaning = {
+        "o": Outcome.OPEN,
+        "x": Outcome.TIMEOUT,
+        "r": Outcome.REFUSED,
+        "l": Outcome.LOCAL_ERROR,
+    }
+    for at, letter in enumerate(outcomes):
+        record.fold(observation(meaning[letter]), at)
+    counts = record.checks_made, record.checks_open, record.checks_failed_locally
+    assert counts == (made, opened, local_errors)
+
+
+def test_what_is_passed_over_is_not_counted(record: FlowRecord, observation: Any) -> None:
+    """A report that was held up may be one that was counted already; an unconfirmed check is one."""
+    record.fold(observation(), 20)
+    record.fold(observation(Outcome.TIMEOUT), 10)
+    assert record.checks_made == 1
+    record.fold(observation(Outcome.TIMEOUT, confirmed=False), 21)
+    assert (record.checks_made, record.checks_open) == (2, 1)
+
+
+def test_a_certificate_that_is_not_confirmed_is_not_taken(
+    record: FlowRecord, observation: Any
+) -> None:
+    """As nothing else of such a check is: what is known stays."""
+    record.fold(observation(certificate_until=1, seen_as="10.0.0.1:1"), 1)
+    record.fold(observation(Outcome.TIMEOUT, confirmed=False), 2)
+    assert record.last is not None
+    assert (record.last.certificate_until, record.last.seen_as) == (1, "10.0.0.1:1")
+
+
+def test_another_certificate_is_no_change_of_the_flow(record: FlowRecord, observation: Any) -> None:
+    """It is renewed while the flow stays as it is; a port of the check's own says even less."""
+    record.fold(observation(certificate_until=1, seen_as="10.0.0.1:1"), 1)
+    renewed = observation(certificate_until=2, seen_as="10.0.0.1:2")
+    record.fold(renewed, 2)
+    assert (record.changed, record.last) == (1, renewed)
+
+
 def test_an_unconfirmed_change_counts_as_loss_alone(
     record: FlowRecord, observation: Callable[..., Observation]
 ) -> None:
@@ -176,7 +237,9 @@ def test_the_past_of_a_flow_stays_small(
     record = FlowRecord(expected(), known_since=0.0)
     for at, outcome, confirmed in seen:
         record.fold(observation(outcome, confirmed=confirmed), at)
-    assert max(len(record.opened), len(record.connect_us)) <= WINDOW
+    assert max(len(record.sights), len(record.connect_us)) <= WINDOW
+    assert record.checks_made == min(len(record.sights), WINDOW)
+    assert record.checks_open + record.checks_failed_locally <= record.checks_made
     assert record.changed <= record.checked == max([at for at, *_ in seen], default=0.0)
 
 

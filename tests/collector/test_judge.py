@@ -43,7 +43,7 @@ MEANINGS = {
 
 BROKEN = """
                absent  silent  left  conflict  mute  listen  held  ready  ceded  failed  never
-refused        ?       host    host  ?         ?     ?       ?     idle   serv   serv    serv
+refused        serv    serv    serv  serv      serv  ?       ?     idle   serv   serv    serv
 timeout        ?       host    host  ?         ?     ?       ?     ?      ?      ?       ?
 unreachable    ?       host    host  ?         ?     ?       ?     ?      ?      ?       ?
 rejected       ?       ?       ?     ?         ?     ?       ?     ?      ?      ?       ?
@@ -122,6 +122,8 @@ def test_a_flow_that_should_be_open_and_is_not(
         ("refused", "absent", "no agent on web-1 can say whether anything listens there"),
         ("timeout", "silent", "the agent on web-1 has gone silent"),
         ("unreachable", "left", "the agent on web-1 was stopped"),
+        ("refused", "silent", "the agent on web-1 has gone silent"),
+        ("refused", "left", "the agent on web-1 was stopped"),
         ("refused", "mute", "no agent on web-1 can say whether anything listens there"),
         ("timeout", "conflict", "no agent on web-1 can say whether anything listens there"),
         ("timeout", "listen", "the agent on web-1 listens on port 8080 of web-1"),
@@ -192,7 +194,54 @@ def test_a_port_that_a_program_holds_is_listened_on(
     assert judgement.evidence[-1] == "port 8080 of web-1 is held by nginx, says the agent there"
 
 
-@pytest.mark.parametrize("situation", ["absent", "conflict", "mute", *SAYINGS])
+@pytest.mark.parametrize("situation", ["absent", "silent", "left", "conflict", "mute"])
+def test_a_refusal_shows_that_somebody_is_there(scene: Any, listener: Any, situation: str) -> None:
+    """A host that is down refuses nothing; that a device may do it in its stead is said too."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.REFUSED, NOW, service="web:8080")
+    situate(stage, listener, "web-1", "web:8080", situation)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judgement.cause, judgement.confidence) == (Cause.SERVICE, Confidence.LIKELY)
+    assert judgement.listened is None
+    assert judgement.evidence[1] == (
+        "a refusal is an answer: web-1 is up and nothing listens there, or a device on the way "
+        "refuses in its stead"
+    )
+
+
+@pytest.mark.parametrize("situation", ["ceded", "failed", "never"])
+def test_what_the_destination_says_needs_no_guess(
+    scene: Any, listener: Any, situation: str
+) -> None:
+    """Its agent knows that nothing listens: no device on the way is brought up."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.REFUSED, NOW, service="web:8080")
+    situate(stage, listener, "web-1", "web:8080", situation)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert judgement.listened is False
+    assert len(judgement.evidence) == 2
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.UNREACHABLE])
+@pytest.mark.parametrize("situation", ["silent", "left"])
+def test_a_host_whose_agent_listened_for_the_check_was_up(
+    scene: Any, listener: Any, situation: str, outcome: Outcome
+) -> None:
+    """That its agent has gone since does not make it the culprit."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", outcome, NOW, service="web:8080", window=True)
+    situate(stage, listener, "web-1", "web:8080", situation)
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judgement.cause, judgement.confidence) == MEANINGS["?"]
+    assert judgement.evidence[-1] == (
+        "the agent on web-1 listened on port 8080 of web-1 for this check"
+    )
+
+
+@pytest.mark.parametrize("situation", ["absent", "silent", "left", "conflict", "mute", *SAYINGS])
 def test_who_listened_for_a_check_needs_no_other_witness(
     scene: Any, listener: Any, situation: str
 ) -> None:
@@ -271,6 +320,16 @@ def test_a_flow_that_comes_and_goes(scene: Any, seen: str, state: State) -> None
     if state is State.DEGRADED:
         assert (judgement.cause, judgement.confidence) == (Cause.UNKNOWN, Confidence.UNKNOWN)
         assert judgement.evidence[-1] == "it went up and down 4 times in the last checks"
+
+
+def test_checks_that_could_not_be_made_are_no_flapping(scene: Any) -> None:
+    """The prober's own trouble is not the network's, however often it comes."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    for at in range(10):
+        outcome = Outcome.LOCAL_ERROR if at % 2 == 0 else Outcome.OPEN
+        stage.see("pc-1", "web-1", outcome, NOW - 10 + at, service="web:8080")
+    assert stage.judge("pc-1", "web-1", NOW, "web:8080").state is State.OK
 
 
 @pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.REFUSED, Outcome.LOCAL_ERROR])

@@ -108,6 +108,26 @@ async def test_every_flow_is_on_one_page_in_order(collector_of: Any) -> None:
     assert keys(pages) == sorted(flow_key(record.expected) for record in collector.flows)
 
 
+async def test_explain_says_what_would_settle_an_unknown_cause(
+    queries: Queries, collector: Collector, hello: Any, observation: Any
+) -> None:
+    """Beside what to do; a cause that is known needs nothing."""
+    now = collector.now()
+    collector.roster.hear(hello("pc-1"), now)
+    for record in collector.flows:
+        outcome = Outcome.TIMEOUT if record.key.port == 8080 else Outcome.REFUSED
+        record.fold(observation(outcome), now)
+    answer = await queries.explain({"source": "pc-1", "destination": "web-1"})
+    told = {flow["port"]: (flow["cause"], flow["settled_by"]) for flow in answer["flows"]}
+    assert told == {
+        8080: (
+            "unknown",
+            "an agent on web-1 that says whether anything listens on port 8080 there",
+        ),
+        9090: ("service", None),
+    }
+
+
 async def test_pages_that_just_fit_are_the_last(collector_of: Any) -> None:
     """No empty page follows."""
     queries = Queries(collector_of(crowd(PAGE // 4)))

@@ -46,7 +46,9 @@ def test_a_flow_has_just_the_fields_that_are_promised(scene: Any) -> None:
     """And the reasons besides; fields may be added, with a note to users, and never taken away."""
     stage = scene()
     for judgement in stage.judgements(NOW):
-        assert list(views.flow(judgement)) == [*FLOW_FIELDS, "reasons"]
+        flow = views.flow(judgement)
+        assert list(flow) == [*FLOW_FIELDS, "reasons", "certificate_until", "seen_as", "checks"]
+        assert list(flow["checks"]) == ["made", "open", "local_error"]
 
 
 def test_a_flow_that_is_as_it_should_be(scene: Any) -> None:
@@ -77,13 +79,59 @@ def test_a_flow_that_is_as_it_should_be(scene: Any) -> None:
         "reasons": [
             {"role": "browser", "service": "web:8080", "basis": "local", "row": None, "note": ""}
         ],
+        "certificate_until": None,
+        "seen_as": None,
+        "checks": {"made": 1, "open": 1, "local_error": 0},
     }
+
+
+@pytest.mark.parametrize(
+    ("until", "text"),
+    [
+        (1_798_070_400, "2026-12-24T00:00:00.000Z"),
+        (0, "1970-01-01T00:00:00.000Z"),
+        (253_402_300_799, "9999-12-31T23:59:59.000Z"),
+        (None, None),
+        (253_402_300_800, None),
+        (-1, None),
+        (2**53, None),
+    ],
+)
+def test_a_flow_says_until_when_its_certificate_is_valid(
+    scene: Any, until: int | None, text: str | None
+) -> None:
+    """And nothing of what no certificate can say: agents may send any number."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080", certificate_until=until)
+    flow = views.flow(stage.judge("pc-1", "web-1", NOW, "web:8080"))
+    assert flow["certificate_until"] == text
+
+
+def test_a_flow_says_from_where_its_listener_saw_the_check(scene: Any) -> None:
+    """Behind NAT, that is another address than its source's own."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080", seen_as="192.0.2.7:40000")
+    flow = views.flow(stage.judge("pc-1", "web-1", NOW, "web:8080"))
+    assert flow["seen_as"] == "192.0.2.7:40000"
+
+
+def test_a_flow_counts_the_checks_that_could_not_be_made(scene: Any) -> None:
+    """They stay in the total: a prober that fails is no proof that all is well."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    for at, outcome in enumerate([Outcome.OPEN] * 3 + [Outcome.LOCAL_ERROR, Outcome.TIMEOUT]):
+        stage.see("pc-1", "web-1", outcome, NOW - 9 + at, service="web:8080")
+    flow = views.flow(stage.judge("pc-1", "web-1", NOW, "web:8080"))
+    assert flow["checks"] == {"made": 5, "open": 3, "local_error": 1}
 
 
 def test_a_flow_that_was_never_checked(scene: Any) -> None:
     """What nobody saw is null, and never a guess."""
     flow = views.flow(scene().judge("pc-1", "web-1", NOW, "web:8080"))
     nulls = ("outcome", "answered_by", "at", "checked", "latency_ms")
+    nulls += ("certificate_until", "seen_as")
     assert [flow[name] for name in nulls] == [None] * len(nulls)
     assert (flow["state"], flow["cause"], flow["confidence"]) == ("unknown", "unknown", "unknown")
     assert flow["since"] == "1970-01-01T00:00:00.000Z"
@@ -336,13 +384,14 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
     )
     [row] = [
         row
-        for row in views.agents(stage.roster, stage.members, NOW)["agents"]
+        for row in views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
         if row["agent"] == "pc-1"
     ]
     assert json.loads(json.dumps(row)) == {
         "agent": "pc-1",
         "state": "fresh",
         "in_topology": True,
+        "expected": True,
         "roles": ["browser"],
         "heard": "2025-10-09T08:53:17.960Z",
         "age_s": 2.0,
@@ -368,6 +417,10 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         "checks_done": 12,
         "checks_late_ms": 3,
         "observations_dropped": 1,
+        "notes": [
+            "announces role 'anything', which the topology does not know",
+            "1 observation dropped, which the map lacks",
+        ],
     }
 
 
@@ -377,7 +430,7 @@ def test_all_who_report_or_should_are_there(scene: Any) -> None:
     stage.hear("web-1", NOW)
     stage.hear("db-1", NOW - 100)
     stage.hear("stranger", NOW, presence=Presence.LEAVING)
-    rows = views.agents(stage.roster, stage.members, NOW)["agents"]
+    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
     assert [(row["agent"], row["state"], row["in_topology"]) for row in rows] == [
         ("db-1", "silent", True),
         ("pc-1", "absent", True),
@@ -388,7 +441,9 @@ def test_all_who_report_or_should_are_there(scene: Any) -> None:
         "agent": "pc-1",
         "state": "absent",
         "in_topology": True,
+        "expected": True,
         "roles": ["browser"],
+        "notes": [],
     }
     assert rows[0]["age_s"] == 100.0
 
@@ -400,7 +455,7 @@ def test_both_agents_of_one_name_are_shown(scene: Any) -> None:
         stage.hear("pc-1", NOW + at, boot, hostname=hostname, addresses=(f"10.0.1.{at}",))
     rows = [
         row
-        for row in views.agents(stage.roster, stage.members, NOW + 3)["agents"]
+        for row in views.agents(stage.roster, stage.topology, stage.members, NOW + 3)["agents"]
         if row["agent"] == "pc-1"
     ]
     assert [(row["state"], row["hostname"], row["joined"][-7:]) for row in rows] == [
@@ -414,7 +469,125 @@ def test_a_host_without_an_agent_is_no_missing_agent(topology: Any) -> None:
     deployment = topology(
         '[roles.a]\n[hosts.x]\nroles = ["a"]\naddresses = ["10.0.0.1"]\nagent = false'
     )
-    assert views.agents(Roster(), members(deployment, {}), NOW) == {"agents": []}
+    assert views.agents(Roster(), deployment, members(deployment, {}), NOW) == {"agents": []}
+
+
+NOTED = """
+admit = ["guest"]
+checks = { interval_s = 60, timeout_s = 3.5 }
+[roles.web]
+listens = { "web:80" = {} }
+[roles.db]
+listens = { "db:5432" = {} }
+[roles.guest]
+connects = ["web:80"]
+[hosts.listed]
+roles = ["web"]
+addresses = ["10.0.0.1", "fd00::1"]
+[hosts.named]
+roles = ["web"]
+addresses = ["10.0.0.2", "named.example"]
+[hosts.open]
+[hosts.bare]
+roles = ["db"]
+addresses = ["10.0.0.9"]
+agent = false
+"""
+
+
+@pytest.mark.parametrize(
+    ("agent", "said", "notes"),
+    [
+        pytest.param("listed", {"roles": ("web",)}, [], id="what the topology says too"),
+        pytest.param(
+            "open",
+            {"roles": ("web", "agnt", "agnt")},
+            ["announces role 'agnt', which the topology does not know"],
+            id="a role that is misspelt",
+        ),
+        pytest.param("open", {"roles": ("web", "db")}, [], id="roles that are left to it"),
+        pytest.param(
+            "listed",
+            {"roles": ("db", "guest")},
+            [
+                "announces role 'db', which the topology does not give to this host",
+                "announces role 'guest', which the topology does not give to this host",
+            ],
+            id="roles that are not left to it",
+        ),
+        pytest.param("stranger", {"roles": ("guest",)}, [], id="a role that is admitted"),
+        pytest.param(
+            "stranger",
+            {"roles": ("guest", "db")},
+            ["announces role 'db', which the topology does not admit"],
+            id="a role that is not admitted",
+        ),
+        pytest.param(
+            "listed",
+            {"addresses": ("10.9.9.9", "fd00::9")},
+            [
+                (
+                    "announces 10.9.9.9, fd00::9, but the topology lists 10.0.0.1, fd00::1, and "
+                    "that is what others dial"
+                )
+            ],
+            id="addresses elsewhere",
+        ),
+        pytest.param("listed", {"addresses": ("10.0.0.1",)}, [], id="one of its addresses"),
+        pytest.param("listed", {"addresses": ("FD00:0::1", "10.9.9.9")}, [], id="and another"),
+        pytest.param("listed", {"addresses": ()}, [], id="no addresses"),
+        pytest.param(
+            "listed",
+            {"addresses": ("no address",)},
+            [
+                "announces no address, but the topology lists 10.0.0.1, fd00::1, and that is what "
+                "others dial"
+            ],
+            id="no address at all",
+        ),
+        pytest.param("named", {"addresses": ("10.9.9.9",)}, [], id="a name may mean any"),
+        pytest.param("open", {"addresses": ("10.9.9.9",)}, [], id="addresses left to it"),
+        pytest.param("stranger", {"addresses": ("10.9.9.9",)}, [], id="a host of no list"),
+        pytest.param(
+            "bare",
+            {},
+            ["reports, though the topology says agent = false: nothing is checked from here"],
+            id="where none should be",
+        ),
+        pytest.param("open", {"checks_late_ms": 6000}, [], id="late by a tenth of the interval"),
+        pytest.param(
+            "open", {"checks_late_ms": 6100}, ["checks up to 6.1 s late"], id="later than that"
+        ),
+        pytest.param(
+            "open",
+            {"observations_dropped": 70},
+            ["70 observations dropped, which the map lacks"],
+            id="what was lost",
+        ),
+    ],
+)
+def test_what_an_agent_says_in_vain_is_noted(
+    topology: Any, hello: Any, agent: str, said: dict[str, Any], notes: list[str]
+) -> None:
+    """It would fail in silence: the topology has the last word, and the agent's log is elsewhere."""
+    deployment, roster = topology(NOTED), Roster()
+    roster.hear(hello(agent, **said), NOW)
+    hosts = members(deployment, roster.announcements())
+    rows = views.agents(roster, deployment, hosts, NOW)["agents"]
+    assert [row["notes"] for row in rows if row["agent"] == agent] == [notes]
+
+
+@pytest.mark.parametrize(("late_ms", "is_told"), [(0, False), (1000, False), (1001, True)])
+def test_a_second_is_late_however_short_the_interval(
+    scene: Any, late_ms: int, is_told: bool
+) -> None:
+    """The default interval's tenth is just that; the number itself is there in any case."""
+    stage = scene()
+    stage.hear("pc-1", NOW, checks_late_ms=late_ms)
+    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    [row] = [row for row in rows if row["agent"] == "pc-1"]
+    assert (row["checks_late_ms"], row["observations_dropped"]) == (late_ms, 0)
+    assert (row["notes"] == ["checks up to 1.0 s late"]) == is_told
 
 
 # Status.
@@ -426,15 +599,45 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
     stage.hear("pc-1", NOW)
     stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080")
     stage.see("pc-1", "db-1", Outcome.OPEN, NOW)
-    rows = views.agents(stage.roster, stage.members, NOW)["agents"]
+    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
     status = views.status(stage.judgements(NOW), rows, {"malformed hello": 2})
     assert json.loads(json.dumps(status)) == {
         "flows": {"ok": 1, "degraded": 0, "broken": 0, "exposed": 1, "unknown": 2},
         "agents": {"fresh": 1, "silent": 0, "left": 0, "conflict": 0, "absent": 2},
+        "agents_missing": 2,
         "state": "exposed",
         "refused_messages": {"malformed hello": 2},
     }
     assert set(status["agents"]) == set(AgentState)
+
+
+@pytest.mark.parametrize(
+    ("agent", "presence", "at", "missing"),
+    [
+        ("pc-1", Presence.HERE, NOW, 2),
+        ("pc-1", Presence.LEAVING, NOW, 3),
+        ("stranger", Presence.HERE, NOW, 3),
+        ("stranger", Presence.LEAVING, NOW, 3),
+        ("stranger", Presence.HERE, NOW - 100, 4),
+    ],
+)
+def test_an_agent_that_left_and_that_nobody_expects_is_not_missing(
+    scene: Any, agent: str, presence: Presence, at: float, missing: int
+) -> None:
+    """It was uninstalled, or its host was taken out of the topology: nobody waits for it."""
+    stage = scene()
+    stage.hear(agent, at, presence=presence)
+    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    assert views.status([], rows, {})["agents_missing"] == missing
+
+
+def test_an_agent_that_left_a_host_without_one_is_not_missing(topology: Any, hello: Any) -> None:
+    """The topology says that none is to be there."""
+    deployment, roster = topology(NOTED), Roster()
+    roster.hear(hello("bare", presence=Presence.LEAVING), NOW)
+    hosts = members(deployment, roster.announcements())
+    rows = views.agents(roster, deployment, hosts, NOW)["agents"]
+    assert views.status([], rows, {})["agents_missing"] == 3  # listed, named, open
 
 
 def test_a_name_that_two_processes_use_is_one_agent(scene: Any) -> None:
@@ -442,7 +645,7 @@ def test_a_name_that_two_processes_use_is_one_agent(scene: Any) -> None:
     stage = scene()
     for at, boot in ((1, "a"), (2, "b"), (3, "a")):
         stage.hear("pc-1", NOW + at, boot)
-    rows = views.agents(stage.roster, stage.members, NOW + 3)["agents"]
+    rows = views.agents(stage.roster, stage.topology, stage.members, NOW + 3)["agents"]
     assert len(rows) == 4
     agents = views.status([], rows, {})["agents"]
     assert (agents["conflict"], agents["absent"]) == (1, 2)

@@ -115,7 +115,7 @@ def test_a_stopped_agent_breaks_its_flows_and_a_new_one_mends_them(small: Any) -
     small.until(lambda: small.states() == {"broken": 1}, "the flow breaks")
     flow = small.flow()
     assert flow["outcome"] == "refused"
-    assert flow["cause"] == "destination-host"
+    assert flow["cause"] == "service"
     assert any("was stopped" in fact for fact in flow["evidence"])
     told = small.reachmap("explain", "client", "server")
     assert "to do" in told.stdout

@@ -494,6 +494,70 @@ async def test_a_server_that_comes_later_is_waited_for(nats_server: Any) -> None
             assert connection.is_connected
 
 
+async def test_a_bus_that_stays_away_is_told_of_again_and_again(
+    nats_server: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the start as after a loss, and no more once it is there; unless nobody asked for it."""
+    said: list[dict[str, Any]] = []
+
+    class Log:
+        def warning(self, event: str, **fields: Any) -> None:
+            if event.startswith("bus still away"):
+                said.append(fields)
+
+        def info(self, *_: Any, **__: Any) -> None:
+            pass
+
+    monkeypatch.setattr(bus, "_log", Log())
+    url = nats_server.url.replace("://", "://me:secret@")
+    nats_server.stop()
+
+    async def come_back() -> None:
+        await eventually(lambda: len(said) >= 2)
+        nats_server.start()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(come_back())
+        async with bus.staying([url], "test", remind_s=0.05) as connection:
+            assert said[-1] == {"servers": nats_server.url, "away_s": said[-1]["away_s"]}
+            before = len(said)
+            await asyncio.sleep(0.2)
+            assert len(said) == before
+            nats_server.stop()
+            await eventually(lambda: len(said) >= before + 2)
+            nats_server.start()
+            await eventually(lambda: connection.is_connected)
+    before = len(said)
+    nats_server.stop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.2), bus.staying([url], "test"):
+            pass
+    assert len(said) == before
+
+
+@pytest.mark.parametrize(
+    ("url", "is_one"),
+    [
+        ("nats://a:1", True),
+        ("tls://a", True),
+        ("a", True),
+        ("a:4222", True),
+        ("nats://[fd00::5]:4222", True),
+        ("nats://user:secret@a:1", True),
+        ("", False),
+        ("nats://", False),
+        ("http://a:1", False),
+        ("nats://a:0", False),
+        ("nats://a:x", False),
+        ("nats://a:70000", False),
+        ("nats://[fd00::5", False),
+    ],
+)
+def test_what_a_nats_url_is(url: str, is_one: bool) -> None:
+    """What the client can make sense of, and nothing that it would wait for in vain."""
+    assert bus.is_nats_url(url) == is_one
+
+
 async def test_a_server_that_comes_back_finds_everything_as_it_was(
     nats_server: Any, eventually: Any
 ) -> None:

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from reachmap_agent.identity import hostname
-from reachmap_shared.bus import DEFAULT_URL, without_password
+from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidName, InvalidSettings
 from reachmap_shared.names import host_name, role_name
 
@@ -159,17 +158,8 @@ def _check(settings: Settings) -> None:
     if not settings.nats:
         raise InvalidSettings(f"{settings.origins['nats']}: expected at least one NATS URL")
     for url in settings.nats:
-        if not _is_nats_url(url):
+        if not is_nats_url(url):
             origin = settings.origins["nats"]
             raise InvalidSettings(
                 f"{origin}: {without_password(url)!r} is not a NATS URL such as {DEFAULT_URL}"
             )
-
-
-def _is_nats_url(url: str) -> bool:
-    """Whether the client can make sense of it; the scheme may be left out."""
-    try:
-        parts = urlsplit(url if "://" in url else f"nats://{url}")
-        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # its port is none, or its brackets do not match
-        return False

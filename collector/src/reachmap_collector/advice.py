@@ -1,4 +1,4 @@
-"""What to do about a flow that is not as it should be, in a sentence. Pure."""
+"""What to do about a flow that is not as it should be, and what would tell its cause. Pure."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -43,6 +43,36 @@ _BY_DOUBT: Final[Mapping[Doubt, str]] = {
     "listen on port {port}",
 }
 
+_NO_WITNESS: Final = (
+    "an agent on {destination} that says whether anything listens on port {port} there"
+)
+
+_SETTLED_BY_OUTCOME: Final[Mapping[Outcome, str]] = {
+    outcome: f"a packet capture on {{destination}}, which shows whether {what}"
+    for outcome, what in (
+        (Outcome.REFUSED, "it was {destination} that refused"),
+        (Outcome.TIMEOUT, "what {source} sends gets there"),
+        (Outcome.UNREACHABLE, "what {source} sends gets there"),
+        (Outcome.REJECTED, "it was {destination} that rejected it"),
+        (Outcome.RESET, "it was {destination} that reset the connection"),
+        (Outcome.STALLED, "{service} answers at all"),
+    )
+}
+"""What would settle the cause where it is known whether anything listens."""
+
+_SETTLED_BY_DOUBT: Final[Mapping[Doubt, str]] = {
+    Doubt.NO_ADDRESS: "an address of {destination} to dial",
+    Doubt.CONFLICT: "reports of just one agent under the name {source}",
+    Doubt.NO_NEWS: "a report from the agent on {source}",
+    Doubt.NO_CHECK: "the next check by {source}",
+    Doubt.ASTRAY: "a check that gets to {destination}",
+    Doubt.NOT_REACHED: "anything else of {destination} that {source} reaches",
+    Doubt.NO_WINDOW: "a check for which the agent on {destination} listens",
+    Doubt.NO_WITNESS: "something that is known to listen on port {port} of {destination}",
+}
+
+_MORE_CHECKS: Final = "more checks, which show when it comes and goes"
+
 _START_IT: Final = "start {service} on {destination}: nothing listens on its port {port}"
 _EXPOSED: Final = "close port {port} of {destination} to {source}"
 _UNWELL: Final = "read the log of {service} on {destination}: it answers, but says it is not well"
@@ -51,7 +81,27 @@ _FLAPS: Final = "watch it: it comes and goes"
 
 def what_to_do(judgement: Judgement) -> str | None:
     """The next step for whoever looks after the flow; None when nothing is to be done."""
-    text = _step(judgement)
+    return _filled(_step(judgement), judgement)
+
+
+def what_would_settle(judgement: Judgement) -> str | None:
+    """What would tell a cause that is unknown; None when it is known, or nothing needs one."""
+    if judgement.cause is not Cause.UNKNOWN:
+        return None
+    if judgement.doubt is not None:
+        text = _SETTLED_BY_DOUBT.get(judgement.doubt)
+    elif judgement.state is State.DEGRADED:
+        text = _MORE_CHECKS
+    elif judgement.listened is None:
+        text = _NO_WITNESS
+    else:
+        assert judgement.seen is not None  # or there would be a doubt
+        text = _SETTLED_BY_OUTCOME.get(judgement.seen.outcome)
+    return _filled(text, judgement)
+
+
+def _filled(text: str | None, judgement: Judgement) -> str | None:
+    """A sentence with the flow's own names in it."""
     if text is None:
         return None
     key, expected = judgement.record.key, judgement.record.expected
@@ -79,6 +129,6 @@ def _step(judgement: Judgement) -> str | None:
             return _BY_DOUBT[judgement.doubt]
         case _:
             assert seen is not None  # one that was never checked leaves a doubt of its own
-            if seen.outcome is Outcome.REFUSED and judgement.cause is Cause.SERVICE:
+            if seen.outcome is Outcome.REFUSED and judgement.listened is False:
                 return _START_IT
             return _BY_OUTCOME.get(seen.outcome)

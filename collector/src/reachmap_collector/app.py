@@ -21,6 +21,9 @@ from reachmap_shared.errors import BusUnavailable, QueryRefused
 _RIVAL_S: Final = 1.0
 """For another collector to answer; where there is none the server says so at once."""
 
+_REMIND_S: Final = 30.0
+"""How often the log says that the bus is still away: whoever looks into it finds out soon."""
+
 _log = log.get("serve")
 
 
@@ -53,7 +56,7 @@ async def serve(settings: ServeSettings) -> None:
         raise InvalidFile(settings.data, [Problem("", reason)]) from error
     async with (
         _bus_urls(settings) as urls,
-        bus.staying(urls, "reachmap collector") as connection,
+        bus.staying(urls, "reachmap collector", remind_s=_REMIND_S) as connection,
     ):
         await _refuse_a_second(connection, urls)
         collector = Collector(topology, own, connection)

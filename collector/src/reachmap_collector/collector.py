@@ -98,7 +98,7 @@ class Collector:
 
     def agents(self) -> views.Json:
         """Every agent that reports or should."""
-        return views.agents(self.roster, self.members, self.now())
+        return views.agents(self.roster, self.topology, self.members, self.now())
 
     def status(self) -> views.Json:
         """The whole in one line's worth."""

@@ -7,6 +7,7 @@ question, so a flow that nobody reports on any more turns unknown without anyone
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -16,7 +17,16 @@ from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import Outcome
 
 _WINDOW: Final = 20
-"""Checks that latency and flapping are taken from: some three minutes at the default interval."""
+"""Checks that latency, flapping and counts are taken from: some three minutes by default."""
+
+
+class Sight(Enum):
+    """What one check comes to, where checks are counted."""
+
+    OPEN = "open"
+    NOT_OPEN = "not-open"
+    LOCAL_ERROR = "local-error"
+    """It could not be made: no loss of the network's, and yet a check that says nothing."""
 
 
 @dataclass(slots=True)
@@ -31,8 +41,8 @@ class FlowRecord:
     changed: float = 0.0
     """When what the checks see last became something else."""
     connect_us: deque[int] = field(default_factory=lambda: deque(maxlen=_WINDOW))
-    opened: deque[bool] = field(default_factory=lambda: deque(maxlen=_WINDOW))
-    """Whether each of the latest checks that could be made found it open."""
+    sights: deque[Sight] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    """What each of the latest checks came to, one that could not be made included."""
 
     @property
     def key(self) -> FlowKey:
@@ -47,22 +57,37 @@ class FlowRecord:
     @property
     def flips(self) -> int:
         """How often the latest checks went from open to not open or back."""
-        return sum(one != other for one, other in pairwise(self.opened))
+        told = [sight for sight in self.sights if sight is not Sight.LOCAL_ERROR]
+        return sum(one != other for one, other in pairwise(told))
+
+    @property
+    def checks_made(self) -> int:
+        """How many of the latest checks there are: those that could not be made count too."""
+        return len(self.sights)
+
+    @property
+    def checks_open(self) -> int:
+        """How many of them found it open."""
+        return self.sights.count(Sight.OPEN)
+
+    @property
+    def checks_failed_locally(self) -> int:
+        """How many of them could not be made."""
+        return self.sights.count(Sight.LOCAL_ERROR)
 
     def fold(self, observation: Observation, at: float) -> None:
         """Add what a check saw at time `at`; one older than the last is passed over."""
         if self.last is not None and at < self.checked:
             return
-        is_open = observation.outcome is Outcome.OPEN
-        if observation.outcome is not Outcome.LOCAL_ERROR:
-            self.opened.append(is_open)
+        sight = _SIGHTS.get(observation.outcome, Sight.NOT_OPEN)
+        self.sights.append(sight)
         self.checked = at
         if not observation.confirmed and self.last is not None:
             return  # perhaps a lost packet: it counts as one, and changes nothing
         if self.last is None or _face(self.last) != _face(observation):
             self.changed = at
         self.last = observation
-        if is_open:
+        if sight is Sight.OPEN:
             self.connect_us.append(observation.connect_us)
 
 
@@ -133,6 +158,10 @@ class FlowMap:
 def _to(flow: ExpectedFlow, address: str) -> ExpectedFlow:
     """The flow to one address of the name that another one has."""
     return replace(flow, key=replace(flow.key, address=address))
+
+
+_SIGHTS: Final = {Outcome.OPEN: Sight.OPEN, Outcome.LOCAL_ERROR: Sight.LOCAL_ERROR}
+"""Outcomes that are counted for themselves; every other is just not open."""
 
 
 def _face(observation: Observation) -> tuple[object, ...]:

@@ -67,6 +67,8 @@ class Judgement:
     evidence: tuple[str, ...] = ()
     doubt: Doubt | None = None
     """Set when the state is unknown."""
+    listened: bool | None = None
+    """Of a broken flow: whether anything listened on its port; None where nobody can say."""
 
     @property
     def seen(self) -> Observation | None:
@@ -121,7 +123,8 @@ class Judge:
             return _judge_open(record, record.last)
         if (idle := self._nobody_yet(record, record.last)) is not None:
             return idle
-        cause, confidence, facts = self._blame(record, record.last)
+        listened, fact = self._listened(record, record.last)
+        cause, confidence, facts = self._blame(record, record.last, listened, fact)
         return Judgement(
             record,
             State.BROKEN,
@@ -129,6 +132,7 @@ class Judge:
             cause,
             confidence=confidence,
             evidence=(*_seen(record, record.last), *facts),
+            listened=listened,
         )
 
     def _agent(self, name: str) -> AgentState:
@@ -189,19 +193,21 @@ class Judge:
         )
 
     def _blame(
-        self, record: FlowRecord, seen: Observation
+        self, record: FlowRecord, seen: Observation, listened: bool | None, fact: str
     ) -> tuple[Cause, Confidence, tuple[str, ...]]:
         """Where a flow that should be open goes wrong, with the facts besides the check's own."""
         key = record.key
         state = self._agent(key.destination)
         if seen.outcome in _BY_OUTCOME:
             return _BY_OUTCOME[seen.outcome]
-        if seen.outcome in _NOBODY_HOME and state in (AgentState.SILENT, AgentState.LEFT):
-            said = _ABSENT[state].format(agent=key.destination)
-            return Cause.DESTINATION_HOST, Confidence.LIKELY, (said,)
-        listened, fact = self._listened(record, seen)
-        if seen.outcome is Outcome.REFUSED and listened is False:
-            return Cause.SERVICE, Confidence.LIKELY, (fact,)
+        if state in _GONE and not seen.window:  # one that opened a window was there all the same
+            fact = _ABSENT[state].format(agent=key.destination)
+            if seen.outcome in _NOBODY_HOME:
+                return Cause.DESTINATION_HOST, Confidence.LIKELY, (fact,)
+        if seen.outcome is Outcome.REFUSED and not listened:
+            # Only who is up refuses. Whether it was the host itself, one end alone cannot tell.
+            facts = (fact,) if listened is False else (_REFUSAL.format(key.destination), fact)
+            return Cause.SERVICE, Confidence.LIKELY, facts
         return Cause.UNKNOWN, Confidence.UNKNOWN, (fact,)
 
     def _nobody_yet(self, record: FlowRecord, seen: Observation) -> Judgement | None:
@@ -245,7 +251,15 @@ _SAYS: Final[Mapping[ListenerState, str]] = {
     ListenerState.NEVER: "nothing listens on {place}",
 }
 
-_NOBODY_HOME: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.REFUSED})
+_GONE: Final = frozenset({AgentState.SILENT, AgentState.LEFT})
+
+_NOBODY_HOME: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE})
+"""Outcomes that a host which is down explains; a refusal is none: it needs somebody to send it."""
+
+_REFUSAL: Final = (
+    "a refusal is an answer: {} is up and nothing listens there, or a device on the way refuses "
+    "in its stead"
+)
 
 _CONNECTED: Final[Mapping[Outcome, Confidence]] = {
     Outcome.OPEN: Confidence.PROVEN,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from reachmap_collector import views
-from reachmap_collector.advice import what_to_do
+from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
 from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import FlowKey
@@ -97,7 +97,12 @@ class Queries:
                 f"the topology has no flow from {ends['source']} to {ends['destination']}"
                 f"{where}{known}",
             )
-        return {"flows": [views.flow(one) | {"advice": what_to_do(one)} for one in found]}
+        return {
+            "flows": [
+                views.flow(one) | {"advice": what_to_do(one), "settled_by": what_would_settle(one)}
+                for one in found
+            ]
+        }
 
     async def agents(self, _parameters: Json) -> Json:
         """Who reports, from where, how fresh."""

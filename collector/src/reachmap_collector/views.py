@@ -4,8 +4,9 @@ The fields of a flow are a promise to other people's scripts: add to them, never
 """
 
 import datetime
+import ipaddress
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -14,9 +15,16 @@ from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import NO_ADDRESS, Member
 from reachmap_collector.roster import AgentState, Instance, Roster
 from reachmap_collector.topology.model import Connection, TableRow, Topology
+from reachmap_shared.messages import Hello, Observation
 from reachmap_shared.vocabulary import Expectation, State
 
 Json = dict[str, Any]
+
+_LATE_S: Final = 1.0
+"""How late a check may start before people are told; a tenth of a long interval if that is more."""
+
+_END_OF_TIME: Final = 253_402_300_799
+"""9999-12-31, in seconds since the epoch: the last moment that a certificate can name."""
 
 WORST_FIRST: Final = (State.BROKEN, State.EXPOSED, State.DEGRADED, State.UNKNOWN, State.OK)
 
@@ -54,6 +62,13 @@ def flow(judgement: Judgement) -> Json:
         "checked": timestamp(record.checked) if seen else None,
         "latency_ms": record.latency_ms,
         "reasons": [*_reasons(record)],
+        "certificate_until": _certificate_until(seen) if seen else None,
+        "seen_as": (seen.seen_as or None) if seen else None,
+        "checks": {
+            "made": record.checks_made,
+            "open": record.checks_open,
+            "local_error": record.checks_failed_locally,
+        },
     }
 
 
@@ -149,8 +164,11 @@ def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
     }
 
 
-def agents(roster: Roster, members: Mapping[str, Member], now: float) -> Json:
-    """Who reports, from where, how fresh; a name that two processes use stands there twice."""
+def agents(roster: Roster, deployment: Topology, members: Mapping[str, Member], now: float) -> Json:
+    """Who reports, from where, how fresh; a name that two processes use stands there twice.
+
+    `notes` say what of an agent's word the topology passes over, and how it lags behind.
+    """
     rows: list[Json] = []
     expected = {name for name, member in members.items() if member.has_agent}
     for name in sorted({*expected, *roster.agents()}):
@@ -162,11 +180,17 @@ def agents(roster: Roster, members: Mapping[str, Member], now: float) -> Json:
             "agent": name,
             "state": state,
             "in_topology": name in members,
+            "expected": name in expected,
             "roles": list(members[name].roles) if name in members else [],
         }
-        rows += [about | _instance(instance, now) for instance in instances]
+        rows += [
+            about
+            | _instance(instance, now)
+            | {"notes": [*_notes(name, instance.hello, deployment)]}
+            for instance in instances
+        ]
         if not instances:
-            rows.append(about)
+            rows.append(about | {"notes": []})
     return {"agents": rows}
 
 
@@ -174,10 +198,13 @@ def status(judgements: Iterable[Judgement], agent_rows: Sequence[Json], trouble:
     """The whole in one line's worth: flows by state, agents by state, and the worst of all."""
     flows = Counter(judgement.state for judgement in judgements)
     # By name: one that two processes use is still one agent of the deployment.
-    by_state = Counter({row["agent"]: row["state"] for row in agent_rows}.values())
+    by_name = {row["agent"]: row for row in agent_rows}
+    by_state = Counter(row["state"] for row in by_name.values())
+    missing = sum(1 for row in by_name.values() if _is_missing(row))
     return {
         "flows": {state: flows.get(state, 0) for state in State},
         "agents": {state: by_state.get(state, 0) for state in AgentState},
+        "agents_missing": missing,
         "state": worst(flows),
         "refused_messages": trouble,
     }
@@ -265,6 +292,62 @@ def _row(row: TableRow | None) -> Json | None:
     if row is None:
         return None
     return {"profile": row.profile, "row": row.number, "text": str(row)}
+
+
+def _is_missing(row: Json) -> bool:
+    """Whether an agent should be there; one that left, and that nobody expects, need not."""
+    if row["state"] == AgentState.LEFT and not row["expected"]:
+        return False
+    return bool(row["state"] != AgentState.FRESH)
+
+
+def _certificate_until(seen: Observation) -> str | None:
+    """As a timestamp; null too for what no certificate can say, whoever sent it."""
+    until = seen.certificate_until
+    return None if until is None or not 0 <= until <= _END_OF_TIME else timestamp(until)
+
+
+def _notes(name: str, hello: Hello, deployment: Topology) -> Iterator[str]:
+    """What an agent says in vain, and how far behind it is."""
+    host = deployment.hosts.get(name)
+    for role in dict.fromkeys(hello.roles):
+        if role not in deployment.roles:
+            yield f"announces role {role!r}, which the topology does not know"
+        elif host is None and role not in deployment.admit:
+            yield f"announces role {role!r}, which the topology does not admit"
+        elif host is not None and host.roles is not None and role not in host.roles:
+            yield f"announces role {role!r}, which the topology does not give to this host"
+    if host is not None and not host.agent:
+        yield "reports, though the topology says agent = false: nothing is checked from here"
+    if host is not None and _are_elsewhere(hello.addresses, host.addresses):
+        yield (
+            f"announces {', '.join(hello.addresses)}, but the topology lists "
+            f"{', '.join(host.addresses)}, and that is what others dial"
+        )
+    if hello.checks_late_ms / 1000 > max(_LATE_S, deployment.checks.interval_s / 10):
+        yield f"checks up to {hello.checks_late_ms / 1000:.1f} s late"
+    if hello.observations_dropped > 0:
+        what = "observation" if hello.observations_dropped == 1 else "observations"
+        yield f"{hello.observations_dropped} {what} dropped, which the map lacks"
+
+
+def _are_elsewhere(announced: Sequence[str], listed: Sequence[str]) -> bool:
+    """Whether none of a host's announced addresses is one that the topology lists.
+
+    An agent without addresses of its own announces those of its routes, which need not be all:
+    some overlap is agreement. Names are not resolved here, so a list with one proves nothing.
+    """
+    wanted = [_as_address(address) for address in listed]
+    if not announced or not wanted or None in wanted:
+        return False
+    return not set(wanted) & {_as_address(address) for address in announced}
+
+
+def _as_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def _instance(instance: Instance, now: float) -> Json:

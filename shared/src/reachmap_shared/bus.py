@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import nats.errors
 import nats.micro
@@ -35,6 +36,15 @@ Query = Callable[[dict[str, Any]], Awaitable[Any]]
 """Is given a query's parameters and returns its answer, both JSON; may raise QueryRefused."""
 
 _log = log.get("bus")
+
+
+def is_nats_url(url: str) -> bool:
+    """Whether the client can make sense of it; the scheme may be left out."""
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its port is none, or its brackets do not match
+        return False
 
 
 def without_password(url: str) -> str:
@@ -222,11 +232,13 @@ async def staying(
     urls: Sequence[str],
     name: str,
     on_connect: Callable[[], Awaitable[None]] | None = None,
+    remind_s: float | None = None,
 ) -> AsyncIterator[Bus]:
     """A connection that waits for a server as long as it takes, and comes back after every loss.
 
     `on_connect` is called after each return of the server, not at the first connection. What is
-    published is flushed at the end.
+    published is flushed at the end. While there is no server, the log says so again every
+    `remind_s` seconds, if that is given.
 
     Raises:
         BusUnavailable: There is no server to wait for, or the one there was threw us out, for
@@ -235,12 +247,16 @@ async def staying(
     client = Client()
     stay = asyncio.timeout(None)
     leaving = False
+    absence = _Absence(_places(urls), remind_s)
 
     async def lost() -> None:
+        if not (client.is_closed or leaving):
+            absence.begin()
         if not client.is_closed:
             _log.warning("bus lost, reconnecting")
 
     async def back() -> None:
+        absence.end()
         _log.info("bus back", server=_place(client))
         if on_connect is not None:
             await on_connect()
@@ -275,7 +291,9 @@ async def staying(
     )
     try:
         async with stay:
+            absence.begin()
             await _cancellable(connecting)
+            absence.end()
             yield Bus(client)
             leaving = True
     except nats.errors.Error as error:
@@ -287,7 +305,35 @@ async def staying(
         raise BusUnavailable(f"the NATS server threw us out: {reason}") from error
     finally:
         leaving = True
+        absence.end()
         await _leave(client)
+
+
+class _Absence:
+    """Says again and again that the bus is away, from its beginning to its end."""
+
+    def __init__(self, servers: str, remind_s: float | None) -> None:
+        self._servers = servers
+        self._remind_s = remind_s
+        self._since = 0.0
+        self._next: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._remind_s is not None and self._next is None:
+            loop = asyncio.get_running_loop()
+            self._since = loop.time()
+            self._next = loop.call_later(self._remind_s, self._remind, self._remind_s)
+
+    def end(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _remind(self, remind_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        away_s = round(loop.time() - self._since)
+        _log.warning("bus still away, reconnecting", servers=self._servers, away_s=away_s)
+        self._next = loop.call_later(remind_s, self._remind, remind_s)
 
 
 async def _connect(client: Client, urls: Sequence[str], **options: Any) -> None:

@@ -1,8 +1,13 @@
 """The command as a whole: what it says of itself, and how its errors reach a person."""
 
+import contextlib
+import errno
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -175,6 +180,110 @@ def test_a_bug_is_not_hidden(
     monkeypatch.setattr(query, "ask", ask)
     with pytest.raises(type(error)):
         reachmap("agents")
+
+
+# Standard output, and Ctrl-C.
+
+
+PROGRAM = (sys.executable, "-m", "reachmap_collector")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("topology", "show", "openuem"),
+        ("topology", "show", "openuem", "--format", "json"),
+        ("topology", "show", "openuem", "--format", "ndjson"),
+        ("topology", "show", "openuem", "--format", "csv"),
+    ],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_written_is_told(arguments: tuple[str, ...]) -> None:
+    """In one line: a full disk is no bug, and an answer that is cut short no success."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            (*PROGRAM, *arguments), stdout=full, stderr=subprocess.PIPE, text=True, timeout=30,
+            check=False,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr == "reachmap: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("style", ["table", "json"])
+def test_a_reader_that_has_seen_enough_is_no_error(style: str) -> None:
+    """As with `reachmap ... | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as output:
+        result = subprocess.run(
+            (*PROGRAM, "topology", "show", "openuem", "--format", style),
+            stdout=output, stderr=subprocess.PIPE, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(("code", "is_told"), [(errno.ENOSPC, True), (errno.ENOENT, False)])
+def test_other_errors_of_the_system_keep_their_traceback(
+    reachmap: Any, monkeypatch: pytest.MonkeyPatch, code: int, is_told: bool
+) -> None:
+    """They are no error of the output's, and nobody has said what they mean."""
+
+    def ask(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(query, "ask", ask)
+    with contextlib.nullcontext() if is_told else pytest.raises(OSError):
+        assert reachmap("agents").exit_code == 1
+
+
+def test_an_error_that_names_a_file_is_not_the_output_s(
+    reachmap: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opened that file should have said what is wrong with it."""
+
+    def ask(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(query, "ask", ask)
+    with pytest.raises(OSError, match="somewhere"):
+        reachmap("agents")
+
+
+def test_ctrl_c_ends_a_command_quietly(reachmap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the exit code that a shell gives it."""
+
+    def ask(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(query, "ask", ask)
+    result = reachmap("agents")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
+
+
+LOADING = """
+import builtins, os, signal, sys
+from reachmap_collector.__main__ import main
+load = builtins.__import__
+def interrupted(name, *rest):
+    if name == "reachmap_collector.cli":
+        os.kill(os.getpid(), signal.SIGINT)
+    return load(name, *rest)
+builtins.__import__ = interrupted
+sys.argv = ["reachmap", "--version"]
+main()
+"""
+
+
+def test_ctrl_c_while_it_loads_ends_it_quietly() -> None:
+    """Loading takes a moment, and that is when people think better of it."""
+    result = subprocess.run(
+        (sys.executable, "-c", LOADING), capture_output=True, text=True, timeout=30, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 def test_the_package_runs_as_a_module() -> None:

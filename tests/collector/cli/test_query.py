@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reachmap_collector import render
 from reachmap_collector.cli import query
 from reachmap_collector.collector import Collector
 from reachmap_shared.errors import BusUnavailable, QueryRefused
@@ -61,8 +62,18 @@ def test_lines_are_all_that_a_program_gets(
     table = csv.DictReader(io.StringIO(reachmap(*command, "--format", "csv").stdout))
     found = list(table)
     assert len(found) == len(rows)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    assert (table.fieldnames or []) == columns
+    columns = dict.fromkeys(
+        name
+        for row in rows
+        for key, value in row.items()
+        for name in (
+            [f"{key}_{inner}" for inner in value]
+            if key == "checks" or (key == "agents" and isinstance(value, dict))
+            else [key]
+        )
+    )
+    assert not rows or set(table.fieldnames or []) == set(columns)
+    assert table.fieldnames
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -101,7 +112,7 @@ def test_the_flows_as_json_are_an_array_of_flows(reachmap: Any, office: Collecto
     arguments += ["--service", "shop:9090", "--state", "broken"]
     [flow] = json.loads(reachmap("flows", *arguments, "--format", "json").stdout)
     assert flow in found
-    assert (flow["outcome"], flow["cause"], flow["confidence"]) == ("refused", "unknown", "unknown")
+    assert (flow["outcome"], flow["cause"], flow["confidence"]) == ("refused", "service", "likely")
 
 
 def test_no_flow_is_an_answer_too(reachmap: Any, office: Collector) -> None:
@@ -113,7 +124,8 @@ def test_no_flow_is_an_answer_too(reachmap: Any, office: Collector) -> None:
     assert {result.exit_code for result in shown.values()} == {0}
     assert shown["table"].stdout.startswith("No flow fits")
     assert json.loads(shown["json"].stdout) == []
-    assert (shown["ndjson"].stdout, shown["csv"].stdout) == ("", "")
+    assert shown["ndjson"].stdout == ""
+    assert shown["csv"].stdout == ",".join(render.FLOW_COLUMNS) + "\n"
 
 
 def test_explain_tells_of_one_port_or_of_all(reachmap: Any, office: Collector) -> None:
@@ -122,6 +134,7 @@ def test_explain_tells_of_one_port_or_of_all(reachmap: Any, office: Collector) -
     one = reachmap("explain", "pc-1", "web-1:9090").stdout
     assert both.count("evidence") == 2
     assert both.endswith(one)
+    assert "cause      service (likely)" in one
     assert "to do      see whether shop runs on web-1 and listens on port 9090" in one
 
 
@@ -163,6 +176,23 @@ def test_a_program_gets_the_agents_as_an_array(reachmap: Any, office: Collector)
     assert found[1]["addresses"] == ["10.0.1.1"]
 
 
+def test_csv_counts_checks_in_columns(reachmap: Any, office: Collector) -> None:
+    """As numbers that a spreadsheet can add up."""
+    text = reachmap("flows", "--source", "pc-1", "--format", "csv").stdout
+    row = next(csv.DictReader(io.StringIO(text)))
+    counts = [row[name] for name in ("checks_made", "checks_open", "checks_local_error")]
+    assert counts == ["0", "0", "0"]  # the forbidden one comes first
+
+
+def test_a_map_without_flows_has_its_header(reachmap: Any, asked: Any) -> None:
+    """In CSV."""
+    asked("")
+    for by, columns in render.MATRIX_COLUMNS.items():
+        result = reachmap("map", "--by", str(by), "--format", "csv")
+        assert result.stdout == ",".join(columns) + "\n"
+    assert reachmap("agents", "--format", "csv").stdout == ",".join(render.AGENT_COLUMNS) + "\n"
+
+
 # Status.
 
 
@@ -174,6 +204,18 @@ def test_the_status_is_one_line_and_its_code(reachmap: Any, office: Collector) -
         "REACHMAP CRITICAL - flows: 1 ok, 1 broken, 2 unknown; 3 agents, 2 missing "
         "| ok=1 degraded=0 broken=1 exposed=0 unknown=2 agents_missing=2\n"
     )
+
+
+def test_the_status_of_a_line_has_all_of_it(reachmap: Any, office: Collector) -> None:
+    """Agents and refused messages too, and standard error has nothing to add."""
+    result = reachmap("status", "--format", "ndjson")
+    row = json.loads(result.stdout)
+    assert (row["broken"], row["agents"]["absent"], row["agents_missing"]) == (1, 2, 2)
+    assert (row["state"], row["refused_messages"]) == ("broken", {})
+    table = csv.DictReader(io.StringIO(reachmap("status", "--format", "csv").stdout))
+    [columns] = table
+    assert (columns["broken"], columns["agents_absent"]) == ("1", "2")
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("style", ["json", "ndjson", "csv"])

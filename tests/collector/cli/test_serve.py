@@ -55,6 +55,28 @@ def test_where_its_nats_server_is(
     assert [settings.nats for settings in started] == [nats]
 
 
+@pytest.mark.parametrize(
+    ("nats", "shown"),
+    [
+        ("http://a:1", "http://a:1"),
+        ("nats://", "nats://"),
+        ("nats://a:x", "nats://a:x"),
+        ("nats://a:1,", ""),
+        ("", ""),
+        ("nats://user:secret@a:0", "nats://a:0"),
+    ],
+)
+def test_what_is_no_nats_url_starts_nothing(
+    reachmap: Any, started: list[ServeSettings], nats: str, shown: str
+) -> None:
+    """It would wait for ever for a server that there cannot be; a password is not repeated."""
+    result = reachmap("serve", "--nats", nats)
+    assert (result.exit_code, started) == (2, [])
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: --nats: {shown!r} is neither a NATS URL such as nats://127.0.0.1:4222 nor 'embedded'"
+    )
+
+
 def test_what_it_is_started_with(reachmap: Any, started: list[ServeSettings]) -> None:
     """Files, port, and a place for its state."""
     result = reachmap("serve", "--topology", "t.toml", "--data", "here", "--nats-port", "4333")

@@ -115,11 +115,43 @@ def test_a_file_is_shown(reachmap: Any, here: Path) -> None:
     assert [host["host"] for host in shown["hosts"]] == ["w"]
 
 
-def test_what_is_neither_file_nor_profile_is_told(reachmap: Any, here: Path) -> None:
-    """As a file that cannot be read."""
-    result = reachmap("topology", "show", "openum")
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        (
+            "opnuem",
+            "no file opnuem, and no built-in profile of that name; did you mean openuem?",
+        ),
+        (
+            "quite-else",
+            "no file quite-else, and no built-in profile of that name: there is openuem",
+        ),
+        (
+            "my/topology.toml",
+            "no file my/topology.toml, and no built-in profile of that name: there is openuem",
+        ),
+    ],
+)
+def test_what_is_neither_file_nor_profile_is_told(
+    reachmap: Any, here: Path, what: str, line: str
+) -> None:
+    """With what was probably meant."""
+    result = reachmap("topology", "show", what)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "openum: cannot be read" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"Error: {line}"
+
+
+def test_a_file_that_cannot_be_read_is_told(reachmap: Any, here: Path) -> None:
+    """It is there, so no other name was meant."""
+    (here / "openum").mkdir()
+    (here / "nowhere").symlink_to("gone")
+    for name, reason in (
+        ("openum", "Is a directory"),
+        ("nowhere", "No such file or directory"),
+    ):
+        result = reachmap("topology", "show", name)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == f"reachmap: {name}: cannot be read: {reason}\n"
 
 
 def test_the_collector_s_own_is_shown(reachmap: Any, asked: Any) -> None:
@@ -131,9 +163,14 @@ def test_the_collector_s_own_is_shown(reachmap: Any, asked: Any) -> None:
 
 def test_a_topology_has_a_row_for_each_line_of_its_matrix(reachmap: Any) -> None:
     """For spreadsheets: who listens, who connects, and which row says so."""
-    lines = reachmap("topology", "show", "openuem", "--format", "csv").stdout.splitlines()
-    assert lines[0] == "role,does,service,basis,row"
+    result = reachmap("topology", "show", "openuem", "--format", "csv")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "role,does,service,basis,row,protocol,transport,note"
     assert lines[1].startswith("nats-server,listens,nats-server:4433,documented,")
+    assert result.stderr == (
+        "reachmap: csv leaves out titles, hosts, deny rules and how often is checked; "
+        "--format json has it all\n"
+    )
 
 
 # import

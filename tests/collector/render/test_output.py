@@ -22,8 +22,10 @@ def as_text(answer: Any, _width: int) -> Text:
     return Text(f"{len(answer['rows'])} rows")
 
 
-def printed(capsys: pytest.CaptureFixture[str], style: str, rows: list[Any] = ROWS) -> str:
-    show(style, ANSWER, table=as_text, rows=lambda: rows)
+def printed(
+    capsys: pytest.CaptureFixture[str], style: str, rows: list[Any] = ROWS, **options: Any
+) -> str:
+    show(style, ANSWER, table=as_text, rows=lambda: rows, **options)
     out, err = capsys.readouterr()
     assert err == ""
     return out
@@ -52,9 +54,34 @@ def test_csv_is_a_header_and_a_line_a_row(capsys: pytest.CaptureFixture[str]) ->
     assert found[1]["name"] == 'b "quoted", with comma'
 
 
-def test_csv_of_nothing_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """No row says what columns there would be, and a blank line is no header."""
+def test_csv_of_nothing_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that reads columns finds them; where none are known, a blank line is no header."""
+    assert printed(capsys, "csv", [], columns=("name", "count")) == "name,count\n"
     assert printed(capsys, "csv", []) == ""
+
+
+def test_csv_has_its_columns_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the first row has, and with all that the rows have besides."""
+    lines = printed(capsys, "csv", columns=("count", "other")).splitlines()
+    assert lines[0] == "count,other,name,facts,nested,extra"
+    assert lines[1].startswith("1,,a,")
+
+
+def test_csv_spreads_an_object_over_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is told to; NDJSON keeps it as it is."""
+    rows = [{"name": "a", "checks": {"made": 2, "open": 1}}]
+    columns = ("name", "checks_made", "checks_open")
+    options = {"columns": columns, "spread": ("checks",)}
+    assert printed(capsys, "csv", rows, **options) == "name,checks_made,checks_open\na,2,1\n"
+    assert json.loads(printed(capsys, "ndjson", rows, **options)) == rows[0]
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_what_rows_leave_out_is_said(capsys: pytest.CaptureFixture[str], style: str) -> None:
+    """On standard error, and only where it is left out."""
+    show(style, ANSWER, table=as_text, rows=lambda: ROWS, left_out="hosts")
+    told = f"reachmap: {style} leaves out hosts; --format json has it all\n"
+    assert capsys.readouterr().err == (told if style in ("ndjson", "csv") else "")
 
 
 def test_ndjson_of_nothing_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector import render, views
-from reachmap_collector.advice import what_to_do
+from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.views import By
 from reachmap_shared.vocabulary import ListenerState, Outcome, State
 
@@ -65,7 +65,8 @@ def troubled(scene: Any, listener: Any) -> Any:
 
 def flows_of(stage: Any) -> list[Any]:
     return [
-        views.flow(judgement) | {"advice": what_to_do(judgement)}
+        views.flow(judgement)
+        | {"advice": what_to_do(judgement), "settled_by": what_would_settle(judgement)}
         for judgement in stage.judgements(NOW)
     ]
 
@@ -244,13 +245,79 @@ def test_the_flows(screen: Any, troubled: Any) -> None:
     """One line each."""
     assert screen(render.flows(flows_of(troubled), 80)) == golden(
         """
-state      source  destination  service    saw      who       ms
-! exposed  pc-1    db-1         db:5432    open     service  1.0
-✓ ok       pc-1    web-1        web:8080   open     service  1.2
-✗ broken   pc-1    web-1        shop:9090  refused  -          -
-? unknown  web-1   db-1         db:5432    -        -          -
+state      source  destination  service    address        saw      who       ms
+! exposed  pc-1    db-1         db:5432    10.0.0.2:5432  open     service  1.0
+✓ ok       pc-1    web-1        web:8080   10.0.0.1:8080  open     service  1.2
+✗ broken   pc-1    web-1        shop:9090  10.0.0.1:9090  refused  -          -
+? unknown  web-1   db-1         db:5432    10.0.0.2:5432  -        -          -
 """
     )
+
+
+def test_the_flows_on_a_narrow_terminal(screen: Any, troubled: Any) -> None:
+    """Who answered and how fast goes first; hosts and states stay whole, and nothing is cut."""
+    assert screen(render.flows(flows_of(troubled), 78), 78) == golden(
+        """
+state      source  destination  service    address        saw      who
+! exposed  pc-1    db-1         db:5432    10.0.0.2:5432  open     service
+✓ ok       pc-1    web-1        web:8080   10.0.0.1:8080  open     service
+✗ broken   pc-1    web-1        shop:9090  10.0.0.1:9090  refused  -
+? unknown  web-1   db-1         db:5432    10.0.0.2:5432  -        -
+"""
+    )
+    assert screen(render.flows(flows_of(troubled), 60), 60) == golden(
+        """
+state      source  destination  service   address    saw
+! exposed  pc-1    db-1         db:5432   10.0.0.2:  open
+                                          5432
+✓ ok       pc-1    web-1        web:8080  10.0.0.1:  open
+                                          8080
+✗ broken   pc-1    web-1        shop:     10.0.0.1:  refused
+                                9090      9090
+? unknown  web-1   db-1         db:5432   10.0.0.2:  -
+                                          5432
+"""
+    )
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 79, 80, 120])
+def test_hosts_and_states_are_whole_on_every_terminal(screen: Any, green: Any, width: int) -> None:
+    """They are what people look for and copy, and no sign of a cut is anywhere."""
+    found = flows_of(green)
+    text = screen(render.flows(found, width), width)
+    words = set(text.split())
+    assert {"ok", *(flow["source"] for flow in found)} <= words
+    assert {flow["destination"] for flow in found} <= words
+    rows = views.agents(green.roster, green.topology, green.members, NOW)["agents"]
+    told = screen(render.agents(rows, width), width)
+    assert {"fresh", *green.members} <= set(told.split())
+    answer = views.topology(green.topology, green.members)
+    shown = screen(render.topology(answer, width), width)
+    assert {*green.members, *green.topology.roles} <= set(shown.split())
+    matrix = screen(render.matrix(views.matrix(green.judgements(NOW), By.HOST), width), width)
+    assert {record.key.source for record in green.flows} <= set(matrix.split())
+    explained = screen(render.explanation(found[:3], width), width)
+    for screenful in (text, told, shown, matrix, explained):
+        assert "…" not in screenful
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [("10.0.0.1", "10.0.0.1:80"), ("fd00::5", "[fd00::5]:80"), ("web.example", "web.example:80")],
+)
+def test_a_flow_shows_what_is_dialled(scene: Any, screen: Any, address: str, shown: str) -> None:
+    """With the brackets that an IPv6 address wants; one that nobody knows is a dash."""
+    text = (
+        '[roles.a]\nlistens = { "a:80" = {} }\n[roles.b]\nconnects = ["a:80"]\n'
+        '[hosts]\nx = { roles = ["a"], addresses = ["ADDRESS"] }\ny = { roles = ["b"] }'
+    )
+    [_, line] = screen(
+        render.flows(flows_of(scene(text.replace("ADDRESS", address))), 80)
+    ).splitlines()
+    assert line.split() == ["?", "unknown", "y", "x", "a:80", shown, "-", "-", "-"]
+    without = scene(text.replace(', addresses = ["ADDRESS"]', ""))
+    [_, line] = screen(render.flows(flows_of(without), 80)).splitlines()
+    assert line.split() == ["?", "unknown", "y", "x", "a:80", "-", "-", "-", "-"]
 
 
 def test_no_flows(screen: Any) -> None:
@@ -298,7 +365,7 @@ pc-1 -> web-1  shop:9090  ✗ broken since 2025-10-09 08:53:15
 
 web-1 -> db-1  db:5432  ? unknown since 1970-01-01 00:00:00
   dialled    10.0.0.2 port 5432/tcp, speaking postgres; expected reachable
-  cause      unknown (unknown)
+  cause      unknown; what would settle it: the next check by web-1
   evidence   not checked yet by web-1
   needed by  shop -> db:5432 (local)
   to do      wait for the next check; should it not come, see with `reachmap
@@ -317,13 +384,76 @@ def test_a_flow_without_an_address_is_explained(screen: Any, scene: Any) -> None
         """
 a -> o  ocsp-responder:8000  ? unknown since 1970-01-01 00:00:00
   dialled    no address yet port 8000/tcp, speaking ocsp; expected reachable
-  cause      unknown (unknown)
+  cause      unknown; what would settle it: an address of o to dial
   evidence   o has no address: the topology gives none, and no agent there has
   needed by  agent -> ocsp-responder:8000 (documented, row 4 of openuem: 8000 |
              Agent | Outbound | OCSP traffic with server)
   to do      start the agent on o, or give it addresses in the topology
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "line"),
+    [
+        ("o" * 19 + "l", "19 of the last 20 checks open; 1 could not be made"),
+        ("oo", "2 of the last 2 checks open"),
+        ("oxlo", "2 of the last 4 checks open; 1 could not be made"),
+        ("o", None),
+    ],
+)
+def test_the_latest_checks_are_counted(
+    screen: Any, scene: Any, outcomes: str, line: str | None
+) -> None:
+    """All that were made or should have been; one alone is told already."""
+    meaning = {"o": Outcome.OPEN, "x": Outcome.TIMEOUT, "l": Outcome.LOCAL_ERROR}
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    for at, letter in enumerate(outcomes):
+        stage.see("pc-1", "db-1", meaning[letter], NOW - 30 + at)
+    text = screen(render.explanation(flows_of(stage)[:1], 80))
+    assert ("of the last" in text) == (line is not None)
+    if line is not None:
+        assert line in [shown.strip() for shown in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("left_s", "line"),
+    [
+        (30.5 * 86_400, "certificate ends {date}, in 30 days"),
+        (1.5 * 86_400, "certificate ends {date}, in 1 day"),
+        (3_600, "certificate ends {date}, in less than a day"),
+        (-3_600, "certificate ended less than a day ago, on {date}"),
+        (-3.5 * 86_400, "certificate ended 3 days ago, on {date}"),
+    ],
+)
+def test_a_certificate_is_told_of_by_its_end(
+    screen: Any, scene: Any, left_s: float, line: str
+) -> None:
+    """The day, and how soon that is or how long it was ago."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    until = int(time.time() + left_s)
+    stage.see("pc-1", "db-1", Outcome.OPEN, NOW, certificate_until=until, seen_as="192.0.2.7:4000")
+    lines = screen(render.explanation(flows_of(stage)[:1], 80)).splitlines()
+    date = time.strftime("%Y-%m-%d", time.gmtime(until))
+    assert line.format(date=date) in [shown.strip() for shown in lines]
+    assert "the listener saw it come from 192.0.2.7:4000" in [shown.strip() for shown in lines]
+
+
+def test_an_unknown_cause_is_said_once_with_what_would_settle_it(screen: Any, scene: Any) -> None:
+    """Rather than that nobody knows how sure nobody is."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.TIMEOUT, NOW, service="web:8080")
+    judgement = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    flow = views.flow(judgement) | {"advice": None, "settled_by": what_would_settle(judgement)}
+    text = screen(render.explanation([flow], 200), 200)
+    assert "unknown (unknown)" not in text
+    assert (
+        "  cause      unknown; what would settle it: an agent on web-1 that says whether anything "
+        "listens on port 8080 there\n"
+    ) in text
 
 
 # Agents.
@@ -342,7 +472,7 @@ def test_the_agents(screen: Any, troubled: Any) -> None:
     stage.hear("stranger", NOW - 60, roles=("browser",), addresses=("10.9.9.9",))
     refused = "plan refused: this agent does not speak 'quic'"
     stage.hear("pc-1", NOW - 1, addresses=("10.0.1.1",), plan_refused=refused, checks_done=1234)
-    answer = views.agents(stage.roster, stage.members, NOW)["agents"]
+    answer = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
     assert screen(render.agents(answer, 80)) == golden(
         """
 agent     state     heard     address            roles      checks
@@ -359,7 +489,28 @@ db-1: one of two agents under this name, on two at 10.0.0.2, fd00::2 since
 pc-1: plan refused: this agent does not speak 'quic'
 stranger: is not in the topology: list it under hosts, or let its roles in with
 admit
+stranger: announces role 'browser', which the topology does not admit
 web-1: cannot listen for shop:9090 (port 9090): EACCES: Permission denied
+"""
+    )
+
+
+def test_an_agent_that_cannot_keep_up_says_so(screen: Any, scene: Any) -> None:
+    """A number where its checks run late at all, and a note where that is too much."""
+    stage = scene()
+    stage.hear("db-1", NOW, checks_late_ms=40)
+    stage.hear("pc-1", NOW, checks_late_ms=1234, observations_dropped=5)
+    stage.hear("web-1", NOW)
+    answer = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    assert screen(render.agents(answer, 80)) == golden(
+        """
+agent  state  heard    address  roles      checks   late
+db-1   fresh  0 s ago           db              0  40 ms
+pc-1   fresh  0 s ago           browser         0  1.2 s
+web-1  fresh  0 s ago           web, shop       0
+
+pc-1: checks up to 1.2 s late
+pc-1: 5 observations dropped, which the map lacks
 """
     )
 
@@ -367,7 +518,7 @@ web-1: cannot listen for shop:9090 (port 9090): EACCES: Permission denied
 def test_agents_of_whom_nobody_has_heard(screen: Any, scene: Any) -> None:
     """They should report, and never did."""
     stage = scene()
-    answer = views.agents(stage.roster, stage.members, NOW)["agents"]
+    answer = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
     assert screen(render.agents(answer, 80)) == golden(
         """
 agent  state   heard  address  roles      checks
@@ -387,7 +538,13 @@ web-1  absent  never           web, shop
 def status(**flows: int) -> dict[str, Any]:
     counts = {state.value: flows.get(state, 0) for state in State}
     agents = {"fresh": 3, "silent": 0, "left": 0, "conflict": 0, "absent": 0}
-    return {"flows": counts, "agents": agents, "state": views.worst(flows), "refused_messages": {}}
+    return {
+        "flows": counts,
+        "agents": agents,
+        "agents_missing": 0,
+        "state": views.worst(flows),
+        "refused_messages": {},
+    }
 
 
 @pytest.mark.parametrize(
@@ -456,6 +613,7 @@ def test_the_status_stays_one_line(screen: Any) -> None:
     """However many flows there are, and however narrow the terminal is."""
     answer = status(**{state.value: 1_234_567 for state in State})
     answer["agents"] |= {"absent": 10_000, "silent": 2}
+    answer["agents_missing"] = 10_002
     text = screen(render.status(answer, 40), 40)
     assert text.count("\n") == 1
     assert "10005 agents, 10002 missing | ok=1234567" in text
@@ -511,9 +669,51 @@ source code
 def test_a_topology_as_flat_rows(green: Any) -> None:
     """One a listener and one a connection, with the row that each comes from."""
     rows = render.topology_rows(views.topology(green.topology, green.members))
-    assert {tuple(row) for row in rows} == {("role", "does", "service", "basis", "row")}
+    assert {tuple(row) for row in rows} == {render.TOPOLOGY_COLUMNS}
+    assert {row["protocol"] is None for row in rows if row["does"] == "connects"} == {True}
+    assert {row["transport"] for row in rows if row["does"] == "listens"} == {"tcp"}
     assert sorted(row["row"]["row"] for row in rows if row["row"]) == list(range(1, 22))
     assert {row["does"] for row in rows} == {"listens", "connects"}
+
+
+# What programs get.
+
+
+def test_csv_has_a_column_for_all_that_a_flow_says(troubled: Any) -> None:
+    """The header is there without any flow, so it must be all that there is."""
+    flow = flows_of(troubled)[0]
+    columns = [name for name in flow if name not in ("advice", "settled_by", "checks")]
+    columns += [f"checks_{name}" for name in flow["checks"]]
+    assert list(render.FLOW_COLUMNS) == columns
+
+
+def test_csv_has_a_column_for_all_that_an_agent_says(troubled: Any) -> None:
+    """Of one that has reported; one that has not says less."""
+    stage = troubled
+    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    assert set(map(tuple, rows[1:])) == {render.AGENT_COLUMNS}
+    assert set(rows[0]) < set(render.AGENT_COLUMNS)
+
+
+@pytest.mark.parametrize("by", By)
+def test_csv_has_a_column_for_all_of_the_map(green: Any, by: By) -> None:
+    """Whatever its rows are."""
+    answer = (
+        views.table(green.topology, green.judgements(NOW))
+        if by is By.ROW
+        else views.matrix(green.judgements(NOW), by)
+    )
+    assert {tuple(row) for row in render.matrix_rows(answer)} == {render.MATRIX_COLUMNS[by]}
+
+
+def test_the_status_as_a_row_leaves_nothing_out() -> None:
+    """The flows' states first, as ever."""
+    answer = status(ok=3)
+    [row] = render.status_rows(answer)
+    assert list(row)[:5] == list(State)
+    assert {key: row[key] for key in answer if key != "flows"} == {
+        key: value for key, value in answer.items() if key != "flows"
+    }
 
 
 def test_a_moment_of_today_has_no_date(screen: Any, scene: Any) -> None:
@@ -522,7 +722,10 @@ def test_a_moment_of_today_has_no_date(screen: Any, scene: Any) -> None:
     now = time.time()
     stage.hear("pc-1", now)
     stage.see("pc-1", "web-1", Outcome.OPEN, now, service="web:8080")
-    flow = views.flow(stage.judge("pc-1", "web-1", now, "web:8080")) | {"advice": None}
+    flow = views.flow(stage.judge("pc-1", "web-1", now, "web:8080")) | {
+        "advice": None,
+        "settled_by": None,
+    }
     title = screen(render.explanation([flow], 80)).splitlines()[0]
     form = "%H:%M:%S" if time.gmtime(now)[:3] == time.gmtime()[:3] else "%Y-%m-%d %H:%M:%S"
     assert title == time.strftime(f"pc-1 -> web-1  web:8080  ✓ ok since {form}", time.gmtime(now))

@@ -201,6 +201,56 @@ def test_hosts_may_share_an_address_on_different_ports(second: dict[str, Any]) -
     assert findings({"hosts": {"a": first, "b": second}}) == []
 
 
+SLOW = "timeout_s of {} is not below interval_s of {}: a check that is not answered still waits "
+SLOW += "when the next is due"
+SHORT = (
+    "timeout_s of {} is above 4.5: a listener on demand, as for {}, is closed after 5 s, before "
+)
+SHORT += "such a check has ended"
+NEVER = {"web:80": "never"}
+
+
+@pytest.mark.parametrize(
+    ("content", "checks", "expected"),
+    [
+        (hosts(d=["db"]), {"interval_s": 10, "timeout_s": 4.5}, []),
+        (hosts(d=["db"]), {"interval_s": 4.6, "timeout_s": 4.5}, []),
+        (hosts(d=["db"]), {"interval_s": 3, "timeout_s": 3}, [SLOW.format(3, 3)]),
+        (hosts(d=["db"]), {"interval_s": 2.5, "timeout_s": 3}, [SLOW.format(3, 2.5)]),
+        (hosts(d=["db"]), {"timeout_s": 4.6}, [SHORT.format(4.6, "db:5432")]),
+        (
+            hosts(d=["db"]),
+            {"timeout_s": 10},
+            [SLOW.format(10, 10), SHORT.format(10, "db:5432")],
+        ),
+        ({"admit": ["db"]}, {"timeout_s": 5}, [SHORT.format(5, "db:5432")]),
+        (hosts(x=None), {"timeout_s": 5}, []),
+        (
+            {"hosts": {"w": {"roles": ["web", "db"], "listen": NEVER}}},
+            {"timeout_s": 5},
+            [SHORT.format(5, "db:5432")],
+        ),
+        (
+            {"hosts": {"d": {"roles": ["db"], "listen": {"db:5432": "always"}}}},
+            {"timeout_s": 5},
+            [],
+        ),
+        (
+            {"hosts": {"d": {"roles": ["db"], "agent": False, "addresses": ["10.0.0.1"]}}},
+            {"timeout_s": 5},
+            [],
+        ),
+    ],
+)
+def test_times_that_cannot_work_are_warned_of(
+    content: dict[str, Any], checks: dict[str, float], expected: list[str]
+) -> None:
+    """A check has to end before the next, and before the listener that was opened for it."""
+    assert [message for _, message in findings({**content, "checks": checks})] == [
+        f"checks: {message}" for message in expected
+    ]
+
+
 def test_a_thousand_hosts_with_one_mistake_are_one_short_warning() -> None:
     """A message names a few of them, and how many there are besides."""
     many = hosts(**{f"pc-{number}": ["browser", "web"] for number in range(1000)}, d=["db"])

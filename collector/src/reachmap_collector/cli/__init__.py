@@ -4,11 +4,14 @@ Exit codes: 0 done or answered, 1 it could not go on, 2 wrong usage or input, 3 
 `status` has its own meaning for them.
 """
 
+import contextlib
+import errno
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -26,8 +29,20 @@ _EXIT_CODES: Final[tuple[tuple[type[ReachmapError], int], ...]] = (
 )
 
 
+_UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a write to a file that cannot take it."""
+
+_INTERRUPTED: Final = 130
+"""What a shell reports of a program that SIGINT ended."""
+
+
 class _Commands(click.Group):
     """A group that tells people about our errors in a line, and about nothing else of them."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """As click has it, but for a standard output that takes no more."""
+        with _written_whole():
+            return super().main(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
         with _told_to_people():
@@ -59,9 +74,41 @@ for command in (
 
 
 @contextmanager
+def _written_whole() -> Iterator[None]:
+    """See that all output is out before the process ends, and say in a line if it cannot be."""
+    try:
+        try:
+            yield
+        finally:
+            stdout: TextIO | None = sys.stdout  # there is none where it was closed
+            if stdout is not None:
+                stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough
+        _give_up_stdout()
+        sys.exit(1)
+    except OSError as error:
+        # Files that we open have a name, and their errors one of ours: the rest is a bug's.
+        if error.errno not in _UNWRITTEN or error.filename is not None:
+            raise
+        _give_up_stdout()
+        click.echo(f"reachmap: cannot write the output: {error.strerror}", err=True)
+        sys.exit(1)
+
+
+def _give_up_stdout() -> None:
+    """Let what is still to be written go nowhere, or Python complains about it at the very end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
 def _told_to_people() -> Iterator[None]:
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     except ReachmapError as error:
         _tell(error)
     except BaseExceptionGroup as group:

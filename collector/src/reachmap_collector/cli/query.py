@@ -33,7 +33,13 @@ def show_map(by: str, style: str, nats: str | None, context: str | None, **filte
       reachmap map --by row            every row of the port table, accounted for
     """
     answer = ask(nats, context, "map", {"by": by, "filters": filters})
-    render.show(style, answer, table=render.matrix, rows=lambda: render.matrix_rows(answer))
+    render.show(
+        style,
+        answer,
+        table=render.matrix,
+        rows=lambda: render.matrix_rows(answer),
+        columns=render.MATRIX_COLUMNS[by],
+    )
 
 
 @click.command()
@@ -49,7 +55,14 @@ def flows(style: str, nats: str | None, context: str | None, **filters: Any) -> 
       reachmap flows --source pc-17 --format json
     """
     found = ask_for_flows(nats, context, filters)
-    render.show(style, found, table=render.flows, rows=lambda: render.flow_rows(found))
+    render.show(
+        style,
+        found,
+        table=render.flows,
+        rows=lambda: render.flow_rows(found),
+        columns=render.FLOW_COLUMNS,
+        spread=("checks",),
+    )
 
 
 @click.command()
@@ -74,7 +87,14 @@ def explain(
     if colon:
         parameters["port"] = port_number(int(port))
     answer = ask(nats, context, "explain", parameters)["flows"]
-    render.show(style, answer, table=render.explanation, rows=lambda: render.flow_rows(answer))
+    render.show(
+        style,
+        answer,
+        table=render.explanation,
+        rows=lambda: render.flow_rows(answer),
+        columns=render.FLOW_COLUMNS,
+        spread=("checks",),
+    )
 
 
 @click.command()
@@ -83,7 +103,13 @@ def explain(
 def agents(style: str, nats: str | None, context: str | None) -> None:
     """List the agents: who reports, from where, how fresh."""
     answer = ask(nats, context, "agents")["agents"]
-    render.show(style, answer, table=render.agents, rows=lambda: answer)
+    render.show(
+        style,
+        answer,
+        table=render.agents,
+        rows=lambda: answer,
+        columns=render.AGENT_COLUMNS,
+    )
 
 
 @click.command()
@@ -99,7 +125,13 @@ def status(style: str, nats: str | None, context: str | None) -> None:
     except BusError as error:
         click.echo(f"REACHMAP UNKNOWN - {error}", err=style != "table")
         sys.exit(3)
-    render.show(style, answer, table=render.status, rows=lambda: [answer["flows"]])
+    render.show(
+        style,
+        answer,
+        table=render.status,
+        rows=lambda: render.status_rows(answer),
+        spread=("agents",),
+    )
     sys.exit(render.status_exit_code(answer))
 
 

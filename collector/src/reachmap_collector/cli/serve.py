@@ -11,6 +11,7 @@ from reachmap_collector.app import ServeSettings
 from reachmap_collector.app import serve as run_collector
 from reachmap_collector.cli.options import NATS_VARIABLE
 from reachmap_shared import log
+from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.lifecycle import run_until_signal
 
 EMBEDDED: Final = "embedded"
@@ -23,6 +24,20 @@ def _default_data() -> Path:
         return Path("/var/lib/reachmap-collector")
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "reachmap"
+
+
+def _urls(nats: str) -> tuple[str, ...] | None:
+    """The servers that --nats names; None for one of our own."""
+    if nats == EMBEDDED:
+        return None
+    urls = tuple(url.strip() for url in nats.split(","))
+    for url in urls:
+        if not is_nats_url(url):
+            raise click.UsageError(
+                f"--nats: {without_password(url)!r} is neither a NATS URL such as {DEFAULT_URL} "
+                f"nor {EMBEDDED!r}"
+            )
+    return urls
 
 
 @click.command()
@@ -66,6 +81,5 @@ def serve(topology: Path, nats: str, nats_port: int, data: Path, verbose: bool) 
       reachmap serve --topology topology.toml --nats nats://nats-1.example:4222
     """
     log.configure(verbose=verbose)
-    urls = None if nats == EMBEDDED else tuple(url.strip() for url in nats.split(","))
-    settings = ServeSettings(topology=topology, data=data, nats=urls, nats_port=nats_port)
+    settings = ServeSettings(topology=topology, data=data, nats=_urls(nats), nats_port=nats_port)
     run_until_signal(lambda: run_collector(settings))

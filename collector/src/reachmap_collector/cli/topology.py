@@ -1,5 +1,7 @@
 """`reachmap topology`: check, show and import port matrices and deployments."""
 
+import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from reachmap_collector.topology.load import (
     read_text,
 )
 from reachmap_collector.topology.markdown import import_table, to_toml
+from reachmap_collector.topology.model import Topology
 
 _FILE = click.Path(path_type=Path)
 
@@ -63,12 +66,16 @@ def show(what: str | None, style: str, nats: str | None, context: str | None) ->
     if what is None:
         answer = ask(nats, context, "topology")
     else:
-        if what in builtin_profiles():
-            loaded = parse_topology(f'profiles = ["{what}"]', Path(what))
-        else:
-            loaded = load_topology(Path(what))
+        loaded = _loaded(what)
         answer = views.topology(loaded, planner.members(loaded, {}))
-    render.show(style, answer, table=render.topology, rows=lambda: render.topology_rows(answer))
+    render.show(
+        style,
+        answer,
+        table=render.topology,
+        rows=lambda: render.topology_rows(answer),
+        columns=render.TOPOLOGY_COLUMNS,
+        left_out="titles, hosts, deny rules and how often is checked",
+    )
 
 
 @topology.command("import")
@@ -102,6 +109,18 @@ def import_file(file: Path, title: str, output: Path | None, force: bool) -> Non
         rows = _counted(len(imported.profile.rows), "row")
         click.echo(f"{output}: {rows}, {_counted(len(imported.profile.roles), 'role')}")
     _tell(file, imported.findings)
+
+
+def _loaded(what: str) -> Topology:
+    """A built-in profile as a topology of its own, or the topology in a file."""
+    known = builtin_profiles()
+    if what in known:
+        return parse_topology(f'profiles = ["{what}"]', Path(what))
+    if not os.path.lexists(what):
+        near = difflib.get_close_matches(what, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else f": there is {', '.join(known)}"
+        raise click.UsageError(f"no file {what}, and no built-in profile of that name{hint}")
+    return load_topology(Path(what))
 
 
 def _tell(file: Path, findings: Iterable[Finding]) -> None:

@@ -2,6 +2,10 @@
 
 from reachmap_collector.render.output import FORMATS, console, print_trimmed, show
 from reachmap_collector.render.tables import (
+    AGENT_COLUMNS,
+    FLOW_COLUMNS,
+    MATRIX_COLUMNS,
+    TOPOLOGY_COLUMNS,
     agents,
     explanation,
     flow_rows,
@@ -10,12 +14,17 @@ from reachmap_collector.render.tables import (
     matrix_rows,
     status,
     status_exit_code,
+    status_rows,
     topology,
     topology_rows,
 )
 
 __all__ = [
+    "AGENT_COLUMNS",
+    "FLOW_COLUMNS",
     "FORMATS",
+    "MATRIX_COLUMNS",
+    "TOPOLOGY_COLUMNS",
     "agents",
     "console",
     "explanation",
@@ -27,6 +36,7 @@ __all__ = [
     "show",
     "status",
     "status_exit_code",
+    "status_rows",
     "topology",
     "topology_rows",
 ]

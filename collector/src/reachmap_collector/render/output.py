@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -39,6 +39,9 @@ def show(
     *,
     table: Callable[[Any, int], RenderableType],
     rows: Callable[[], Sequence[Json]],
+    columns: Sequence[str] = (),
+    spread: Sequence[str] = (),
+    left_out: str = "",
 ) -> None:
     """Print an answer in one of FORMATS.
 
@@ -47,6 +50,9 @@ def show(
         answer: What was answered, ready for JSON.
         table: Makes of the answer what people read, for a terminal of so many columns.
         rows: Makes of the answer flat rows, for a line each.
+        columns: What CSV has in its header in any case, in this order.
+        spread: Fields that hold an object, of which CSV makes a column for each of its keys.
+        left_out: What of the answer the rows do not have, for standard error.
     """
     if style == "table":
         out = console()
@@ -57,7 +63,9 @@ def show(
         for row in rows():
             click.echo(json.dumps(row))
     else:
-        _write_csv(rows())
+        _write_csv([dict(_spread(row, spread)) for row in rows()], columns)
+    if left_out and style in ("ndjson", "csv"):
+        click.echo(f"reachmap: {style} leaves out {left_out}; --format json has it all", err=True)
 
 
 def _printable(answer: Any) -> Any:
@@ -72,15 +80,20 @@ def _printable(answer: Any) -> Any:
     return answer
 
 
-def _write_csv(rows: Sequence[Json]) -> None:
-    """A header and a line a row; lists are joined by `; ` and what is nested deeper is JSON.
+def _spread(row: Json, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if name in names and isinstance(value, dict):
+            yield from ((f"{name}_{key}", item) for key, item in value.items())
+        else:
+            yield name, value
 
-    Nothing at all where there is no row, since only rows say what columns there are.
-    """
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    if not columns:
+
+def _write_csv(rows: Sequence[Json], columns: Sequence[str]) -> None:
+    """A header and a line a row; lists are joined by `; ` and what is nested deeper is JSON."""
+    names = list(dict.fromkeys([*columns, *(column for row in rows for column in row)]))
+    if not names:  # a blank line is no header
         return
-    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({column: _cell(value) for column, value in row.items()})

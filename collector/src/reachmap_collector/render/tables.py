@@ -4,7 +4,8 @@ Each function takes an answer as `reachmap_collector.views` makes it, and the te
 """
 
 import datetime
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
@@ -13,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from reachmap_collector.render import marks
+from reachmap_collector.render.layout import Column, table
 from reachmap_collector.topology.schema import Basis
 from reachmap_collector.views import By
-from reachmap_shared.vocabulary import Expectation, Outcome, State
+from reachmap_shared.vocabulary import Cause, Expectation, Outcome, State
 
 Json = dict[str, Any]
 
@@ -23,7 +25,7 @@ Json = dict[str, Any]
 def matrix(answer: Json, width: int) -> RenderableType:
     """The map: rows against services, in blocks that fit the width; or the port table's rows."""
     if answer["by"] == By.ROW:
-        return _port_table(answer["rows"])
+        return _port_table(answer["rows"], width)
     rows = answer["rows"]
     if not rows:
         return Text("No flow fits: the topology has none, or the filters leave none.")
@@ -47,26 +49,38 @@ def matrix_rows(answer: Json) -> list[Json]:
     ]
 
 
-def flows(found: Sequence[Json], _width: int) -> RenderableType:
-    """One line a flow."""
+def flows(found: Sequence[Json], width: int) -> RenderableType:
+    """One line a flow; where there is no room, without how fast it is and who answered."""
     if not found:
         return Text("No flow fits: the topology has none, or the filters leave none.")
-    table = _table("state", "source", "destination", "service", "saw", "who", "ms>")
-    for flow in found:
-        table.add_row(
+    columns = (
+        Column("state", whole=True),
+        Column("source", whole=True),
+        Column("destination", whole=True),
+        Column("service"),
+        Column("address"),
+        Column("saw"),
+        Column("who", spare=1),
+        Column("ms", right=True, spare=2),
+    )
+    rows = [
+        (
             marks.state(flow["state"]),
             flow["source"],
             flow["destination"],
             flow["service"],
+            _address(flow),
             flow["outcome"] or "-",
             flow["answered_by"] or "-",
             _latency(flow["latency_ms"]),
         )
-    return table
+        for flow in found
+    ]
+    return table(columns, rows, width)
 
 
 def flow_rows(found: Sequence[Json]) -> list[Json]:
-    """Flows as flat rows: the reasons by their names alone."""
+    """Flows as flat rows: the reasons by their roles alone."""
     return [{**flow, "reasons": [reason["role"] for reason in flow["reasons"]]} for flow in found]
 
 
@@ -75,30 +89,39 @@ def explanation(found: Sequence[Json], _width: int) -> RenderableType:
     return Group(*_apart([_explain(flow) for flow in found]))
 
 
-def agents(rows: Sequence[Json], _width: int) -> RenderableType:
+def agents(rows: Sequence[Json], width: int) -> RenderableType:
     """One line an agent, and below it what is wrong with some."""
     if not rows:
         return Text("No agent has reported, and the topology expects none.")
-    table = _table("agent", "state", "heard", "address", "roles", "checks>")
-    for row in rows:
-        heard = f"{row['age_s']:.0f} s ago" if "age_s" in row else "never"
-        table.add_row(
+    columns = (
+        Column("agent", whole=True),
+        Column("state", whole=True),
+        Column("heard"),
+        Column("address"),
+        Column("roles"),
+        Column("checks", right=True, spare=1),
+        Column("late", right=True, spare=2, sparse=True),
+    )
+    lines = [
+        (
             row["agent"],
             Text(row["state"], "green" if row["state"] == "fresh" else "bold red"),
-            heard,
+            f"{row['age_s']:.0f} s ago" if "age_s" in row else "never",
             ", ".join(row.get("addresses", ())),
             ", ".join(row.get("roles", ())),
             str(row.get("checks_done", "")),
+            _late(row.get("checks_late_ms", 0)),
         )
+        for row in rows
+    ]
     notes = [note for row in rows for note in _agent_notes(row)]
-    return Group(table, *([Text("")] if notes else []), *notes)
+    return Group(table(columns, lines, width), *([Text("")] if notes else []), *notes)
 
 
 def status(answer: Json, _width: int) -> RenderableType:
     """The line that Nagios reads."""
-    counts, by_agent = answer["flows"], answer["agents"]
+    counts, by_agent, missing = answer["flows"], answer["agents"], answer["agents_missing"]
     told = [f"{count} {state}" for state, count in counts.items() if count]
-    missing = sum(count for state, count in by_agent.items() if state != "fresh")
     agents_told = f"{sum(by_agent.values())} agents" + (f", {missing} missing" if missing else "")
     data = " ".join(f"{state}={count}" for state, count in counts.items())
     line = (
@@ -109,25 +132,34 @@ def status(answer: Json, _width: int) -> RenderableType:
     return Group(Text(line, no_wrap=True, overflow="ignore"))
 
 
-def topology(answer: Json, _width: int) -> RenderableType:
+def status_rows(answer: Json) -> list[Json]:
+    """One row: flows by state, and then all the rest."""
+    return [{**answer["flows"], **{key: answer[key] for key in answer if key != "flows"}}]
+
+
+def topology(answer: Json, width: int) -> RenderableType:
     """Roles with their listeners and connections, then hosts, then deny rules."""
-    roles = _table("role", "listens on", "connects to")
+    columns = (Column("role", whole=True), Column("listens on"), Column("connects to"))
+    lines = []
     for role in answer["roles"]:
         listens = [f"{one['service']} {one['protocol']}{_basis(one)}" for one in role["listens"]]
         connects = [f"{one['service']}{_basis(one)}" for one in role["connects"]]
-        roles.add_row(role["role"], "\n".join(listens) or "-", "\n".join(connects) or "-")
-    parts: list[RenderableType] = [roles]
+        lines.append((role["role"], "\n".join(listens) or "-", "\n".join(connects) or "-"))
+    parts: list[RenderableType] = [table(columns, lines, width)]
     if answer["hosts"]:
-        hosts = _table("host", "roles", "addresses")
-        for host in answer["hosts"]:
-            addresses = ", ".join(host["addresses"]) or "from its agent"
-            hosts.add_row(host["host"], ", ".join(host["roles"]) or "from its agent", addresses)
-        parts.append(hosts)
+        columns = (Column("host", whole=True), Column("roles"), Column("addresses"))
+        lines = [
+            (
+                host["host"],
+                ", ".join(host["roles"]) or "from its agent",
+                ", ".join(host["addresses"]) or "from its agent",
+            )
+            for host in answer["hosts"]
+        ]
+        parts.append(table(columns, lines, width))
     if answer["deny"]:
-        denies = _table("must not reach", "")
-        for deny in answer["deny"]:
-            denies.add_row(deny["role"], deny["service"])
-        parts.append(denies)
+        rules = [(deny["role"], deny["service"]) for deny in answer["deny"]]
+        parts.append(table((Column("must not reach"), Column("")), rules, width))
     return Group(*_apart(parts), Text(""), _BASIS_LEGEND)
 
 
@@ -138,6 +170,7 @@ def topology_rows(answer: Json) -> list[Json]:
             "role": role["role"],
             "does": does,
             **{key: one[key] for key in ("service", "basis", "row")},
+            **{key: one.get(key) for key in ("protocol", "transport", "note")},
         }
         for role in answer["roles"]
         for does, entries in (("listens", role["listens"]), ("connects", role["connects"]))
@@ -154,6 +187,34 @@ _BASIS_LEGEND: Final = Text(
     "#3: row 3 of the profile's port table; +: not in the table, but seen in the source code", "dim"
 )
 
+MATRIX_COLUMNS: Final[Mapping[str, Sequence[str]]] = {
+    By.ROLE: (By.ROLE, "service", *State),
+    By.HOST: (By.HOST, "service", *State),
+    By.ROW: (
+        *("profile", "row", "port", "component", "traffic", "description"),
+        *("flows", "states", "state"),
+    ),
+}
+FLOW_COLUMNS: Final = (
+    *("source", "destination", "service", "address", "port", "transport", "protocol", "expect"),
+    *("state", "outcome", "answered_by", "cause", "at", "confidence", "evidence"),
+    *("since", "checked", "latency_ms", "reasons", "certificate_until", "seen_as"),
+    *("checks_made", "checks_open", "checks_local_error"),
+)
+AGENT_COLUMNS: Final = (
+    *("agent", "state", "in_topology", "expected", "roles", "heard", "age_s", "joined", "boot"),
+    *("hostname", "addresses", "announced_roles", "version", "platform", "capabilities"),
+    *("plan", "plan_refused", "listeners", "checks_done", "checks_late_ms"),
+    *("observations_dropped", "notes"),
+)
+TOPOLOGY_COLUMNS: Final = (
+    *("role", "does", "service", "basis", "row"),
+    *("protocol", "transport", "note"),
+)
+"""What CSV has in its header, also where there is no row to say it."""
+
+_DAY_S: Final = 86_400
+
 _NAGIOS: Final = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _EXIT_CODES: Final = {
     State.OK: 0,
@@ -169,9 +230,7 @@ def _blocks(columns: Sequence[str], rows: Sequence[Json], width: int) -> Iterabl
     block: list[str] = []
     used = 0
     for column in columns:
-        words = _heading(column).split("\n")
-        words += [marks.count(row["cells"].get(column, {})).plain for row in rows]
-        wide = max(map(len, words)) + 1
+        wide = _cell_width(column, rows) + 1
         if block and used + wide > width:
             yield block
             block, used = [], 0
@@ -181,18 +240,30 @@ def _blocks(columns: Sequence[str], rows: Sequence[Json], width: int) -> Iterabl
         yield block
 
 
+def _cell_width(column: str, rows: Sequence[Json]) -> int:
+    words = _heading(column).split("\n")
+    words += [marks.count(row["cells"].get(column, {})).plain for row in rows]
+    return max(map(len, words))
+
+
 def _matrix_block(
     by: str, rows: Sequence[Json], columns: Sequence[str], label: int
 ) -> RenderableType:
-    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold")
-    table.add_column(by, min_width=label, no_wrap=True, vertical="bottom")
+    block = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold")
+    block.add_column(by, min_width=label, no_wrap=True, vertical="bottom")
     for column in columns:
-        table.add_column(_heading(column), justify="right", no_wrap=True, vertical="bottom")
+        block.add_column(
+            _heading(column),
+            justify="right",
+            min_width=_cell_width(column, rows),
+            no_wrap=True,
+            vertical="bottom",
+        )
     for row in rows:
         cells = [row["cells"].get(column, {}) for column in columns]
         if any(cells):
-            table.add_row(row["name"], *(marks.count(cell) for cell in cells))
-    return table
+            block.add_row(row["name"], *(marks.count(cell) for cell in cells))
+    return block
 
 
 def _heading(service: str) -> str:
@@ -200,10 +271,17 @@ def _heading(service: str) -> str:
     return service.replace("-", "-\n").replace(":", "\n")
 
 
-def _port_table(rows: Sequence[Json]) -> RenderableType:
-    table = _table("row>", "port>", "component", "traffic", "description", "flows")
-    for row in rows:
-        table.add_row(
+def _port_table(rows: Sequence[Json], width: int) -> RenderableType:
+    columns = (
+        Column("row", right=True, whole=True),
+        Column("port", right=True, whole=True),
+        Column("component"),
+        Column("traffic", whole=True),
+        Column("description"),
+        Column("flows", whole=True),
+    )
+    lines = [
+        (
             str(row["row"]),
             str(row["port"]),
             row["component"],
@@ -211,10 +289,12 @@ def _port_table(rows: Sequence[Json]) -> RenderableType:
             row["description"],
             marks.count(row["states"]) if row["flows"] else Text("none", "dim"),
         )
+        for row in rows
+    ]
     present = {state for row in rows for state in row["states"]}
     covered = sum(1 for row in rows if row["flows"])
     told = Text(f"{covered} of {len(rows)} rows have flows here.   ", "dim")
-    return Group(table, Text(""), told.append_text(marks.legend(present)))
+    return Group(table(columns, lines, width), Text(""), told.append_text(marks.legend(present)))
 
 
 def _explain(flow: Json) -> RenderableType:
@@ -225,7 +305,7 @@ def _explain(flow: Json) -> RenderableType:
     )
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="dim")
-    facts.add_column()
+    facts.add_column(overflow="fold")
     where = f"{flow['address'] or 'no address yet'} port {flow['port']}/{flow['transport']}"
     facts.add_row("dialled", f"{where}, speaking {flow['protocol']}; expected {flow['expect']}")
     if flow["outcome"]:
@@ -233,8 +313,15 @@ def _explain(flow: Json) -> RenderableType:
         is_open = flow["outcome"] == Outcome.OPEN
         took = f", connects in {_latency(flow['latency_ms'])} ms" if is_open else ""
         facts.add_row("saw", f"{flow['outcome']}{by}{took}, at {_clock(flow['checked'])}")
+    checks = flow["checks"]
+    if checks["made"] > 1:  # one alone is told above
+        facts.add_row("", _counted(checks))
+    if flow["certificate_until"]:
+        facts.add_row("", _certificate(flow["certificate_until"], time.time()))
+    if flow["seen_as"]:
+        facts.add_row("", f"the listener saw it come from {flow['seen_as']}")
     if flow["cause"]:
-        facts.add_row("cause", Text(f"{flow['cause']} ({flow['confidence']})", "bold"))
+        facts.add_row("cause", _cause(flow))
     for index, fact in enumerate(flow["evidence"]):
         facts.add_row("" if index else "evidence", fact)
     because = "needed by" if flow["expect"] == Expectation.REACHABLE else "forbidden by"
@@ -276,19 +363,53 @@ def _agent_notes(row: Json) -> Iterable[Text]:
         )
     if row.get("plan_refused"):
         yield Text(f"{name}: {row['plan_refused']}", "yellow")
+    for note in row["notes"]:
+        yield Text(f"{name}: {note}", "yellow")
     for listener in row.get("listeners", ()):
         if listener["state"] == "failed":
             port = f"{listener['service']} (port {listener['port']})"
             yield Text(f"{name}: cannot listen for {port}: {listener['detail']}", "yellow")
 
 
-def _table(*columns: str) -> Table:
-    """A plain table; a column whose name ends in `>` is right-aligned."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
-        right = column.endswith(">")
-        table.add_column(column.rstrip(">"), justify="right" if right else "left")
-    return table
+def _cause(flow: Json) -> Text:
+    if flow["cause"] != Cause.UNKNOWN:
+        return Text(f"{flow['cause']} ({flow['confidence']})", "bold")
+    text = Text("unknown", "bold")
+    if flow["settled_by"]:
+        text.append(f"; what would settle it: {flow['settled_by']}", "not bold")
+    return text
+
+
+def _counted(checks: Json) -> str:
+    text = f"{checks['open']} of the last {checks['made']} checks open"
+    return f"{text}; {checks['local_error']} could not be made" if checks["local_error"] else text
+
+
+def _certificate(until: str, now: float) -> Text:
+    """When a certificate ends, and how soon that is."""
+    end = datetime.datetime.fromisoformat(until)
+    left = end.timestamp() - now
+    days = int(abs(left) // _DAY_S)
+    span = f"{days} day{'' if days == 1 else 's'}" if days else "less than a day"
+    date = end.date()  # in UTC, as certificates name it
+    if left <= 0:
+        return Text(f"certificate ended {span} ago, on {date}", "bold red")
+    return Text(f"certificate ends {date}, in {span}")
+
+
+def _address(flow: Json) -> str:
+    """What is dialled, as `10.0.0.5:4433` or `[fd00::5]:4433`."""
+    address = flow["address"]
+    if address is None:
+        return "-"
+    return f"[{address}]:{flow['port']}" if ":" in address else f"{address}:{flow['port']}"
+
+
+def _late(milliseconds: int) -> str:
+    """How late checks run; nothing where they do not."""
+    if milliseconds <= 0:
+        return ""
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
 def _latency(milliseconds: float | None) -> str:

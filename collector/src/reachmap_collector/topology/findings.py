@@ -39,6 +39,10 @@ class FindingKind(StrEnum):
     """Hosts that a deny rule cannot hold for, because of another role of theirs."""
     SHARED_ADDRESS = "shared-address"
     """Two hosts that listen on the same address, transport and port."""
+    SLOW_CHECKS = "slow-checks"
+    """Checks that may still wait when the next ones are due."""
+    SHORT_WINDOW = "short-window"
+    """Checks that may wait longer than a listener on demand stays open."""
 
 
 @dataclass(frozen=True, slots=True)

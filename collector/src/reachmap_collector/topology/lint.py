@@ -13,9 +13,15 @@ from reachmap_collector.topology.findings import Finding, FindingKind
 from reachmap_collector.topology.model import DenyRule, Topology
 from reachmap_collector.topology.schema import Host
 from reachmap_shared.names import ServiceName
+from reachmap_shared.vocabulary import ListenMode
 
 _SHOWN: Final = 5
 """Names in one message; a thousand hosts with one mistake are still one finding to read."""
+
+
+_WINDOW_S: Final = 4.5
+"""The longest timeout that a window covers: agents keep one open for at most 5 s, and its first
+half second may pass before the check begins."""
 
 
 def lint(topology: Topology) -> tuple[Finding, ...]:
@@ -51,6 +57,19 @@ class _Facts:
         """The hosts that hold two roles."""
         others = set(self.holders.get(other, ()))
         return [host for host in self.holders.get(one, ()) if host in others]
+
+    def on_demand(self) -> Iterator[str]:
+        """Services that some agent listens on for a moment, as far as it is known for certain."""
+        for host in self.topology.hosts.values():
+            for role in _roles(host) if host.agent else ():
+                for service, listener in self.topology.roles[role].listeners.items():
+                    mode = host.listen.get(str(service), listener.detail.listen)
+                    if mode is ListenMode.ON_DEMAND:
+                        yield str(service)
+        for role in sorted(self.topology.admit):
+            for service, listener in self.topology.roles[role].listeners.items():
+                if listener.detail.listen is ListenMode.ON_DEMAND:
+                    yield str(service)
 
 
 def _nothing_to_check(facts: _Facts) -> Iterator[Finding]:
@@ -170,6 +189,29 @@ def _shared_addresses(facts: _Facts) -> Iterator[Finding]:
                         )
 
 
+def _slow_checks(facts: _Facts) -> Iterator[Finding]:
+    checks = facts.topology.checks
+    if checks.timeout_s >= checks.interval_s:
+        yield Finding(
+            FindingKind.SLOW_CHECKS,
+            "checks",
+            f"timeout_s of {checks.timeout_s:g} is not below interval_s of {checks.interval_s:g}: "
+            "a check that is not answered still waits when the next is due",
+        )
+
+
+def _short_windows(facts: _Facts) -> Iterator[Finding]:
+    checks = facts.topology.checks
+    services = list(dict.fromkeys(facts.on_demand()))
+    if checks.timeout_s > _WINDOW_S and services:
+        yield Finding(
+            FindingKind.SHORT_WINDOW,
+            "checks",
+            f"timeout_s of {checks.timeout_s:g} is above {_WINDOW_S:g}: a listener on demand, as "
+            f"for {_names(services)}, is closed after 5 s, before such a check has ended",
+        )
+
+
 _RULES: Final = (
     _nothing_to_check,
     _idle_hosts,
@@ -178,6 +220,8 @@ _RULES: Final = (
     _denied_connections,
     _denies_without_effect,
     _shared_addresses,
+    _slow_checks,
+    _short_windows,
 )
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -205,6 +207,17 @@ async def test_a_plan_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
         stage.prober.end_all()
         await asyncio.sleep(0.3)
         assert len(stage.prober.started) == len(stage.seen) == 3
+
+
+async def test_a_plan_is_no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not looked through again and again while it holds, and is gone when another does."""
+    async with staged(monkeypatch) as stage:
+        stage.checks.apply(plan(specs(3)), CONTEXTS)
+        assert gc.get_freeze_count() > 0
+        before = weakref.ref(stage.checks._round.schedule)
+        stage.checks.apply(plan((), "none"), CONTEXTS)
+        assert before() is None
+    assert gc.get_freeze_count() == 0
 
 
 async def test_stop_waits_for_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:

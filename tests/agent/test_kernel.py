@@ -17,6 +17,7 @@ from reachmap_agent.kernel import (
     TcpInfo,
     read_icmp,
     read_tcp_info,
+    segments_in,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -129,8 +130,16 @@ def test_each_field_of_tcp_info_is_its_own() -> None:
     )
 
 
+def test_segments_in() -> None:
+    """The same count as the whole structure has, at a glance."""
+    data = struct.pack("=8x24I32x2I", *range(100, 126))
+    assert segments_in(data) == 125
+    assert segments_in(ESTABLISHED) == 1
+
+
 def test_tcp_info_cut_short() -> None:
     """An older kernel's structure says too little; a newer one's more than is read."""
     for length in range(TCP_INFO_SIZE):
         assert read_tcp_info(ESTABLISHED[:length]) is None
+        assert segments_in(ESTABLISHED[:length]) == 0
     assert read_tcp_info(ESTABLISHED + bytes(136)) == read_tcp_info(ESTABLISHED)

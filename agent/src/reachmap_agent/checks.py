@@ -1,6 +1,7 @@
 """The checks of the plan at work: starts each when it is due, and again when what it saw is new."""
 
 import asyncio
+import gc
 import random
 import sys
 from collections import deque
@@ -69,6 +70,11 @@ class Checks:
         if self._stopped:
             return
         self._round = _Round(self._agent, plan, contexts, self._loop.time(), self._rng)
+        # It lives until the next one comes: to look through it for garbage again and again would
+        # hold up everything for tens of milliseconds at a time where it is a large one.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
         self._wake_at(self._round.schedule.next_due())
 
     async def stop(self, patience_s: float) -> None:
@@ -83,6 +89,7 @@ class Checks:
             pass
         finally:
             self._engine.close()
+            gc.unfreeze()
 
     def _wake_at(self, when: float | None) -> None:
         if self._timer is not None:

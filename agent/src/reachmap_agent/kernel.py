@@ -27,6 +27,12 @@ _VERSION_BY_ORIGIN: Final = {2: 4, 3: 6}  # SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP
 _ADDRESS_BY_FAMILY: Final = {2: slice(4, 8), 10: slice(8, 24)}  # sockaddr_in, sockaddr_in6
 
 _TCP_INFO: Final = struct.Struct("=8x24I32x2I")
+_SEGMENTS_IN: Final = struct.Struct("=140xI")
+
+TCP_SYN_SENT: Final = 2
+TCP_SYN_RECV: Final = 3
+TCP_CLOSE: Final = 7
+"""How far a connection is: the first byte of struct tcp_info (net/tcp_states.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,17 @@ def read_tcp_info(data: bytes) -> TcpInfo | None:
         pmtu=fields[13],
         retransmitted=fields[7],
     )
+
+
+def segments_in(data: bytes) -> int:
+    """How many segments came for a connection, by what getsockopt(TCP_INFO) gave; 0 if unknown.
+
+    RST is one; an ICMP error is none.
+    """
+    if len(data) < _SEGMENTS_IN.size:
+        return 0
+    count: int = _SEGMENTS_IN.unpack_from(data)[0]
+    return count
 
 
 def _address(sockaddr: bytes) -> str:

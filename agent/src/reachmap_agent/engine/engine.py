@@ -4,19 +4,20 @@ A check is started with an address that is resolved already; when it has ended, 
 other, `done` is called with what was found, once, and never from within `start`. Deadlines are
 looked at every TICK_S, which is exact enough for timeouts of seconds and costs one timer for all.
 
+What decides the price of a check is the number of system calls. On Linux one look at TCP_INFO says
+whether a connection is made, refused or none of ours, and how long it took.
+
 Nothing that a check does gets out of here: a protocol's mistake ends that check as a local error,
 and a `done` that raises is told to the loop's exception handler.
 """
 
 import asyncio
-import contextlib
 import errno
-import heapq
-import itertools
 import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,12 +27,16 @@ from reachmap_agent.kernel import (
     IPV6_RECVERR,
     SOL_IP,
     SOL_IPV6,
+    TCP_CLOSE,
     TCP_INFO,
     TCP_INFO_SIZE,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
     Icmp,
     TcpInfo,
     read_icmp,
     read_tcp_info,
+    segments_in,
 )
 from reachmap_agent.outcomes import describe, from_error, from_icmp, from_silence, own_doing
 from reachmap_agent.wire.exchange import MAX_READ, Exchange, Lost, Silence, Verdict
@@ -54,6 +59,19 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _LINUX: Final = sys.platform == "linux"
 
+_NON_BLOCKING: Final[int] = getattr(socket, "SOCK_NONBLOCK", 0)
+"""Nothing where a socket cannot be made so from the start."""
+
+# Numbers and members by names of our own: looking up an enum's costs more than what is done by it.
+_TCP: Final = Transport.TCP
+_IPV4: Final = int(socket.AF_INET)
+_IPV6: Final = int(socket.AF_INET6)
+_STREAM: Final = int(socket.SOCK_STREAM) | _NON_BLOCKING
+_DATAGRAM: Final = int(socket.SOCK_DGRAM) | _NON_BLOCKING
+
+_CLOSED: Final = bytes([TCP_CLOSE])
+_NOT_MADE: Final = (TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE)
+
 _IN_PROGRESS: Final = frozenset({0, errno.EINPROGRESS}) | (
     frozenset({errno.EWOULDBLOCK}) if sys.platform == "win32" else frozenset()
 )
@@ -62,26 +80,31 @@ _IN_PROGRESS: Final = frozenset({0, errno.EINPROGRESS}) | (
 _BROKEN: Final = frozenset({errno.ECONNRESET, errno.EPIPE})
 """Only a connection that was made breaks like this: RST against a SYN is ECONNREFUSED."""
 
+_OPEN: Final = Verdict(Outcome.OPEN)
+_REFUSED: Final = Verdict(Outcome.REFUSED, (describe(OSError(errno.ECONNREFUSED, "")),))
+
 
 class Attempt:
     """One check under way, and afterwards what became of it. Times are time.monotonic_ns()."""
 
     __slots__ = (
+        "_info",
         "address",
         "broken",
         "connected_ns",
         "connection",
         "deadline",
+        "descriptor",
         "done",
         "ended_ns",
         "exchange",
         "icmp",
-        "info",
         "own",
         "patience_s",
         "received",
         "reset",
         "started_ns",
+        "tcp_info",
         "transport",
         "unsent",
         "verdict",
@@ -105,7 +128,9 @@ class Attempt:
         self.patience_s = patience_s
         self.reset = reset
         self.done = done
-        self.connection: socket.socket | None = None
+        self.connection: socket.SocketType | None = None
+        self.descriptor = -1
+        """The number of its socket."""
         self.started_ns = 0
         self.connected_ns = 0
         self.ended_ns = 0
@@ -118,7 +143,9 @@ class Attempt:
         self.own: Any = None
         """Address and port on this host, once connect has chosen them."""
         self.icmp: Icmp | None = None
-        self.info: TcpInfo | None = None
+        self.tcp_info = b""
+        """struct tcp_info as the kernel gave it last; `info` reads it for whoever wants to know."""
+        self._info: TcpInfo | None = None
         self.verdict: Verdict | None = None
 
     @property
@@ -130,10 +157,22 @@ class Attempt:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
+    def info(self) -> TcpInfo | None:
+        """What TCP counted for its connection, where the kernel says."""
+        if self._info is None and self.tcp_info:
+            self._info = read_tcp_info(self.tcp_info)
+        return self._info
+
+    def learn(self, tcp_info: bytes) -> None:
+        """Keep what the kernel says of its connection now."""
+        self.tcp_info, self._info = tcp_info, None
+
+    @property
     def connect_us(self) -> int:
         """Time to connect: the kernel's own measure, unless a lost SYN made it longer."""
-        if self.info is not None and self.info.rtt_us and not self.info.retransmits:
-            return self.info.rtt_us
+        info = self.info
+        if info is not None and info.rtt_us and not info.retransmits:
+            return info.rtt_us
         return (self.connected_ns - self.started_ns) // 1000
 
 
@@ -150,9 +189,8 @@ class Engine:
         self._loop = loop
         self._poller = make_poller(loop, self._on_ready)
         self._attempts: dict[int, Attempt] = {}
-        self._deadlines: list[tuple[float, int, Attempt]] = []
-        """A heap; an attempt that ended stays until its time comes, and is passed over then."""
-        self._serial = itertools.count()
+        self._deadlines: dict[float, deque[tuple[float, Attempt]]] = {}
+        """A queue for each timeout, so that each is in order by itself: checks share a few."""
         self._stalled_s = 0.0
         self._tick: asyncio.TimerHandle | None = None
         self._starting: Attempt | None = None
@@ -189,23 +227,25 @@ class Engine:
         self._poller.close()
 
     def _connect(self, attempt: Attempt, timeout_s: float) -> None:
-        tcp = attempt.transport is Transport.TCP
-        family = socket.AF_INET6 if ":" in attempt.address[0] else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
-        attempt.connection = connection
-        connection.setblocking(False)
+        kind = _STREAM if attempt.transport is _TCP else _DATAGRAM
+        family = _IPV6 if ":" in attempt.address[0] else _IPV4
+        # The plain type under socket.socket: it is made non-blocking, and closed, in one call each.
+        attempt.connection = connection = socket.SocketType(family, kind)
+        if not _NON_BLOCKING:
+            connection.setblocking(False)
         if _LINUX:
-            _set_receive_errors(connection, family, on=True)
+            _set_receive_errors(connection, family, 1)
         code = connection.connect_ex(attempt.address)
         if code not in _IN_PROGRESS:
             self._fail(attempt, code)
             return
         attempt.own = connection.getsockname()
-        self._attempts[connection.fileno()] = attempt
-        self._poller.connecting(connection.fileno())
+        attempt.descriptor = descriptor = connection.fileno()
+        self._attempts[descriptor] = attempt
+        self._poller.connecting(descriptor)
         self._due(attempt, timeout_s)
-        if not tcp:
-            self._connected(attempt, connection.getpeername())
+        if kind == _DATAGRAM:
+            self._connected(attempt)
 
     def _on_ready(self, descriptor: int) -> None:
         attempt = self._attempts.get(descriptor)
@@ -213,54 +253,55 @@ class Engine:
             self._continue(attempt)
 
     def _continue(self, attempt: Attempt) -> None:
-        if attempt.connection is None:  # it ended meanwhile
-            return
         try:
-            if attempt.connected_ns:
+            if attempt.connection is None:  # it ended meanwhile
+                pass
+            elif attempt.connected_ns:
                 self._receive(attempt)
             else:
-                self._look(attempt)
+                self._look(attempt, attempt.connection)
         except Exception as error:  # noqa: BLE001  a mistake of ours is not the network's
             self._mistake(attempt, error)
 
-    def _look(self, attempt: Attempt) -> None:
+    def _look(self, attempt: Attempt, connection: socket.SocketType) -> None:
         """See what became of a connection that was under way."""
-        connection = attempt.connection
-        assert connection is not None
+        data = attempt.tcp_info = _tcp_info(connection) if _LINUX else b""
+        if data[0] not in _NOT_MADE if data else _has_peer(connection):
+            self._connected(attempt)
+            return
+        # Since Linux 6.9 an ICMP error leaves the connection under way, but SO_ERROR tells it.
         code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        try:
-            peer = connection.getpeername()
-        except OSError:
-            peer = None
-        if peer is not None:
-            # It is made; an error besides is an ICMP error that came later, and harms nothing.
-            self._connected(attempt, peer)
+        if code == errno.ECONNREFUSED and data[:1] == _CLOSED and segments_in(data):
+            # A segment ended it, so that was RST. ICMP errors are none; _fail asks for those.
+            self._end(attempt, _REFUSED)
         elif code in _BROKEN and attempt.exchange is not None:
             # It was made, and broken before we looked. What it said may still be there to read.
             attempt.broken = code
-            self._connected(attempt, peer)
+            self._connected(attempt)
         elif code:
             self._fail(attempt, code)
         # Else it is no news of this one. The descriptor's number was another's before, of whose
         # connection a process forked meanwhile still holds a copy (epoll(7), question 6).
 
-    def _connected(self, attempt: Attempt, peer: Any) -> None:
+    def _connected(self, attempt: Attempt) -> None:
         connection = attempt.connection
         assert connection is not None
         attempt.connected_ns = time.monotonic_ns()
-        if peer == attempt.own:
+        if attempt.own[1] == attempt.address[1] and _met_itself(connection):
             # The kernel chose the very port that is dialled as the source, and both ends met.
             self._end(attempt, Verdict(Outcome.REFUSED, ("it met itself: nothing listens there",)))
             return
-        if _LINUX and attempt.transport is Transport.TCP:
-            attempt.info = _tcp_info(connection)
         if attempt.exchange is None:
-            self._end(attempt, Verdict(Outcome.OPEN))
+            self._end(attempt, _OPEN)
             return
-        if _LINUX and attempt.transport is Transport.TCP:
-            # Established, a connection survives an ICMP error; reported ones would end it.
-            _set_receive_errors(connection, connection.family, on=False)
-        self._poller.reading(connection.fileno())
+        if _LINUX and attempt.transport is _TCP:
+            # Established, a connection survives an ICMP error; reported ones would end it. One that
+            # was reported already harms nothing once it is read.
+            _set_receive_errors(connection, connection.family, 0)
+            if not attempt.broken:
+                code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                attempt.broken = code if code in _BROKEN else 0  # RST came since we looked
+        self._poller.reading(attempt.descriptor)
         if attempt.patience_s is not None:
             self._due(attempt, attempt.patience_s)
         self._advance(attempt, attempt.exchange.__next__)
@@ -278,12 +319,12 @@ class Engine:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if attempt.transport is Transport.TCP:
+                if attempt.transport is _TCP:
                     self._lost(attempt, error.errno or 0)
                 else:
                     self._fail(attempt, error.errno or 0)
                 return
-            if not received and attempt.transport is Transport.TCP:
+            if not received and attempt.transport is _TCP:
                 if attempt.broken:
                     self._lost(attempt, attempt.broken)
                 else:
@@ -373,23 +414,28 @@ class Engine:
             return
         attempt.ended_ns = time.monotonic_ns()
         attempt.verdict = verdict
-        self._release(attempt, verdict.farewell)
+        self._release(attempt, verdict)
         if attempt is self._starting:
             self._loop.call_soon(self._tell, attempt)
         else:
             self._tell(attempt)
 
-    def _release(self, attempt: Attempt, farewell: bytes = b"") -> None:
+    def _release(self, attempt: Attempt, verdict: Verdict | None = None) -> None:
         """Let go of its socket, with a last word if there is one, and of its exchange."""
-        connection, attempt.connection = attempt.connection, None
+        connection = attempt.connection
         if connection is not None:
-            self._attempts.pop(connection.fileno(), None)
-            self._poller.forget(connection.fileno())
-            with contextlib.suppress(OSError):  # it may be broken
-                if attempt.transport is Transport.TCP:
-                    _take_leave(connection, attempt, farewell)
-            with contextlib.suppress(OSError):
-                connection.close()
+            attempt.connection = None
+            if attempt.descriptor >= 0:
+                del self._attempts[attempt.descriptor]
+                self._poller.forget(attempt.descriptor)
+            try:
+                # What was refused is closed on both sides: there is nobody to take leave of.
+                if verdict is not _REFUSED and attempt.transport is _TCP:
+                    _take_leave(connection, attempt, verdict.farewell if verdict else b"")
+            except OSError:  # it may be broken
+                pass
+            finally:
+                _close(connection)
         if attempt.exchange is not None:
             try:
                 attempt.exchange.close()
@@ -407,29 +453,32 @@ class Engine:
     def _complain(self, what: str, error: Exception) -> None:
         self._loop.call_exception_handler({"message": what, "exception": error})
 
-    def _now(self) -> float:
-        """The loop's time, less what it was stalled."""
-        return self._loop.time() - self._stalled_s
-
     def _due(self, attempt: Attempt, after_s: float) -> None:
         """Give it so much time from now, whatever it was given before."""
-        attempt.deadline = self._now() + after_s
-        heapq.heappush(self._deadlines, (attempt.deadline, next(self._serial), attempt))
-        if self._tick is None:
-            self._tick = self._loop.call_later(TICK_S, self._expire)
+        attempt.deadline = deadline = self._loop.time() - self._stalled_s + after_s
+        queue = self._deadlines.get(after_s)
+        if queue is None:
+            queue = self._deadlines[after_s] = deque()
+            if self._tick is None:
+                self._tick = self._loop.call_later(TICK_S, self._expire)
+        queue.append((deadline, attempt))
 
     def _expire(self) -> None:
         assert self._tick is not None
-        late_s = self._loop.time() - self._tick.when()
-        self._stalled_s += max(0.0, late_s - _STALL_S)
-        now = self._now()
-        while self._deadlines:
-            deadline, _, attempt = self._deadlines[0]
-            if deadline > now and attempt.verdict is None:
-                break
-            heapq.heappop(self._deadlines)
-            if attempt.verdict is None and attempt.deadline <= now:
-                self._out_of_time(attempt)
+        now = self._loop.time()
+        self._stalled_s += max(0.0, now - self._tick.when() - _STALL_S)
+        now -= self._stalled_s
+        for after_s, queue in list(self._deadlines.items()):
+            while queue:
+                deadline, attempt = queue[0]
+                if deadline > now and attempt.verdict is None:
+                    break
+                queue.popleft()
+                # Its time may have been set anew since, and it stands in another queue too.
+                if attempt.verdict is None and attempt.deadline <= now:
+                    self._out_of_time(attempt)
+            else:
+                del self._deadlines[after_s]
         self._tick = self._loop.call_later(TICK_S, self._expire) if self._deadlines else None
 
     def _out_of_time(self, attempt: Attempt) -> None:
@@ -442,7 +491,7 @@ class Engine:
             self._mistake(attempt, error)
 
 
-def _take_leave(connection: socket.socket, attempt: Attempt, farewell: bytes) -> None:
+def _take_leave(connection: socket.SocketType, attempt: Attempt, farewell: bytes) -> None:
     if attempt.reset and not farewell:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         return
@@ -461,7 +510,8 @@ def _silent(attempt: Attempt) -> Verdict:
         return Verdict(Outcome.TIMEOUT, (f"no answer within {waited}",))
     info = None
     if _LINUX and attempt.connection is not None:
-        info = attempt.info = _tcp_info(attempt.connection)
+        attempt.learn(_tcp_info(attempt.connection))
+        info = attempt.info
     if not attempt.connected_ns:
         fact = f"no answer to the connection within {waited}"
         return Verdict(Outcome.TIMEOUT, (fact, *from_silence(info, connected=False)))
@@ -471,14 +521,36 @@ def _silent(attempt: Attempt) -> Verdict:
     return Verdict(Outcome.STALLED, (fact, *from_silence(info, connected=True)))
 
 
-def _set_receive_errors(connection: socket.socket, family: int, *, on: bool) -> None:
-    if family == socket.AF_INET6:
-        connection.setsockopt(SOL_IPV6, IPV6_RECVERR, int(on))
+def _set_receive_errors(connection: socket.SocketType, family: int, on: int) -> None:
+    if family == _IPV6:
+        connection.setsockopt(SOL_IPV6, IPV6_RECVERR, on)
     else:
-        connection.setsockopt(SOL_IP, IP_RECVERR, int(on))
+        connection.setsockopt(SOL_IP, IP_RECVERR, on)
 
 
-def _icmp(connection: socket.socket) -> Icmp | None:
+def _has_peer(connection: socket.SocketType) -> bool:
+    try:
+        connection.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _met_itself(connection: socket.SocketType) -> bool:
+    try:
+        return bool(connection.getpeername() == connection.getsockname())
+    except OSError:
+        return False
+
+
+def _close(connection: socket.SocketType) -> None:
+    try:  # noqa: SIM105  suppress() costs as much as closing does
+        connection.close()
+    except OSError:  # what became of the connection; the descriptor is free all the same
+        pass
+
+
+def _icmp(connection: socket.SocketType) -> Icmp | None:
     for _ in range(_ERRORS_LOOKED_AT):
         try:
             _, ancillary, _, _ = connection.recvmsg(0, 512, socket.MSG_ERRQUEUE)
@@ -489,8 +561,8 @@ def _icmp(connection: socket.socket) -> Icmp | None:
     return None
 
 
-def _tcp_info(connection: socket.socket) -> TcpInfo | None:
+def _tcp_info(connection: socket.SocketType) -> bytes:
     try:
-        return read_tcp_info(connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE))
+        return connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE)
     except OSError:
-        return None
+        return b""

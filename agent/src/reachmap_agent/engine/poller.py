@@ -13,8 +13,9 @@ Ready = Callable[[int], None]
 """Is given the descriptor of a socket that connected, failed, or has something to read; it must
 not raise. It may be called for no reason too: a number may have been another socket's before."""
 
-_EVENTS_A_TURN: Final = 512
-"""So that timers and the bus get their turn even when thousands of sockets are ready at once."""
+_EVENTS_A_TURN: Final = 64
+"""So that timers and the bus get their turn even when thousands of sockets are ready at once: what
+is done about this many takes a few milliseconds, and nobody's check starts later by more."""
 
 
 class Poller(Protocol):
@@ -43,12 +44,13 @@ class EpollPoller:
         self._loop = loop
         self._ready = ready
         self._epoll = select.epoll()
+        self._register, self._poll = self._epoll.register, self._epoll.poll
         loop.add_reader(self._epoll.fileno(), self._drain)
         self._mask = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
     def connecting(self, descriptor: int) -> None:
         """Watch a socket for everything that may ever happen to it."""
-        self._epoll.register(descriptor, self._mask)
+        self._register(descriptor, self._mask)
 
     def reading(self, descriptor: int) -> None:
         """Nothing to do: it is watched for everything already."""
@@ -66,7 +68,7 @@ class EpollPoller:
 
     def _drain(self) -> None:
         ready = self._ready
-        for descriptor, _events in self._epoll.poll(0, _EVENTS_A_TURN):
+        for descriptor, _events in self._poll(0, _EVENTS_A_TURN):
             ready(descriptor)
 
 

@@ -41,7 +41,7 @@ async def _measure() -> None:
     async with asyncio.TaskGroup() as tasks:
         checks = Checks("a", tasks, _nobody, see)
         with accepting() as port:
-            plan = Plan("a", "one", INTERVAL_S, 3.0, "", (), _specs(port))
+            plan = Plan("a", "one", INTERVAL_S, 3.0, "", "", "", (), _specs(port))
             checks.apply(plan, Contexts.from_pem(""))
             current = checks._round
             assert current is not None
@@ -54,7 +54,7 @@ async def _measure() -> None:
                     due[slot] = now - late
                 return popped
 
-            def note_start(job: Job, timeout_s: float, done: Done) -> None:
+            def note_start(job: Job, timeout_s: float, done: Done, _found: None) -> None:
                 at = due.pop(job.slot, None)
                 if at is not None:  # else it waited for room since before anyone looked
                     late_s.append(time.monotonic() - at)
@@ -85,7 +85,7 @@ def _specs(port: int) -> tuple[CheckSpec, ...]:
         for n in range(int(A_SECOND * INTERVAL_S))
     )
     return tuple(
-        CheckSpec("b", f"web:{place}", address, port, Transport.TCP, "tcp", "0" * 16, False)
+        CheckSpec("b", f"web:{place}", address, port, Transport.TCP, "tcp", "", False)
         for place, address in enumerate(addresses)
     )
 

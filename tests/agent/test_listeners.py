@@ -349,7 +349,8 @@ async def test_close_frees_the_port_at_once(
                 if number % 3 == 1:
                     connection.close()
                 elif number % 3 == 2:
-                    connection.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(OSError):  # over TLS such words end it at once
+                        connection.shutdown(socket.SHUT_WR)
             clients.enter_context(socket.create_connection((LOOPBACK, port)))
             listeners.close()
             await eventually(lambda: can_bind(port), within_s=1)
@@ -366,22 +367,6 @@ async def test_a_client_that_closes_first_is_let_go_in_order(contexts: Contexts,
             while chunk := await read(connection):
                 heard += chunk
             assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-async def test_a_flood_is_turned_away_and_the_loop_still_answers(
-    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond the bound nobody is remembered; when somebody goes there is room again."""
-    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 10)
-    async with listening() as listeners:
-        listeners.apply([spec(port, "http"), spec(port + 1)], contexts)
-        with contextlib.ExitStack() as clients:
-            flood = [clients.enter_context(await connect(port)) for _ in range(10)]
-            for _ in range(20):
-                assert await greeting(port) is None
-            assert await greeting(port + 1) is None  # the bound holds over all listeners
-            flood[0].close()
-            assert await eventually(lambda: greeting(port + 1))
 
 
 async def test_a_burst_is_served_to_the_last(contexts: Contexts, port: int) -> None:
@@ -410,7 +395,7 @@ async def test_a_slow_stranger_is_dropped(
     talks: bool,
 ) -> None:
     """In its time, whether it says nothing or a little at a time."""
-    monkeypatch.setattr(module, "_CONNECTION_S", 0.3)
+    monkeypatch.setattr(module, "_VISIT_S", 0.3)
     async with listening() as listeners:
         listeners.apply([spec(port, protocol)], contexts)
         with await connect(port) as stranger:
@@ -434,7 +419,7 @@ async def test_a_stranger_who_does_not_read_is_dropped(
     contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was said to it is not kept for it."""
-    monkeypatch.setattr(module, "_CONNECTION_S", 0.2)
+    monkeypatch.setattr(module, "_VISIT_S", 0.2)
     async with listening() as listeners:
         listeners.apply([spec(port, "tcp")], contexts)
         with await connect(port):
@@ -540,13 +525,13 @@ async def test_without_descriptors_the_loop_is_not_spun(
     """A connection that cannot be accepted is tried again after a pause, and then served."""
     monkeypatch.setattr(module, "_PAUSE_S", 0.1)
     attempts = []
-    accept = socket.socket.accept
+    accept = module._accept
 
     def counted(self: socket.socket) -> Any:
         attempts.append(time.monotonic())
         return accept(self)
 
-    monkeypatch.setattr(socket.socket, "accept", counted)
+    monkeypatch.setattr(module, "_accept", counted)
     async with listening() as listeners:
         listeners.apply([spec(port)], contexts)
         with socket.socket() as connection:
@@ -574,19 +559,20 @@ def no_descriptors_left() -> Iterator[None]:
 async def test_closing_right_after_a_connection_leaks_nothing(
     contexts: Contexts, port: int, eventually: Any
 ) -> None:
-    """Not even a connection whose service was cancelled before it began."""
+    """Not even a connection that came in the same turn."""
     async with listening() as listeners:
         for _ in range(5):
             listeners.apply([spec(port)], contexts)
             with socket.create_connection((LOOPBACK, port)) as connection:
                 connection.setblocking(False)
-                # One turn accepts it and makes its task; the task has not begun.
+                # One turn accepts it, or the port is closed before.
                 accepted = asyncio.Event()
                 asyncio.get_running_loop().call_soon(accepted.set)
                 await accepted.wait()
                 listeners.close()
                 with pytest.raises(ConnectionResetError):
-                    await read(connection)
+                    while await read(connection):
+                        pass
         assert listeners._reception.connections == 0
 
 

@@ -172,7 +172,7 @@ class Listeners:
                 spec.port,
                 spec.transport,
                 self._reception,
-                lambda: self._stand_in(listener),
+                lambda _local, _peer: self._stand_in(listener),
                 lambda: self._answered(listener),
             )
         except OSError as error:

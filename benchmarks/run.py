@@ -11,12 +11,14 @@ import sys
 import accuracy
 import connect_rate
 import lateness
+import listeners
 import one_destination
 
 SUBJECTS = {
     "connect_rate": connect_rate.main,
     "accuracy": accuracy.main,
     "lateness": lateness.main,
+    "listeners": listeners.main,
     "one_destination": one_destination.main,
 }
 

@@ -59,20 +59,13 @@ ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 
 @asynccontextmanager
 async def listening(*addresses: str) -> AsyncIterator[Listeners]:
-    """Listeners that close with the block, and whose failures would end it."""
-    failure: BaseException | None = None
+    """Listeners that close with the block."""
     with TemporaryDirectory() as folder:
-        async with asyncio.TaskGroup() as tasks:
-            ceded = Ceded(Path(folder) / "ceded.json")
-            made = Listeners(addresses or (LOOPBACK,), ceded, tasks)
-            try:
-                yield made
-            except BaseException as error:  # noqa: BLE001  raised below, and not in a group
-                failure = error
-            finally:
-                made.close()
-    if failure is not None:
-        raise failure
+        made = Listeners(addresses or (LOOPBACK,), Ceded(Path(folder) / "ceded.json"))
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def can_bind(port: int, address: str = "") -> bool:
@@ -173,15 +166,14 @@ async def test_without_addresses_it_listens_everywhere(
     contexts: Contexts, port: int, tmp_path: Path
 ) -> None:
     """On every interface and both families, as the real services do."""
-    async with asyncio.TaskGroup() as tasks:
-        listeners = Listeners((), Ceded(tmp_path / "ceded.json"), tasks)
-        listeners.apply([spec(port)], contexts, IDENTITY)
-        try:
-            for address in (LOOPBACK, "127.77.1.1", "::1"):
-                with await connect(port, address) as connection:
-                    assert await read(connection)
-        finally:
-            listeners.close()
+    listeners = Listeners((), Ceded(tmp_path / "ceded.json"))
+    listeners.apply([spec(port)], contexts, IDENTITY)
+    try:
+        for address in (LOOPBACK, "127.77.1.1", "::1"):
+            with await connect(port, address) as connection:
+                assert await read(connection)
+    finally:
+        listeners.close()
 
 
 async def test_tcp_and_udp_share_a_number(contexts: Contexts, port: int) -> None:
@@ -353,7 +345,8 @@ async def test_close_frees_the_port_at_once(
                 if number % 3 == 1:
                     connection.close()
                 elif number % 3 == 2:
-                    connection.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(OSError):  # over TLS such words end it at once
+                        connection.shutdown(socket.SHUT_WR)
             clients.enter_context(socket.create_connection((LOOPBACK, port)))
             listeners.close()
             await eventually(lambda: can_bind(port), within_s=1)
@@ -372,22 +365,6 @@ async def test_a_client_that_closes_first_is_let_go_in_order(
             while chunk := await read(connection):
                 heard += chunk
             assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-async def test_a_flood_is_turned_away_and_the_loop_still_answers(
-    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond the bound nobody is remembered; when somebody goes there is room again."""
-    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 10)
-    async with listening() as listeners:
-        listeners.apply([spec(port, "http"), spec(port + 1)], contexts, IDENTITY)
-        with contextlib.ExitStack() as clients:
-            flood = [clients.enter_context(await connect(port)) for _ in range(10)]
-            for _ in range(20):
-                assert await greeting(port) is None
-            assert await greeting(port + 1) is None  # the bound holds over all listeners
-            flood[0].close()
-            assert await eventually(lambda: greeting(port + 1))
 
 
 async def test_a_burst_is_served_to_the_last(contexts: Contexts, port: int) -> None:
@@ -416,7 +393,7 @@ async def test_a_slow_stranger_is_dropped(
     talks: bool,
 ) -> None:
     """In its time, whether it says nothing or a little at a time."""
-    monkeypatch.setattr(module, "_CONNECTION_S", 0.3)
+    monkeypatch.setattr(module, "_VISIT_S", 0.3)
     async with listening() as listeners:
         listeners.apply([spec(port, protocol)], contexts, IDENTITY)
         with await connect(port) as stranger:
@@ -440,7 +417,7 @@ async def test_a_stranger_who_does_not_read_is_dropped(
     contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was said to it is not kept for it."""
-    monkeypatch.setattr(module, "_CONNECTION_S", 0.2)
+    monkeypatch.setattr(module, "_VISIT_S", 0.2)
     async with listening() as listeners:
         listeners.apply([spec(port, "tcp")], contexts, IDENTITY)
         with await connect(port):
@@ -546,13 +523,13 @@ async def test_without_descriptors_the_loop_is_not_spun(
     """A connection that cannot be accepted is tried again after a pause, and then served."""
     monkeypatch.setattr(module, "_PAUSE_S", 0.1)
     attempts = []
-    accept = socket.socket.accept
+    accept = module._accept
 
     def counted(self: socket.socket) -> Any:
         attempts.append(time.monotonic())
         return accept(self)
 
-    monkeypatch.setattr(socket.socket, "accept", counted)
+    monkeypatch.setattr(module, "_accept", counted)
     async with listening() as listeners:
         listeners.apply([spec(port)], contexts, IDENTITY)
         with socket.socket() as connection:
@@ -580,19 +557,20 @@ def no_descriptors_left() -> Iterator[None]:
 async def test_closing_right_after_a_connection_leaks_nothing(
     contexts: Contexts, port: int, eventually: Any
 ) -> None:
-    """Not even a connection whose service was cancelled before it began."""
+    """Not even a connection that came in the same turn."""
     async with listening() as listeners:
         for _ in range(5):
             listeners.apply([spec(port)], contexts, IDENTITY)
             with socket.create_connection((LOOPBACK, port)) as connection:
                 connection.setblocking(False)
-                # One turn accepts it and makes its task; the task has not begun.
+                # One turn accepts it, or the port is closed before.
                 accepted = asyncio.Event()
                 asyncio.get_running_loop().call_soon(accepted.set)
                 await accepted.wait()
                 listeners.close()
                 with pytest.raises(ConnectionResetError):
-                    await read(connection)
+                    while await read(connection):
+                        pass
         assert listeners._reception.connections == 0
 
 

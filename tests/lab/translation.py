@@ -66,39 +66,38 @@ async def observe(lab: Lab, folder: Path) -> list[dict[str, object]]:
     """Check every case in both families and transports."""
     contexts = Contexts.from_pem("")
     results: list[dict[str, object]] = []
-    async with asyncio.TaskGroup() as tasks:
-        listeners = []
-        for host, ports in (("b", (DIRECT, SOURCE, ARRIVED)), ("r", (ELSEWHERE,))):
-            with lab.inside(host):
-                made = Listeners((), Ceded(folder / f"{host}.json"), tasks)
-                made.apply(
-                    [
-                        ListenerSpec(f"x:{port}", port, transport, protocol)
-                        for port in ports
-                        for transport, protocol in ((Transport.TCP, "tcp"), (Transport.UDP, "udp"))
-                    ],
-                    contexts,
-                    identity(host),
-                )
-                listeners.append(made)
-        engine = Engine(asyncio.get_running_loop())
-        prober = Prober(engine)
-        belongs = keys.to_text(keys.deployment_key(SECRET))
-        plan = Plan("a", "1", 10, 3, "", belongs, "", (), ())
-        key = keys.to_text(keys.pair_key(keys.host_key(SECRET, "b"), keys.source_id("a")))
-        for name, port in PORTS.items():
-            for address in ("10.77.3.2", "fd77:3::2"):
-                for transport, protocol in ((Transport.TCP, "tcp"), (Transport.UDP, "udp")):
-                    spec = CheckSpec("b", f"x:{port}", address, port, transport, protocol, key)
-                    ended: asyncio.Future[Observation] = asyncio.Future()
-                    with lab.inside("a"):
-                        prober.start(Job.of(0, spec, plan, contexts), 3.0, ended.set_result)
-                    seen = asdict(await ended)
-                    family = "v6" if ":" in address else "v4"
-                    results.append({"name": f"{name} {transport}", "family": family, **seen})
-        engine.close()
-        for made in listeners:
-            made.close()
+    listeners = []
+    for host, ports in (("b", (DIRECT, SOURCE, ARRIVED)), ("r", (ELSEWHERE,))):
+        with lab.inside(host):
+            made = Listeners((), Ceded(folder / f"{host}.json"))
+            made.apply(
+                [
+                    ListenerSpec(f"x:{port}", port, transport, protocol)
+                    for port in ports
+                    for transport, protocol in ((Transport.TCP, "tcp"), (Transport.UDP, "udp"))
+                ],
+                contexts,
+                identity(host),
+            )
+            listeners.append(made)
+    engine = Engine(asyncio.get_running_loop())
+    prober = Prober(engine)
+    belongs = keys.to_text(keys.deployment_key(SECRET))
+    plan = Plan("a", "1", 10, 3, "", belongs, "", (), ())
+    key = keys.to_text(keys.pair_key(keys.host_key(SECRET, "b"), keys.source_id("a")))
+    for name, port in PORTS.items():
+        for address in ("10.77.3.2", "fd77:3::2"):
+            for transport, protocol in ((Transport.TCP, "tcp"), (Transport.UDP, "udp")):
+                spec = CheckSpec("b", f"x:{port}", address, port, transport, protocol, key)
+                ended: asyncio.Future[Observation] = asyncio.Future()
+                with lab.inside("a"):
+                    prober.start(Job.of(0, spec, plan, contexts), 3.0, ended.set_result)
+                seen = asdict(await ended)
+                family = "v6" if ":" in address else "v4"
+                results.append({"name": f"{name} {transport}", "family": family, **seen})
+    engine.close()
+    for made in listeners:
+        made.close()
     return results
 
 

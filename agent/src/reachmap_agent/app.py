@@ -67,7 +67,7 @@ class Agent:
         self._tasks = tasks
         self._boot = identity.new_boot()
         self._ceded = Ceded(ceded_path(settings))
-        self._listeners = Listeners(settings.addresses, self._ceded, tasks)
+        self._listeners = Listeners(settings.addresses, self._ceded)
         self._outbox = Outbox(settings.id, self._boot)
         self._checks = Checks(settings.id, tasks, self._ask_window, self._put_out)
         self._plan: Plan | None = None

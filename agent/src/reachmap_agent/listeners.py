@@ -55,13 +55,12 @@ class Listeners:
     Args:
         addresses: Where to bind; empty for every interface, as real services do.
         ceded: The ports that are not ours.
-        tasks: Where connections are served.
     """
 
-    def __init__(self, addresses: Sequence[str], ceded: Ceded, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, addresses: Sequence[str], ceded: Ceded) -> None:
         self._addresses = tuple(addresses) or EVERYWHERE
         self._ceded = ceded
-        self._reception = Reception(tasks)
+        self._reception = Reception()
         self._listeners: dict[Port, _Listener] = {}
         self._contexts: Contexts | None = None
         self._identity: Identity | None = None

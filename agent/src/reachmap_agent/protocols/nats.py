@@ -43,6 +43,17 @@ _HELLO: Final = {
 _OURS: Final = "reachmap"
 """No server's id, which has 56 characters."""
 
+_INFO: Final = {
+    "server_id": _OURS,
+    "server_name": "reachmap-listener",
+    "version": "0.0.0",
+    "proto": 1,
+    "headers": False,
+    "max_payload": 0,
+}
+_GREETING: Final = b"INFO " + json.dumps(_INFO).encode() + _END
+"""A stand-in's."""
+
 
 def check(target: Target) -> Exchange:
     """Read INFO, change to TLS where it is offered, and PING where nobody needs to log in."""
@@ -71,15 +82,7 @@ def check(target: Target) -> Exchange:
 
 def stand_in(offer: Offer) -> StandIn:
     """Say INFO as a server would; to who may ask, answer PING with an error that has the proof."""
-    info = {
-        "server_id": _OURS,
-        "server_name": "reachmap-listener",
-        "version": "0.0.0",
-        "proto": 1,
-        "headers": False,
-        "max_payload": 0,
-    }
-    asked = yield from until(b"PING" + _END, b"INFO " + json.dumps(info).encode() + _END)
+    asked = yield from until(b"PING" + _END, _GREETING)
     proof = offer.prove_text(asked)
     return b"-ERR '" + proof + b"'" + _END if proof else b""
 

@@ -1,8 +1,10 @@
 """What the agent's tests share: a wire with no socket in it, and the listeners' certificate."""
 
 import asyncio
+import socket
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,22 @@ SEEN, AT = ("10.0.0.7", 40_001), ("10.0.0.5", 5432)
 
 _ENDLESS = 1 << 20
 """Whoever has not had enough by then never has."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs IPv6 where there is none."""
+    if item.get_closest_marker("ipv6") and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+
+
+@cache
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -45,16 +45,7 @@ IDENTITY = Identity("db-1", keys.host_key(SECRET, "db-1"), keys.deployment_key(S
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into Linux's /proc")
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+ipv6 = pytest.mark.ipv6
 
 
 @asynccontextmanager

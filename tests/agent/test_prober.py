@@ -33,20 +33,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="as Linux does it")
 Handler = Callable[["Peer"], Awaitable[None]]
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
 both_families = pytest.mark.parametrize(
     "address",
     [
         LOOPBACK,
-        pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")),
+        pytest.param("::1", marks=pytest.mark.ipv6),
     ],
 )
 

@@ -36,16 +36,7 @@ RESET = struct.pack("ii", 1, 0)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="as Linux does it")
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+ipv6 = pytest.mark.ipv6
 
 
 @pytest.fixture(params=["the best watcher", "asyncio's loop"])

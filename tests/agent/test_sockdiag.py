@@ -2,12 +2,13 @@
 
 import contextlib
 import struct
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_agent.sockdiag import TCP, EndOfDump, Listening, read, request
+from reachmap_agent.sockdiag import TCP, UDP, EndOfDump, Listening, read, read_table, request
 
 DONE = struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)
 
@@ -89,3 +90,28 @@ def test_the_request_asks_for_listening_sockets_alone() -> None:
     assert length == len(data)
     assert kind == 20
     assert struct.unpack_from("=I", data, 20) == (1 << 10,)
+
+
+TABLE = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: {address}:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000    33        0 7788
+   1: 0100007F:0050 0100007F:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 1 x y
+"""
+"""As it is on a machine whose low byte comes first."""
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the words above are of that order")
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [
+        ("0500000A", "10.0.0.5"),
+        ("00000000", "0.0.0.0"),
+        ("00000000000000000000000001000000", "::1"),
+        ("000000FD000000000000000005000000", "fd00::5"),
+    ],
+)
+@pytest.mark.parametrize(("protocol", "state"), [(TCP, "0A"), (UDP, "07")])
+def test_a_table_of_proc_is_read(words: str, address: str, protocol: int, state: str) -> None:
+    """Only who listens; and an IPv6 socket is taken for one of both families."""
+    (found,) = read_table(TABLE.format(address=words, state=state), protocol)
+    assert found == Listening(address, 8080, ":" in address, 33, 7788, None)

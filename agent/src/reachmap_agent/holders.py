@@ -1,7 +1,8 @@
 """Who holds a port of this host: asked of the kernel, without touching the port.
 
-On Linux netlink's sock_diag says it, with the owner and the systemd unit. Elsewhere, and where a
-sandbox forbids netlink, binding the port for a moment says whether it is free, and no more.
+On Linux netlink's sock_diag says it, with the owner and the systemd unit; where a sandbox forbids
+netlink, /proc/net does, without the unit. Elsewhere, binding the port for a moment says whether it
+is free, and no more.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ from reachmap_shared.vocabulary import Transport
 
 _PROTOCOLS: Final = {Transport.TCP: sockdiag.TCP, Transport.UDP: sockdiag.UDP}
 _NETLINK_SOCK_DIAG: Final = 4
+_TABLES: Final = Path("/proc/net")
+_NAMES: Final = {sockdiag.TCP: "tcp", sockdiag.UDP: "udp"}
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _UNIT_ENDINGS: Final = (".service", ".scope", ".socket")
 
@@ -64,13 +67,18 @@ def _listening(transport: Transport) -> list[Listening] | None:
     """All listening sockets; None where the kernel cannot be asked."""
     if sys.platform != "linux":
         return None
-    found: list[Listening] = []
-    try:
-        for family in sockdiag.FAMILIES:
-            found += _dump(family, _PROTOCOLS[transport])
-    except OSError:  # a sandbox without AF_NETLINK
-        return None
-    return found
+    protocol = _PROTOCOLS[transport]
+    for ask in (_dump, _table):  # a sandbox may lack AF_NETLINK, and /proc as well
+        with contextlib.suppress(OSError):
+            return [one for family in sockdiag.FAMILIES for one in ask(family, protocol)]
+    return None
+
+
+def _table(family: int, protocol: int) -> list[Listening]:
+    path = _TABLES / (_NAMES[protocol] + ("6" if family == socket.AF_INET6 else ""))
+    if family == socket.AF_INET6 and not path.exists():  # a kernel without IPv6
+        return []
+    return list(sockdiag.read_table(path.read_text(), protocol))
 
 
 def _dump(family: int, protocol: int) -> list[Listening]:
@@ -98,6 +106,7 @@ def _unit(cgroup: int | None) -> str | None:
     for folder, names, _ in os.walk(_CGROUPS):
         for name in names:
             with contextlib.suppress(OSError):
+                # Thousands of Paths would take longer than all the rest.
                 if os.stat(os.path.join(folder, name)).st_ino == cgroup:  # noqa: PTH116, PTH118
                     return name if name.endswith(_UNIT_ENDINGS) else None
     return None

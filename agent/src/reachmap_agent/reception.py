@@ -19,18 +19,17 @@ connections whose answer was lost on its way.
 import asyncio
 import contextlib
 import errno
-import functools
 import ipaddress
-import select
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from reachmap_agent.kernel import TCP_INFO, TCP_INFO_SIZE, read_tcp_info
 from reachmap_agent.outcomes import describe
+from reachmap_agent.watcher import Watched, Watcher, best_watcher
 from reachmap_agent.wire.exchange import MAX_READ, StandIn
 from reachmap_agent.wire.proof import Endpoint
 from reachmap_shared import log
@@ -58,11 +57,6 @@ _TICK_S: Final = 0.25
 _MAX_HEARD: Final = 2 * MAX_READ
 """Bytes of one visitor; our checks say less than 2 KB, inside TLS too."""
 
-_TURN_S: Final = 0.005
-"""After that the loop is left to the checks. Only a TLS handshake is dear: a fraction of a
-millisecond."""
-
-_EVENTS_A_TURN: Final = 64
 _ACCEPTS_AT_ONCE: Final = 32
 _DATAGRAMS_A_TURN: Final = 64
 """So that no port takes all of a turn from the others, and the clock is looked at in between."""
@@ -99,18 +93,11 @@ _PKTINFO6: Final = struct.Struct("=16sI")
 _log = log.get("reception")
 
 
-class Watched(Protocol):
-    """What hangs in a watcher."""
-
-    def ready(self, until: float) -> None:
-        """Deal with what there is, till `until` on the monotonic clock; the rest is told again."""
-
-
 class Reception:
     """Receives whoever connects, on all ports of one agent."""
 
     def __init__(self) -> None:
-        self._watcher: _EpollWatcher | _LoopWatcher | None = None
+        self._watcher: Watcher | None = None
         self._watched: dict[int, Watched] = {}
         self._idle = _Places(_MAX_IDLE)
         self._talking = _Places(_MAX_TALKING)
@@ -125,9 +112,7 @@ class Reception:
     def watch(self, bound: socket.socket, watched: Watched) -> None:
         """Tell `watched` whenever there is something to read."""
         if self._watcher is None:
-            loop = asyncio.get_running_loop()
-            make = _EpollWatcher if hasattr(select, "epoll") else _LoopWatcher
-            self._watcher = make(loop, self._watched)
+            self._watcher = best_watcher(asyncio.get_running_loop(), self._watched)
         descriptor = bound.fileno()
         try:
             self._watcher.add(descriptor)
@@ -601,54 +586,6 @@ def _asked(level: int, kind: int, data: bytes) -> tuple[str, tuple[int, int, byt
 def _endpoint(address: Any) -> Endpoint:
     host = address[0].partition("%")[0]
     return host.removeprefix("::ffff:") if "." in host else host, address[1]
-
-
-class _EpollWatcher:
-    """Linux: one descriptor in asyncio's loop for all; what is not served now is told again."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, watched: dict[int, Watched]) -> None:
-        self._loop = loop
-        self._watched = watched
-        self._epoll = select.epoll()
-        loop.add_reader(self._epoll.fileno(), self._turn)
-        self.add = functools.partial(self._epoll.register, eventmask=select.EPOLLIN)
-        # Closing it would not do while a process that was forked meanwhile holds a copy (epoll(7),
-        # question 6), and what nobody serves would be told for ever.
-        self.remove = self._epoll.unregister
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-
-    def _turn(self) -> None:
-        until = time.monotonic() + _TURN_S
-        for descriptor, _events in self._epoll.poll(0, _EVENTS_A_TURN):
-            # It may have gone since, and its number be another's: that one finds nothing then.
-            if (watched := self._watched.get(descriptor)) is not None:
-                watched.ready(until)
-                if time.monotonic() >= until:
-                    return  # the kernel puts those it has told behind those it has not
-
-
-class _LoopWatcher:
-    """Everywhere else: asyncio's own loop watches each socket."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, watched: dict[int, Watched]) -> None:
-        self._loop = loop
-        self._watched = watched
-
-    def add(self, descriptor: int) -> None:
-        self._loop.add_reader(descriptor, self._ready, descriptor)
-
-    def remove(self, descriptor: int) -> None:
-        self._loop.remove_reader(descriptor)
-
-    def close(self) -> None:
-        """Nothing of our own is in the loop."""
-
-    def _ready(self, descriptor: int) -> None:
-        if (watched := self._watched.get(descriptor)) is not None:
-            watched.ready(time.monotonic() + _TURN_S)
 
 
 def _bound(address: str, port: int, transport: Transport) -> socket.socket | None:

@@ -33,20 +33,7 @@ AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: close sends RST."""
 
 
-def _has_ipv6() -> bool:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False
-
-
-HOSTS = [
-    "127.0.0.1",
-    pytest.param(
-        "::1", marks=pytest.mark.skipif(not _has_ipv6(), reason="this system has no IPv6 loopback")
-    ),
-]
+HOSTS = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.ipv6)]
 
 
 class Bench:

@@ -220,7 +220,7 @@ class Book:
             returns=returns,
             members=members,
         )
-        if alert.phase is Phase.PENDING and now - alert.began >= self.timing.hold_s:
+        if alert.phase is Phase.PENDING and now >= alert.began + self.timing.hold_s:
             return replace(alert, phase=Phase.FIRING, told=now)
         return alert
 
@@ -228,12 +228,12 @@ class Book:
         """Nothing of it fails now; None when it can be forgotten."""
         if alert.phase is Phase.RESOLVED:
             assert alert.ended is not None
-            return alert if now - alert.ended < self.timing.flap_s else None
+            return alert if now < alert.ended + self.timing.flap_s else None
         if alert.phase is Phase.PENDING:
             return None
         if alert.quiet_since is None:
             return replace(alert, quiet_since=now)
-        if now - alert.quiet_since < self._patience(alert):
+        if now < alert.quiet_since + self._patience(alert):
             return alert
         return replace(alert, phase=Phase.RESOLVED, ended=now, quiet_since=None)
 

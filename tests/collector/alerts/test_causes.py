@@ -150,7 +150,7 @@ def test_a_service_follows_the_database_that_it_needs(net: Net) -> None:
     net.breaks(Outcome.REFUSED, to="ocsp", port=8000)
     [cause] = net.causes()
     assert (cause.kind, cause.subject) == (Kind.SERVICE_DOWN, "db:5432/tcp")
-    assert cause.because_of == ("ocsp:8000/tcp",)
+    assert cause.consequences == ("ocsp:8000/tcp",)
     assert len(cause.explains) == 16
 
 

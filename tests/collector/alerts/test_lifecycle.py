@@ -1,5 +1,6 @@
 """One outage, one alert: told after a while, followed through its causes, ended after a while."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -217,3 +218,27 @@ def test_alerts_are_named_after_nothing_that_repeats(book: Book) -> None:
         names |= set(book.alerts)
     assert len(names) == 50
     assert all(isinstance(alert, Alert) for alert in book.alerts.values())
+
+
+def test_an_outage_that_heals_bit_by_bit_is_one_to_its_end(book: Book) -> None:
+    """What is left of it is no outage of its own, and no other explanation."""
+    whole = cause(Kind.HOST_DOWN, "web", range(10))
+    book.update([whole], 0)
+    book.update([whole], 12)
+    rest = [cause(Kind.FLOW, f"pc-{n}", [n]) for n in (3, 7)]
+    assert book.update(rest, 20) == []
+    assert book.update(rest[:1], 40) == []
+    assert [alert.cause.subject for alert in book.active()] == ["web"]
+    book.update([], 41)
+    assert told(book.update([], 53)) == [(What.RESOLVED, "web")]
+
+
+def test_what_may_be_a_consequence_waits_longer() -> None:
+    """The database's flow comes round a little later, and then it is one outage."""
+    book = Book(Timing(hold_s=4, doubt_s=12))
+    doubtful = replace(cause(flows=[1, 2]), in_doubt=True)
+    book.update([doubtful], 0)
+    assert book.next_due() == 12
+    assert book.update([doubtful], 8) == []
+    root = cause(Kind.SERVICE_DOWN, "db:5432/tcp", [1, 2, 9])
+    assert told(book.update([root], 9)) == [(What.FIRED, "db:5432/tcp")]

@@ -9,10 +9,12 @@ unexplained (the greedy way to cover a set). What stands for itself alone is its
 
 import heapq
 import ipaddress
+import math
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from reachmap_collector.planner import FlowKey
@@ -79,6 +81,10 @@ class Sight:
     """Address of the device that did it, when known."""
     source_address: str | None = None
     """Where the source dials from, when known."""
+    since: float = 0.0
+    """Since when it is so, in seconds since the epoch."""
+    checked: float = 0.0
+    """When it was found so last, at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,10 @@ class Cause:
     service: str
     """The service that all of the flows lead to; empty where there are several or none."""
     explains: frozenset[Member]
-    because_of: tuple[str, ...] = ()
-    """What failed in consequence: subjects of causes that this one accounts for."""
+    consequences: tuple[str, ...] = ()
+    """What failed because of it: subjects of causes that this one accounts for."""
+    in_doubt: bool = False
+    """Whether it may be the consequence of something that had no turn to be seen yet."""
 
     def examples(self) -> list[FlowKey]:
         """Some of the flows that fail, in the order of their keys."""
@@ -104,6 +112,9 @@ def find_causes(
     flows: Collection[Sight],
     agents: Mapping[str, AgentState],
     depends: Mapping[str, Collection[str]] | None = None,
+    *,
+    now: float = math.inf,
+    interval_s: float = 10.0,
 ) -> list[Cause]:
     """What is wrong, most consequential first.
 
@@ -111,6 +122,8 @@ def find_causes(
         flows: Every flow, those that are well included: they acquit suspects.
         agents: Every agent that is expected, and how it stands.
         depends: For a service, the services without which it does not listen.
+        now: Seconds since the epoch.
+        interval_s: Between two checks of one flow: so long a flow may seem well that is not.
     """
     silent = {name for name, state in agents.items() if state is AgentState.SILENT}
     causes: list[Cause] = []
@@ -118,25 +131,30 @@ def find_causes(
         causes.append(Cause(Kind.CUT_OFF, "bus", "", frozenset(silent)))
         silent = set()
     failing = {sight.key: sight for sight in flows if sight.state is State.BROKEN}
-    suspects = _Suspects(flows, agents, silent)
+    suspects = _Suspects(flows, agents, silent, now, interval_s)
     found = [*_cover(failing, suspects)]
     explained = {member for cause in found for member in cause.explains}
     found += [
         Cause(Kind.AGENT_SILENT, name, "", frozenset({name})) for name in sorted(silent - explained)
     ]
-    causes += _without_consequences(found, failing, depends or {})
+    causes += _without_consequences(found, flows, depends or {})
     causes += _exposures(flows)
     return sorted(causes, key=lambda cause: (-len(cause.explains), cause.kind, cause.subject))
 
 
 @dataclass(slots=True)
 class _Group:
-    """Flows that have something in common."""
+    """Flows that have something in common, some of which fail."""
 
     fail: list[Sight] = field(default_factory=list)
+    first: float = math.inf
+    """Since when the first of them fails."""
     well: int = 0
+    """How many were found well since then."""
     well_at_home: int = 0
-    """Of a host to itself: firewalls do not see those."""
+    """And how many of a host to itself: firewalls do not see those."""
+    not_yet: int = 0
+    """How many were well before, and had no turn since then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +164,8 @@ class _Suspect:
     explains: frozenset[Member]
     agrees: int
     """How many of the flows are judged to fail where this suspect is."""
+    not_yet: int
+    """How many flows it would take along that had no turn to fail yet."""
 
 
 _UNANSWERED: Final = frozenset({Outcome.TIMEOUT, Outcome.UNREACHABLE, Outcome.REJECTED})
@@ -169,51 +189,62 @@ class _Suspects:
 
     def __init__(
         self,
-        flows: Iterable[Sight],
+        flows: Collection[Sight],
         agents: Mapping[str, AgentState],
         silent: Collection[str],
+        now: float,
+        interval_s: float,
     ) -> None:
         self._agents = agents
         self._silent = silent
-        self._groups: dict[tuple[Kind, Hashable], _Group] = defaultdict(_Group)
-        self._reached: set[str] = set()
-        """Hosts that somebody else reaches."""
+        self._now = now
+        self._interval_s = interval_s
+        self._groups: dict[tuple[Kind, str], _Group] = {}
         self._ports: dict[str, set[Hashable]] = defaultdict(set)
         self._towards: dict[str, set[str]] = defaultdict(set)
         for sight in flows:
-            self._add(sight)
+            if sight.state is State.BROKEN:
+                for name in _groups_of(sight):
+                    group = self._groups.setdefault(name, _Group())
+                    group.fail.append(sight)
+                    group.first = min(group.first, sight.since)
+        for sight in flows:
+            if sight.state in _KNOWN:
+                self._ports[sight.key.destination].add((sight.key.port, sight.key.transport))
+                self._towards[sight.key.source].add(sight.key.destination)
+            if sight.state in _WELL:
+                self._acquit(sight)
 
-    def _add(self, sight: Sight) -> None:
-        if sight.state not in (State.OK, State.DEGRADED, State.BROKEN):
-            return
-        key = sight.key
-        at_home = key.source == key.destination
-        fails = sight.state is State.BROKEN
-        if not fails and not at_home:
-            self._reached.add(key.destination)
-        self._ports[key.destination].add((key.port, key.transport))
-        self._towards[key.source].add(key.destination)
-        for kind, name in _groups_of(sight):
-            group = self._groups[kind, name]
-            if fails:
-                group.fail.append(sight)
-            elif at_home:
+    def _acquit(self, sight: Sight) -> None:
+        for name in _groups_of(sight):
+            group = self._groups.get(name)
+            if group is None:
+                continue
+            if sight.checked < group.first:
+                group.not_yet += 1
+            elif sight.key.source == sight.key.destination:
                 group.well_at_home += 1
             else:
                 group.well += 1
 
     def __iter__(self) -> Iterator[_Suspect]:
         for (kind, name), group in self._groups.items():
-            if not group.fail or group.well:
+            if group.well or self._is_too_slow(group):
                 continue
-            shown = self._kind(kind, str(name), group)
+            shown = self._kind(kind, name, group)
             if shown is None:
                 continue
             explains: set[Member] = {sight.key for sight in group.fail}
-            if shown is Kind.HOST_DOWN and str(name) in self._silent:
-                explains.add(str(name))
+            if shown is Kind.HOST_DOWN and name in self._silent:
+                explains.add(name)
             agrees = sum(sight.blame in _PLACES.get(shown, ()) for sight in group.fail)
-            yield _Suspect(shown, str(name), frozenset(explains), agrees)
+            yield _Suspect(shown, name, frozenset(explains), agrees, group.not_yet)
+
+    def _is_too_slow(self, group: _Group) -> bool:
+        """Whether far more of the group had to fail by now, if all of it did for one reason."""
+        passed = min(1.0, (self._now - group.first) / self._interval_s)
+        expected = (len(group.fail) + group.not_yet) * passed
+        return len(group.fail) < _OF_THE_EXPECTED * expected
 
     def _kind(self, kind: Kind, name: str, group: _Group) -> Kind | None:
         """What a group would be if it had one cause; None where it cannot be one."""
@@ -247,6 +278,12 @@ class _Suspects:
         return host not in self._agents or self._agents[host] is not AgentState.FRESH
 
 
+_OF_THE_EXPECTED: Final = 0.25
+"""Checks come round evenly, but what fails is confirmed before it is told, which takes time."""
+
+_WELL: Final = frozenset({State.OK, State.DEGRADED})
+_KNOWN: Final = _WELL | {State.BROKEN}
+
 _OWN: Final = frozenset({Outcome.LOCAL_ERROR, Outcome.NAME_FAILURE})
 
 
@@ -275,6 +312,7 @@ def _networks(sight: Sight) -> str | None:
     return f"{near} -> {far}"
 
 
+@lru_cache(maxsize=1 << 16)
 def _network(address: str | None) -> str | None:
     try:
         bare = ipaddress.ip_address(address or "")
@@ -316,42 +354,53 @@ def _cover(failing: Mapping[FlowKey, Sight], suspects: Iterable[_Suspect]) -> It
 _ORDER: Final = {kind: place for place, kind in enumerate(Kind)}
 
 
-def _rank(suspect: _Suspect, new: int) -> tuple[int, int, int, str]:
+def _rank(suspect: _Suspect, new: int) -> tuple[int, int, int, int, str]:
     """The lower, the better: how much it explains that nothing else does yet, and so on."""
-    return -new, -suspect.agrees, _ORDER[suspect.kind], suspect.subject
+    return -new, -suspect.agrees, suspect.not_yet, _ORDER[suspect.kind], suspect.subject
 
 
 def _without_consequences(
-    causes: list[Cause], failing: Mapping[FlowKey, Sight], depends: Mapping[str, Collection[str]]
+    causes: list[Cause], flows: Collection[Sight], depends: Mapping[str, Collection[str]]
 ) -> list[Cause]:
     """Fold causes into those that they follow from.
 
     A service that does not listen because another one is not to be reached from its host is that
     one's consequence, and so on, back to where it began.
     """
-    by_member = {member: cause for cause in causes for member in cause.explains}
-    root: dict[str, Cause] = {}
+    broken = {sight.key: sight for sight in flows if sight.state is State.BROKEN}
+    dependent: dict[str, list[Cause]] = defaultdict(list)
     for cause in causes:
-        if cause.kind is Kind.SERVICE_DOWN and cause.service in depends:
-            host = cause.subject.rpartition(":")[0]
-            for key, sight in failing.items():
-                if key.source == host and sight.service in depends[cause.service]:
-                    root[cause.subject] = by_member[key]
-                    break
+        if cause.service in depends and cause.kind in (Kind.SERVICE_DOWN, Kind.FLOW):
+            sights = [broken[member] for member in cause.explains if member in broken]
+            if not {sight.outcome for sight in sights} <= _UNANSWERED:
+                dependent[sights[0].key.destination].append(cause)
+    by_member = {member: cause for cause in causes for member in cause.explains}
+    roots: dict[str, Cause] = {}
+    in_doubt: set[str] = set()
+    for sight in flows:
+        for cause in dependent.get(sight.key.source, ()):
+            if sight.service not in depends[cause.service]:
+                continue
+            if sight.state is State.BROKEN:
+                roots[cause.subject] = by_member[sight.key]
+            elif sight.checked < min(broken[key].since for key in cause.explains if key in broken):
+                in_doubt.add(cause.subject)
     merged = {cause.subject: cause for cause in causes}
     for cause in causes:
-        origin, seen = cause, {cause.subject}
-        while (above := root.get(origin.subject)) is not None and above.subject not in seen:
-            origin = above
+        root, seen = cause, {cause.subject}
+        while (above := roots.get(root.subject)) is not None and above.subject not in seen:
+            root = above
             seen.add(above.subject)
-        if origin is not cause:
-            into = merged[origin.subject]
-            merged[origin.subject] = replace(
+        if root is not cause:
+            into = merged[root.subject]
+            merged[root.subject] = replace(
                 into,
                 explains=into.explains | cause.explains,
-                because_of=(*into.because_of, cause.subject),
+                consequences=tuple(sorted({*into.consequences, cause.subject})),
             )
-            merged.pop(cause.subject, None)
+            del merged[cause.subject]
+        elif cause.subject in in_doubt:
+            merged[cause.subject] = replace(merged[cause.subject], in_doubt=True)
     return [*merged.values()]
 
 

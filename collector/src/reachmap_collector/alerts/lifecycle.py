@@ -6,6 +6,7 @@ when another cause explains what it was about, it is the same alert with a bette
 ends has to stay away for a while, too; and what comes and goes is one alert that says so.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -52,11 +53,13 @@ SEVERITIES: Final[Mapping[Kind, Severity]] = {
 class Timing:
     """How long things have to be so before anybody hears of them. Seconds."""
 
-    hold_s: float = 12.0
-    """That a cause stands before it is told: a bit over one interval of checks, so that everything
-    that fails with it had its turn, and short enough for an alert within 15 s."""
+    hold_s: float = 4.0
+    """That a cause stands before it is told: long enough for others that fail with it to show, and
+    short enough for an alert within 15 s. What shows later makes it a better explanation."""
+    doubt_s: float = 12.0
+    """That a cause stands which may turn out to be another one's consequence."""
     clear_s: float = 12.0
-    """That nothing of it fails before it has ended: likewise."""
+    """That nothing of it fails before it has ended: a bit over one interval of checks."""
     flap_s: float = 600.0
     """Within which an outage that comes back is the same one."""
     flaps: int = 3
@@ -131,47 +134,46 @@ class Book:
             now: Seconds since the epoch; never less than before.
         """
         events: list[Event] = []
-        taken = self._assigned([*causes])
+        shares, new = self._shared_out([*causes])
         for name, alert in [*self.alerts.items()]:
-            cause = taken.pop(name, None)
-            after = self._quieter(alert, now) if cause is None else self._still(alert, cause, now)
+            share = shares.get(name)
+            after = self._quieter(alert, now) if share is None else self._still(alert, share, now)
             if after is None:
                 del self.alerts[name]
             else:
                 self.alerts[name] = after
                 events += _news(alert, after)
-        for cause in taken.values():
+        for cause in new:
             alert = self._new(cause, now)
-            self.alerts[alert.id] = alert
-            # What has no patience to wait for is told at once.
-            after = self._still(alert, cause, now)
+            after = self._still(alert, [cause], now)  # with no time to hold, it is told at once
             self.alerts[alert.id] = after
             events += _news(alert, after)
         return events
 
-    def _assigned(self, causes: list[Cause]) -> dict[str, Cause]:
-        """For each alert the cause that goes on with it; new ones under names of their own.
+    def _shared_out(self, causes: list[Cause]) -> tuple[dict[str, list[Cause]], list[Cause]]:
+        """Which alert each cause goes on with, and those that are new.
 
-        A cause goes on with the alert that it has most in common with, the one that was told first
-        if there are several; the others have nothing left to be about, and end.
+        An outage that heals bit by bit falls apart into many causes of the rest, and all of those
+        are still the one outage.
         """
         by_member: dict[Member, list[str]] = {}
         for name, alert in self.alerts.items():
             for member in alert.members:
                 by_member.setdefault(member, []).append(name)
-        found: dict[str, Cause] = {}
-        for place, cause in enumerate(sorted(causes, key=lambda one: -len(one.explains))):
-            shared: dict[str, int] = {}
+        shares: dict[str, list[Cause]] = {}
+        new: list[Cause] = []
+        for cause in sorted(causes, key=lambda one: -len(one.explains)):
+            shared: Counter[str] = Counter()
             for member in cause.explains:
                 for name in by_member.get(member, ()):
-                    if (self.alerts[name].cause.kind is Kind.EXPOSED) == (
-                        cause.kind is Kind.EXPOSED
-                    ):
-                        shared[name] = shared.get(name, 0) + 1
-            heirs = sorted(shared, key=lambda name: self._claim(name, cause, shared[name]))
-            heir = next((name for name in heirs if name not in found), None)
-            found[heir if heir is not None else f"\0{place}"] = cause
-        return found
+                    if _is_exposure(self.alerts[name].cause) == _is_exposure(cause):
+                        shared[name] += 1
+            if shared:
+                heir = min(shared, key=lambda name: self._claim(name, cause, shared[name]))
+                shares.setdefault(heir, []).append(cause)
+            else:
+                new.append(cause)
+        return shares, new
 
     def _claim(self, name: str, cause: Cause, shared: int) -> tuple[bool, bool, int, float, str]:
         """Which alert a cause goes on with: the lowest."""
@@ -195,34 +197,30 @@ class Book:
             members=cause.explains,
         )
 
-    def _still(self, alert: Alert, cause: Cause, now: float) -> Alert:
-        """It is there (again)."""
-        members = alert.members | cause.explains
-        if alert.phase is Phase.RESOLVED:
-            # It is the same outage: nobody needs the patience that a new one is owed.
-            return replace(
-                alert,
-                cause=cause,
-                severity=SEVERITIES[cause.kind],
-                phase=Phase.FIRING,
-                told=now,
-                ended=None,
-                quiet_since=None,
-                returns=alert.returns + 1,
-                members=members,
-            )
-        returns = alert.returns + (alert.quiet_since is not None and alert.phase is Phase.FIRING)
-        alert = replace(
+    def _still(self, alert: Alert, share: list[Cause], now: float) -> Alert:
+        """It is there (again), and these causes go on with it, the one of most first."""
+        cause = _explanation(alert, share)
+        members = alert.members.union(*(one.explains for one in share))
+        came_back = alert.quiet_since is not None and alert.phase is Phase.FIRING
+        after = replace(
             alert,
             cause=cause,
             severity=SEVERITIES[cause.kind],
-            quiet_since=None,
-            returns=returns,
             members=members,
+            quiet_since=None,
+            returns=alert.returns + came_back,
         )
-        if alert.phase is Phase.PENDING and now >= alert.began + self.timing.hold_s:
-            return replace(alert, phase=Phase.FIRING, told=now)
-        return alert
+        if alert.phase is Phase.RESOLVED:
+            # It is the same outage: nobody needs the patience that a new one is owed.
+            return replace(
+                after, phase=Phase.FIRING, told=now, ended=None, returns=alert.returns + 1
+            )
+        if alert.phase is Phase.PENDING and now >= alert.began + self._hold(cause):
+            return replace(after, phase=Phase.FIRING, told=now)
+        return after
+
+    def _hold(self, cause: Cause) -> float:
+        return self.timing.doubt_s if cause.in_doubt else self.timing.hold_s
 
     def _quieter(self, alert: Alert, now: float) -> Alert | None:
         """Nothing of it fails now; None when it can be forgotten."""
@@ -244,9 +242,25 @@ class Book:
 
     def _dues(self, alert: Alert) -> Iterator[float]:
         if alert.phase is Phase.PENDING:
-            yield alert.began + self.timing.hold_s
+            yield alert.began + self._hold(alert.cause)
         elif alert.quiet_since is not None:
             yield alert.quiet_since + self._patience(alert)
+
+
+_MOST: Final = 0.5
+"""Part of an alert's flows that a cause must explain to say what the alert is about."""
+
+
+def _explanation(alert: Alert, share: list[Cause]) -> Cause:
+    """What an alert is about now: a cause that only explains a rest of it is none for the whole."""
+    best = share[0]
+    explains_more = not best.explains <= alert.members
+    explains_all = len(share) == 1 and len(best.explains) >= _MOST * len(alert.members)
+    return best if explains_more or explains_all else alert.cause
+
+
+def _is_exposure(cause: Cause) -> bool:
+    return cause.kind is Kind.EXPOSED
 
 
 def _news(before: Alert, after: Alert) -> Iterator[Event]:
@@ -260,4 +274,4 @@ def _news(before: Alert, after: Alert) -> Iterator[Event]:
 
 def _face(cause: Cause) -> tuple[Kind, str, tuple[str, ...]]:
     """What people are told of a cause, but for how many flows it explains."""
-    return cause.kind, cause.subject, cause.because_of
+    return cause.kind, cause.subject, cause.consequences

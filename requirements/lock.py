@@ -33,9 +33,10 @@ def main() -> None:
     root = tomllib.loads((ROOT / "pyproject.toml").read_text())
     shared = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())
     groups = root["dependency-groups"]
-    server = root["project"]["optional-dependencies"]["embedded"]
+    extras = root["project"]["optional-dependencies"]
+    server = extras["embedded"]
     run = root["project"]["dependencies"] + server + groups["build"]
-    lock("dev.txt", run + groups["test"] + groups["lint"] + groups["lock"])
+    lock("dev.txt", run + extras["apprise"] + groups["test"] + groups["lint"] + groups["lock"])
     lock("run.txt", run)
     lock("agent-test.txt", shared["project"]["dependencies"] + groups["test"] + server)
 

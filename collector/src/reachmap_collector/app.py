@@ -3,17 +3,24 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from reachmap_collector import credentials, embedded
+from reachmap_collector.alerts.kept import Memory, file_memory
+from reachmap_collector.alerts.load import NOTHING, Configuration, load_configuration
+from reachmap_collector.alerts.outlets import BusOutlet
+from reachmap_collector.alerts.queries import AlertQueries
+from reachmap_collector.alerts.service import Alerts
 from reachmap_collector.collector import Collector
+from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, Problem, ServerError
 from reachmap_collector.queries import Queries
 from reachmap_collector.topology.load import load_topology
+from reachmap_collector.topology.model import Topology
 from reachmap_shared import bus, log
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
@@ -38,37 +45,72 @@ class ServeSettings:
     """URLs of NATS servers of one cluster; None to start a server of our own."""
     nats_port: int = embedded.DEFAULT_PORT
     """Port of our own server, on loopback."""
+    config: Path | None = None
+    """Rules and outlets for alerts; None for none but the defaults."""
 
 
 async def serve(settings: ServeSettings) -> None:
     """Run the collector until cancelled.
 
     Raises:
-        InvalidFile: The topology or the data directory is wrong; nothing was started.
+        InvalidFile: The topology, the configuration or the data directory is wrong; nothing was
+            started.
         ServerError: Our own NATS server did not start, or ended by itself.
     """
     topology = load_topology(settings.topology)
+    configuration = load_configuration(settings.config) if settings.config else NOTHING
     try:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = credentials.load_or_create(settings.data)
     except OSError as error:
         reason = f"cannot keep the collector's state: {error.strerror}"
         raise InvalidFile(settings.data, [Problem("", reason)]) from error
+    with file_memory(settings.data / "alerts.db") as memory:
+        await _serve(settings, topology, own, configuration, memory)
+
+
+async def _serve(
+    settings: ServeSettings,
+    topology: Topology,
+    own: Credentials,
+    configuration: Configuration,
+    memory: Memory,
+) -> None:
     async with (
         _bus_urls(settings) as urls,
         bus.staying(urls, "reachmap collector", remind_s=_REMIND_S) as connection,
     ):
         await _refuse_a_second(connection, urls)
         collector = Collector(topology, own, connection)
-        await connection.serve_queries(Queries(collector).endpoints())
-        with _reloading_on_hangup(collector, settings.topology):
+        alerts = Alerts(collector, memory, BusOutlet(connection), configuration)
+        asked = {**Queries(collector).endpoints(), **AlertQueries(alerts, collector).endpoints()}
+        await connection.serve_queries(asked)
+
+        def reload() -> None:
+            collector.reload(settings.topology)
+            if settings.config is not None:
+                _reload_alerts(alerts, settings.config)
+
+        with _calling_on_hangup(reload):
             _log.info(
                 "collector ready",
                 nats=",".join(urls),
                 hosts=len(topology.hosts),
                 flows=len(collector.flows),
             )
-            await collector.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(collector.run())
+                tasks.create_task(alerts.run())
+
+
+def _reload_alerts(alerts: Alerts, path: Path) -> None:
+    """Read rules and outlets again; wrong ones are reported and change nothing."""
+    try:
+        alerts.configure(load_configuration(path))
+    except InvalidFile as error:
+        _log.error("configuration refused, the last good one stays in force", reason=str(error))
+    else:
+        _log.info("configuration reloaded", path=str(path))
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
@@ -95,12 +137,12 @@ async def _bus_urls(settings: ServeSettings) -> AsyncIterator[Sequence[str]]:
 
 
 @contextlib.contextmanager
-def _reloading_on_hangup(collector: Collector, path: Path) -> Iterator[None]:
+def _calling_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, collector.reload, path)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, InvalidName, MalformedMessage
-from reachmap_shared.messages import Hello, Plan, Report
+from reachmap_shared.messages import Hello, ListenerReport, Plan, Report
 
 _PLANS_KEPT: Final = 8
 """Revisions of an agent's plan whose reports are still understood: some are under way."""
@@ -62,6 +62,8 @@ class Collector:
         self._expected: Flows | None = None
         self._slots: dict[str, OrderedDict[str, tuple[FlowKey, ...]]] = {}
         self._changed = asyncio.Event()
+        self._news = 0
+        """How often agents said something new of their listeners, which judgements rest on."""
         self._wall = time.time() - time.monotonic()
         self._compile()
 
@@ -74,6 +76,11 @@ class Collector:
             await asyncio.sleep(_COMPILE_AFTER_S)
             self._changed.clear()
             await self._distribute(self._compile())
+
+    @property
+    def version(self) -> int:
+        """Another one whenever something on the map may look different."""
+        return self.flows.changes + self._news
 
     def now(self) -> float:
         """Seconds since the epoch, by a clock that never jumps while this process runs."""
@@ -154,7 +161,10 @@ class Collector:
             _same_sender(subject, hello.agent)
         except (MalformedMessage, InvalidName) as error:
             return self._refuse("malformed hello", subject, error)
-        if self.roster.hear(hello, self.now()):
+        before = self._listeners(hello.agent)
+        is_other = self.roster.hear(hello, self.now())
+        self._news += before != self._listeners(hello.agent)
+        if is_other:
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
             self._changed.set()
         revision = self._revisions.get(hello.agent)
@@ -183,6 +193,9 @@ class Collector:
                 at = max(0.0, now - max(0, observation.age_ms) / 1000)
                 self.flows.observe(flows[observation.slot], observation, at)
         return None
+
+    def _listeners(self, agent: str) -> tuple[ListenerReport, ...] | None:
+        return self.roster.current(agent).hello.listeners if agent in self.roster else None
 
     def _refuse(self, what: str, subject: str, reason: object) -> None:
         self.refused[what] += 1

@@ -75,20 +75,26 @@ class FlowRecord:
         """How many of them could not be made."""
         return self.sights.count(Sight.LOCAL_ERROR)
 
-    def fold(self, observation: Observation, at: float) -> None:
-        """Add what a check saw at time `at`; one older than the last is passed over."""
+    def fold(self, observation: Observation, at: float) -> bool:
+        """Add what a check saw at time `at`; one older than the last is passed over.
+
+        Returns:
+            Whether the flow looks different now.
+        """
         if self.last is not None and at < self.checked:
-            return
+            return False
         sight = _SIGHTS.get(observation.outcome, Sight.NOT_OPEN)
         self.sights.append(sight)
         self.checked = at
         if not observation.confirmed and self.last is not None:
-            return  # perhaps a lost packet: it counts as one, and changes nothing
-        if self.last is None or _face(self.last) != _face(observation):
+            return False  # perhaps a lost packet: it counts as one, and changes nothing
+        is_new = self.last is None or _face(self.last) != _face(observation)
+        if is_new:
             self.changed = at
         self.last = observation
         if sight is Sight.OPEN:
             self.connect_us.append(observation.connect_us)
+        return is_new
 
 
 class FlowMap:
@@ -98,6 +104,8 @@ class FlowMap:
         self._records: dict[FlowKey, FlowRecord] = {}
         self._resolved: dict[FlowKey, dict[str, FlowRecord]] = {}
         """By the flow to the name: those to its addresses, as the source resolved it last."""
+        self.changes = 0
+        """How often a flow came to look different: who looked since then has nothing to look at."""
 
     def expect(self, flows: Iterable[ExpectedFlow], now: float) -> None:
         """Hold just these flows from now on; those known already keep their past."""
@@ -115,6 +123,7 @@ class FlowMap:
             records[flow.key] = record
         self._records = records
         self._resolved = resolved
+        self.changes += 1
 
     def observe(self, key: FlowKey, observation: Observation, at: float) -> bool:
         """Fold in what was seen of one flow; returns False when it is none of the map's."""
@@ -122,11 +131,11 @@ class FlowMap:
         if record is None:
             return False
         if observation.resolved:
-            self._flow_to(record, observation).fold(observation, at)
+            self.changes += self._flow_to(record, observation).fold(observation, at)
             return True
         # Without addresses it is no name, or one that does not resolve: then none is reached.
         for one in self._resolved.get(key, {"": record}).values():
-            one.fold(observation, at)
+            self.changes += one.fold(observation, at)
         return True
 
     def _flow_to(self, record: FlowRecord, observation: Observation) -> FlowRecord:

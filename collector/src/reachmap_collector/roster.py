@@ -70,6 +70,10 @@ class Roster:
         }
         return before != self._announcement(hello.agent)
 
+    def __contains__(self, agent: str) -> bool:
+        """Whether it was ever heard of."""
+        return agent in self._instances
+
     def agents(self) -> Iterator[str]:
         """The names of all agents heard of."""
         yield from self._instances

@@ -23,6 +23,9 @@ from reachmap_shared.errors import BusUnavailable, QueryRefused
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
+ANSWER_S: Final = 4.0
+"""How long a query usually waits for its answer."""
+
 _RECONNECT_WAIT_S: Final = 1
 _CONNECT_TIMEOUT_S: Final = 3
 _FLUSH_TIMEOUT_S: Final = 1
@@ -128,7 +131,9 @@ class Bus:
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailable(f"the NATS server does not answer: {error}") from error
 
-    async def query(self, name: str, parameters: Mapping[str, Any], timeout_s: float = 4.0) -> Any:
+    async def query(
+        self, name: str, parameters: Mapping[str, Any], timeout_s: float = ANSWER_S
+    ) -> Any:
         """Ask the collector; returns its JSON answer.
 
         Raises:

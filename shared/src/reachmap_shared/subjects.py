@@ -17,6 +17,7 @@ QUERIES: Final = "reachmap.query"
 
 ALL_HELLOS: Final = "reachmap.hello.*"
 ALL_REPORTS: Final = "reachmap.report.*"
+ALL_ALERTS: Final = "reachmap.alert.*"
 
 
 def hello(agent: str) -> str:
@@ -37,6 +38,11 @@ def plan(agent: str) -> str:
 def window(agent: str) -> str:
     """Where `agent` is asked to listen for a moment."""
     return f"reachmap.window.{host_name(agent)}"
+
+
+def alert(ident: str) -> str:
+    """Where the collector tells of the alert `ident`."""
+    return f"reachmap.alert.{host_name(ident)}"
 
 
 def query(name: str) -> str:

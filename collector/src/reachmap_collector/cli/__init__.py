@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from reachmap_collector.cli import demo, query, serve, topology
+from reachmap_collector.cli import alerts, demo, query, serve, topology
 from reachmap_collector.errors import InvalidFile, ServerError
 from reachmap_shared import __version__
 from reachmap_shared.errors import BusUnavailable, InvalidName, QueryRefused, ReachmapError
@@ -57,7 +57,7 @@ def main() -> None:
     \b
     Try it:            reachmap demo
     Start a collector: reachmap serve --topology topology.toml
-    Ask it:            reachmap map, flows, explain, agents, status
+    Ask it:            reachmap map, flows, explain, agents, status, alerts
     """
     # What a terminal cannot show becomes a question mark, and never an error.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -66,6 +66,7 @@ def main() -> None:
 
 for command in (
     *query.COMMANDS,
+    *alerts.COMMANDS,
     serve.serve,
     topology.topology,
     demo.demo,

@@ -70,13 +70,17 @@ def urls(nats: str | None, context: str | None) -> list[str]:
 
 
 def ask(
-    nats: str | None, context: str | None, query: str, parameters: Mapping[str, Any] | None = None
+    nats: str | None,
+    context: str | None,
+    query: str,
+    parameters: Mapping[str, Any] | None = None,
+    timeout_s: float = bus.ANSWER_S,
 ) -> Any:
     """The collector's answer to one query; raises BusUnavailable and QueryRefused."""
 
     async def question() -> Any:
         async with bus.connected(urls(nats, context), "reachmap command line") as connection:
-            return await connection.query(query, parameters or {})
+            return await connection.query(query, parameters or {}, timeout_s)
 
     return asyncio.run(question())
 

@@ -17,6 +17,7 @@ from reachmap_shared.lifecycle import run_until_signal
 EMBEDDED: Final = "embedded"
 
 _TOPOLOGY: Final = Path("/etc/reachmap/topology.toml")
+_CONFIG: Final = Path("/etc/reachmap/collector.toml")
 
 
 def _default_data() -> Path:
@@ -49,6 +50,12 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     help="The deployment: hosts, their roles, and profiles. SIGHUP reads it again.",
 )
 @click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Rules and outlets for alerts. SIGHUP reads it again.  "
+    f"[default: {_CONFIG}, if it is there]",
+)
+@click.option(
     "--nats",
     metavar="URL",
     default=EMBEDDED,
@@ -72,7 +79,9 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     "else ~/.local/state/reachmap]",
 )
 @click.option("--verbose", is_flag=True, help="Log more.")
-def serve(topology: Path, nats: str, nats_port: int, data: Path, verbose: bool) -> None:
+def serve(
+    topology: Path, config: Path | None, nats: str, nats_port: int, data: Path, verbose: bool
+) -> None:
     """Run the collector in the foreground until SIGINT or SIGTERM.
 
     \b
@@ -81,5 +90,9 @@ def serve(topology: Path, nats: str, nats_port: int, data: Path, verbose: bool) 
       reachmap serve --topology topology.toml --nats nats://nats-1.example:4222
     """
     log.configure(verbose=verbose)
-    settings = ServeSettings(topology=topology, data=data, nats=_urls(nats), nats_port=nats_port)
+    if config is None and os.path.lexists(_CONFIG):
+        config = _CONFIG
+    settings = ServeSettings(
+        topology=topology, data=data, nats=_urls(nats), nats_port=nats_port, config=config
+    )
     run_until_signal(lambda: run_collector(settings))

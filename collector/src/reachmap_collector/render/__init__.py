@@ -1,5 +1,6 @@
 """Answers on a terminal or in a pipe: tables for people, JSON and CSV for programs."""
 
+from reachmap_collector.render.alerts import ALERT_COLUMNS, alerts
 from reachmap_collector.render.output import FORMATS, console, print_trimmed, show
 from reachmap_collector.render.tables import (
     AGENT_COLUMNS,
@@ -21,11 +22,13 @@ from reachmap_collector.render.tables import (
 
 __all__ = [
     "AGENT_COLUMNS",
+    "ALERT_COLUMNS",
     "FLOW_COLUMNS",
     "FORMATS",
     "MATRIX_COLUMNS",
     "TOPOLOGY_COLUMNS",
     "agents",
+    "alerts",
     "console",
     "explanation",
     "flow_rows",

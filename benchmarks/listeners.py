@@ -130,14 +130,18 @@ def cpu_s(pid: int) -> float:
 
 async def serve(port: int, protocol: str) -> None:
     """Listen, and tell of memory and visitors whenever a line comes."""
+    from reachmap_agent import descriptors
     from reachmap_agent.ceded import Ceded
     from reachmap_agent.credentials import Contexts
+    from reachmap_agent.limits import ListenerLimits
     from reachmap_agent.listeners import Listeners
     from reachmap_agent.wire.proof import Identity
     from reachmap_shared import log
     from reachmap_shared.messages import ListenerSpec
     from reachmap_shared.vocabulary import Transport
 
+    limits = ListenerLimits()
+    descriptors.allow(limits.descriptors + limits.leaving)
     log.configure(quiet=True)
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
@@ -152,7 +156,7 @@ async def serve(port: int, protocol: str) -> None:
         print(memory, listeners._reception.connections, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        listeners = Listeners((ADDRESS,), Ceded(Path(folder) / "ceded.json"))
+        listeners = Listeners((ADDRESS,), Ceded(Path(folder) / "ceded.json"), limits)
         spec = ListenerSpec("role:1", port, Transport.TCP, protocol)
         listeners.apply([spec], Contexts.from_pem(""), Identity("b", b"host", b"deployment"))
         loop.add_reader(0, told)

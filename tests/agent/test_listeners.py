@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import reception as module
+from reachmap_agent import streams as module
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.listeners import Listeners
 from reachmap_agent.protocols import REGISTRY, postgres, udp
 from reachmap_agent.wire.proof import Identity
@@ -49,10 +50,11 @@ ipv6 = pytest.mark.ipv6
 
 
 @asynccontextmanager
-async def listening(*addresses: str) -> AsyncIterator[Listeners]:
+async def listening(*addresses: str, **limits: Any) -> AsyncIterator[Listeners]:
     """Listeners that close with the block."""
     with TemporaryDirectory() as folder:
-        made = Listeners(addresses or (LOOPBACK,), Ceded(Path(folder) / "ceded.json"))
+        ceded = Ceded(Path(folder) / "ceded.json")
+        made = Listeners(addresses or (LOOPBACK,), ceded, ListenerLimits(**limits))
         try:
             yield made
         finally:
@@ -379,13 +381,11 @@ async def test_a_slow_stranger_is_dropped(
     contexts: Contexts,
     port: int,
     eventually: Any,
-    monkeypatch: pytest.MonkeyPatch,
     protocol: str,
     talks: bool,
 ) -> None:
     """In its time, whether it says nothing or a little at a time."""
-    monkeypatch.setattr(module, "_VISIT_S", 0.3)
-    async with listening() as listeners:
+    async with listening(visit_s=0.3) as listeners:
         listeners.apply([spec(port, protocol)], contexts, IDENTITY)
         with await connect(port) as stranger:
 
@@ -405,11 +405,10 @@ async def test_a_slow_stranger_is_dropped(
 
 @linux
 async def test_a_stranger_who_does_not_read_is_dropped(
-    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+    contexts: Contexts, port: int, eventually: Any
 ) -> None:
     """What was said to it is not kept for it."""
-    monkeypatch.setattr(module, "_VISIT_S", 0.2)
-    async with listening() as listeners:
+    async with listening(visit_s=0.2) as listeners:
         listeners.apply([spec(port, "tcp")], contexts, IDENTITY)
         with await connect(port):
             await eventually(lambda: ESTABLISHED in kernel_states(port))
@@ -617,11 +616,10 @@ async def test_a_window_closes_by_itself(
 
 
 async def test_no_window_is_open_longer_than_its_bound(
-    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+    contexts: Contexts, port: int, eventually: Any
 ) -> None:
     """Whatever another agent asks for, and however often."""
-    monkeypatch.setattr("reachmap_agent.listeners.MAX_WINDOW_S", 0.1)
-    async with listening() as listeners:
+    async with listening(window_s=0.1) as listeners:
         listeners.apply([on_demand(port)], contexts, IDENTITY)
         for _ in range(3):
             listeners.window(asked(port, 1e9))

@@ -8,25 +8,29 @@ program was ever seen on is ceded for good (`reachmap_agent.ceded`).
 import asyncio
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from reachmap_agent.ceded import Ceded, Port
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.datagrams import DatagramDoor
 from reachmap_agent.holders import Ports
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY
-from reachmap_agent.reception import OpenPort, Reception
+from reachmap_agent.reception import Door, OpenPort, Reception
+from reachmap_agent.streams import StreamDoor
 from reachmap_agent.wire.exchange import Offer, StandIn
 from reachmap_agent.wire.proof import Endpoint, Identity
 from reachmap_shared import log
 from reachmap_shared.messages import ListenerReport, ListenerSpec, WindowReply, WindowRequest
-from reachmap_shared.vocabulary import ListenerState, ListenMode
+from reachmap_shared.vocabulary import ListenerState, ListenMode, Transport
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  as the real services bind
 
-MAX_WINDOW_S: Final = 5.0
-"""Whatever is asked for: a service that starts meanwhile is kept off its port no longer."""
+_DOORS: Final[Mapping[Transport, Door]] = {Transport.TCP: StreamDoor, Transport.UDP: DatagramDoor}
+
+_USUAL_LIMITS: Final = ListenerLimits()
 
 _log = log.get("listeners")
 
@@ -55,12 +59,16 @@ class Listeners:
     Args:
         addresses: Where to bind; empty for every interface, as real services do.
         ceded: The ports that are not ours.
+        limits: What they may cost.
     """
 
-    def __init__(self, addresses: Sequence[str], ceded: Ceded) -> None:
+    def __init__(
+        self, addresses: Sequence[str], ceded: Ceded, limits: ListenerLimits = _USUAL_LIMITS
+    ) -> None:
         self._addresses = tuple(addresses) or EVERYWHERE
         self._ceded = ceded
-        self._reception = Reception()
+        self._limits = limits
+        self._reception = Reception(limits)
         self._listeners: dict[Port, _Listener] = {}
         self._contexts: Contexts | None = None
         self._identity: Identity | None = None
@@ -103,7 +111,8 @@ class Listeners:
                 self._look_at(listener, self._ports())
                 self._open(listener)
             if listener.open is not None:
-                self._keep_open(listener, min(max(request.seconds, 0), MAX_WINDOW_S))
+                seconds = min(max(request.seconds, 0), self._limits.window_s)
+                self._keep_open(listener, seconds)
         report = self._report(listener)
         return WindowReply(report.state, report.detail or report.holder)
 
@@ -174,6 +183,7 @@ class Listeners:
                 spec.port,
                 spec.transport,
                 self._reception,
+                _DOORS[spec.transport],
                 lambda local, peer: self._stand_in(listener, local, peer),
                 lambda: self._answered(listener),
             )

@@ -30,7 +30,8 @@ class ListenerLimits:
     again, short for a service that waits for the port."""
     window_s: float = 5.0
     """Seconds that a port is open on demand, whatever is asked for: a service that starts meanwhile
-    is kept off its port no longer."""
+    is kept off its port no longer. Less than the plan's timeout and half a second, and slow checks
+    find it closed."""
     leaving: int = 4096
     """Visitors who were turned away in a hurry and whose connection is reset a moment later, when
     no more are at the door: to accept one takes half the time of resetting it. Fewer where the

@@ -19,7 +19,7 @@ from reachmap_shared.names import host_name, role_name
 
 DEFAULT_PATH: Final = Path("/etc/reachmap/agent.toml")
 
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "nats": "REACHMAP_NATS_URL",
     "id": "REACHMAP_ID",
     "roles": "REACHMAP_ROLES",
@@ -28,7 +28,7 @@ _ENVIRONMENT: Final = {
     "certificate": "REACHMAP_CERTIFICATE",
     "key": "REACHMAP_KEY",
 }
-_ARGUMENTS: Final = {
+ARGUMENTS: Final = {
     "nats": "--nats",
     "id": "--id",
     "roles": "--roles",
@@ -37,6 +37,7 @@ _ARGUMENTS: Final = {
     "certificate": "--certificate",
     "key": "--key",
 }
+"""Where else a setting may stand, by its key in the file."""
 
 _LISTENERS: Final = "listeners"
 """The file's table of limits, which neither the environment nor the command line has."""
@@ -59,9 +60,9 @@ class Settings:
     state: Path = Path()
     """Directory for what must survive a restart; empty for the system's usual place."""
     certificate: Path | None = None
-    """PEM, shown to servers that ask checks for a certificate (mutual TLS); None shows none."""
+    """PEM that checks show to servers that ask for a certificate (mutual TLS); empty shows none."""
     key: Path | None = None
-    """PEM of the key for it; None when it stands in the same file."""
+    """PEM of the key for it; empty when it stands in the same file."""
     listeners: ListenerLimits = field(default_factory=ListenerLimits)
     """What strangers may take of the host's listeners."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -85,9 +86,9 @@ def load(
     content = _file(path)
     limits = _limits(content.pop(_LISTENERS, {}), f"{file}: {_LISTENERS}")
     layers = (
-        (content, {key: f"{file}: {key}" for key in _ENVIRONMENT}),
-        ({key: environment.get(name) for key, name in _ENVIRONMENT.items()}, _ENVIRONMENT),
-        (arguments, _ARGUMENTS),
+        (content, {key: f"{file}: {key}" for key in ENVIRONMENT}),
+        ({key: environment.get(name) for key, name in ENVIRONMENT.items()}, ENVIRONMENT),
+        (arguments, ARGUMENTS),
     )
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -117,8 +118,8 @@ def _file(path: Path | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # tomllib's own errors are ValueErrors
         raise InvalidSettings(f"{path}: not TOML: {error}") from error
     for key in content:
-        if key not in (*_ENVIRONMENT, _LISTENERS):
-            known = ", ".join((*_ENVIRONMENT, _LISTENERS))
+        if key not in (*ENVIRONMENT, _LISTENERS):
+            known = ", ".join((*ENVIRONMENT, _LISTENERS))
             raise InvalidSettings(f"{path}: unknown key {key}: expected one of {known}")
     return content
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from reachmap_agent import holders
 from reachmap_agent import streams as module
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
@@ -183,12 +184,52 @@ async def test_a_held_port_is_ceded_for_good(contexts: Contexts, port: int, wire
             listeners.apply([spec(port)], contexts, IDENTITY)
             [report] = listeners.reports()
             assert report.state is CEDED
-            assert report.holder.startswith("a program of uid") or "." in report.holder
+            assert f"(pid {os.getpid()})" in report.holder
         listeners.apply([spec(port)], contexts, IDENTITY)
         listeners.apply([], contexts, IDENTITY)
         listeners.apply([spec(port)], contexts, IDENTITY)
         assert states(listeners) == [CEDED]
         assert can_bind(port, LOOPBACK)
+
+
+async def test_a_holder_is_named_once(
+    contexts: Contexts, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look for its name may take long, so it is done when it has changed, and not at each look."""
+    searched: list[int] = []
+
+    def counted(sockets: Any, *rest: Any) -> Any:
+        searched.append(len(sockets))
+        return holders.identify(sockets, *rest)
+
+    monkeypatch.setattr("reachmap_agent.listeners.identify", counted)
+    async with listening() as listeners:
+        both = [on_demand(port), on_demand(port + 1)]
+        listeners.apply(both, contexts, IDENTITY)
+        assert searched == []
+        with socket.create_server((LOOPBACK, port)), socket.create_server((LOOPBACK, port + 1)):
+            for _ in range(3):
+                listeners.look()
+                assert f"(pid {os.getpid()})" in listeners.window(asked(port)).detail
+            assert searched == [2]
+        listeners.look()
+        assert listeners.holders() == ("", "")
+        with socket.create_server((LOOPBACK, port)):
+            listeners.look()
+            assert searched == [2, 1]
+
+
+async def test_a_port_that_is_reclaimed_too_early_is_ceded_again(
+    contexts: Contexts, port: int
+) -> None:
+    """Its holder is no news, and still it is there."""
+    async with listening() as listeners:
+        with socket.create_server((LOOPBACK, port)):
+            listeners.apply([on_demand(port)], contexts, IDENTITY)
+            listeners._ceded.remove((Transport.TCP, port))
+            assert states(listeners) == [READY]
+            listeners.look()
+            assert states(listeners) == [CEDED]
 
 
 async def test_one_held_port_does_not_cost_the_others(contexts: Contexts, port: int) -> None:

@@ -8,17 +8,18 @@ program was ever seen on is ceded for good (`reachmap_agent.ceded`).
 import asyncio
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from reachmap_agent.ceded import Ceded, Port
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.datagrams import DatagramDoor
-from reachmap_agent.holders import Ports
+from reachmap_agent.holders import Holder, Ports, identify
 from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY
 from reachmap_agent.reception import Door, OpenPort, Reception
+from reachmap_agent.sockdiag import Listening
 from reachmap_agent.streams import StreamDoor
 from reachmap_agent.wire.exchange import Offer, StandIn
 from reachmap_agent.wire.proof import Endpoint, Identity
@@ -29,6 +30,9 @@ from reachmap_shared.vocabulary import ListenerState, ListenMode, Transport
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  as the real services bind
 
 _DOORS: Final[Mapping[Transport, Door]] = {Transport.TCP: StreamDoor, Transport.UDP: DatagramDoor}
+
+_SEARCH_S: Final = 0.05
+"""For the name of a new holder, in each place where it may be found: the checks wait meanwhile."""
 
 _USUAL_LIMITS: Final = ListenerLimits()
 
@@ -42,7 +46,10 @@ class _Listener:
         self.spec = spec
         self.open: OpenPort | None = None
         self.failure = ""
+        self.held: Listening | None = None
+        """What was in its way at the last look."""
         self.holder = ""
+        """Who that is."""
         self.closing: asyncio.TimerHandle | None = None
         """Ends the window that is open on it."""
         self.expected = 0
@@ -94,9 +101,8 @@ class Listeners:
         self._ceded.reload()
         if not self._listeners:
             return
-        ports = self._ports()
+        self._look_at(self._listeners.values())
         for listener in self._listeners.values():
-            self._look_at(listener, ports)
             if listener.spec.mode is ListenMode.ALWAYS and listener.open is None:
                 self._open(listener)
 
@@ -108,7 +114,7 @@ class Listeners:
         if listener.spec.mode is ListenMode.ON_DEMAND:
             if listener.open is None:
                 self._ceded.reload()
-                self._look_at(listener, self._ports())
+                self._look_at([listener])
                 self._open(listener)
             if listener.open is not None:
                 seconds = min(max(request.seconds, 0), self._limits.window_s)
@@ -156,15 +162,29 @@ class Listeners:
         ]
         return Ports({listener.spec.transport for listener in self._listeners.values()}, own)
 
-    def _look_at(self, listener: _Listener, ports: Ports) -> None:
-        if listener.open is not None:  # what is ours cannot be another's
-            listener.holder = ""
-            return
-        spec = listener.spec
-        holder = ports.holder(self._addresses, spec.port, spec.transport)
-        listener.holder = holder.description if holder else ""
-        if holder is not None:
-            self._cede(listener)
+    def _look_at(self, listeners: Collection[_Listener]) -> None:
+        """See who is in the way of each; names are looked for only where that is somebody else."""
+        ports = self._ports()
+        news: dict[Transport, list[_Listener]] = {}
+        for listener in listeners:
+            spec = listener.spec
+            # What is ours cannot be another's.
+            is_ours = listener.open is not None
+            held = None if is_ours else ports.held(self._addresses, spec.port, spec.transport)
+            if held is None:
+                listener.holder = ""
+            elif held != listener.held:
+                news.setdefault(spec.transport, []).append(listener)
+            listener.held = held
+        for transport, changed in news.items():
+            sockets = {listener.held for listener in changed if listener.held is not None}
+            for held, holder in identify(sockets, transport, _SEARCH_S).items():
+                for listener in changed:
+                    if listener.held == held:
+                        listener.holder = holder.description
+        for listener in listeners:
+            if listener.held is not None:
+                self._cede(listener)
 
     def _cede(self, listener: _Listener) -> None:
         if listener.port not in self._ceded:
@@ -189,7 +209,7 @@ class Listeners:
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:  # it came between our look and our bind
-                listener.holder = "another program"
+                listener.holder = Holder().description
                 self._cede(listener)
             else:
                 listener.failure = describe(error)

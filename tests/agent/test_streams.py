@@ -347,15 +347,35 @@ async def test_when_many_wait_those_who_have_spoken_are_heard(
 
 @linux
 async def test_a_port_that_closes_leaves_none_of_those_turned_away(
-    open_port: Any, port: int, eventually: Any
+    open_port: Any, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would hold it for the next one."""
+    monkeypatch.setattr("reachmap_agent.reception._LEAVE_AT_ONCE", 0)
     made = open_port("tcp", limits=HURRIED)
     with contextlib.ExitStack() as clients:
         crowd(clients, port, 400)
         await eventually(lambda: made.reception._leaving)
         made.open.close()
         assert kernel_states(port) == []
+
+
+@linux
+async def test_those_who_leave_give_their_descriptors_to_those_who_come(
+    open_port: Any, wire: Any, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the pause while some are only to be reset, though checks took all the rest."""
+    monkeypatch.setattr("reachmap_agent.descriptors.allowed", lambda: 1 << 20)
+    with capture_logs() as lines:
+        open_port("http", limits=HURRIED)
+        with contextlib.ExitStack() as clients:
+            crowd(clients, port, 200)
+            honest = clients.enter_context(socket.create_connection((LOOPBACK, port)))
+            honest.setblocking(False)
+            honest.send(asked(wire))
+            with descriptors(60):
+                word = await asyncio.get_running_loop().sock_recv(honest, 100)
+            assert word.startswith(b"HTTP/1.1 200 OK")
+    assert "cannot accept" not in [line["event"] for line in lines]
 
 
 @linux

@@ -135,11 +135,13 @@ class Reception:
             os.close(descriptor)
         self.turned_away()
 
-    def let_go(self, count: int | None = None) -> None:
-        """Reset those who were turned away: so many, or all."""
-        for descriptor in self._leaving[:count]:
-            os.close(descriptor)
+    def let_go(self, count: int | None = None) -> bool:
+        """Reset those who were turned away: so many, or all. Returns whether there was any."""
+        gone = self._leaving[:count]
         del self._leaving[:count]
+        for descriptor in gone:
+            os.close(descriptor)
+        return bool(gone)
 
     def turned_away(self) -> None:
         """Somebody has no place, for others have come: worth a line."""

@@ -93,6 +93,8 @@ class StreamDoor:
             except ConnectionAbortedError:
                 continue
             except OSError as error:  # the connection is still there, and so would be this event
+                if reception.let_go():  # that gives descriptors back
+                    continue
                 self._pause(error)
                 return entered, False
             network = _network(peer[0])

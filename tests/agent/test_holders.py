@@ -84,6 +84,16 @@ def test_own_sockets_do_not_count(transport: Transport, kind: int) -> None:
         assert Ports([transport], own=()).held(LOOPBACK, port, transport) is not None
 
 
+def test_where_sockets_have_no_number_others_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere than on Linux all would have the same one, and none of this process counts."""
+    monkeypatch.setattr(holders, "_LINUX", False)
+    with socket.create_server(("127.0.0.1", 0)) as own, another() as (_, port):
+        inodes = [holders.inode(own)]
+        assert inodes == [0]
+        assert Ports([TCP], inodes).held(LOOPBACK, own.getsockname()[1], TCP) is None
+        assert Ports([TCP], inodes).held(LOOPBACK, port, TCP) is not None
+
+
 @linux
 def test_of_several_on_one_port_it_is_always_the_same() -> None:
     """Or a service with a socket for each worker would be news at every look."""

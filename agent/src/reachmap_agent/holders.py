@@ -59,11 +59,12 @@ class Ports:
 
     Args:
         transports: Which to look at.
-        own: Inodes of the agent's own sockets, which do not count.
+        own: Inodes of the agent's own sockets, which do not count. Where there are none, as on
+            all systems but Linux, nothing of this process counts.
     """
 
     def __init__(self, transports: Iterable[Transport], own: Collection[int]) -> None:
-        self._own = frozenset(own)
+        self._own = frozenset(own) - {0}
         self._sockets: dict[Transport, list[Listening] | None] = {
             transport: _listening(transport) for transport in transports
         }
@@ -82,6 +83,11 @@ class Ports:
             if found:  # the first that was opened, of those that many processes may have on a port
                 return min(found, key=lambda one: one.inode)
         return None
+
+
+def inode(own: socket.socket) -> int:
+    """Linux's number for a socket of this process; 0 elsewhere."""
+    return os.fstat(own.fileno()).st_ino if _LINUX else 0
 
 
 def identify(

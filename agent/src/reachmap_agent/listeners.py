@@ -7,14 +7,13 @@ program was ever seen on is ceded for good (`reachmap_agent.ceded`).
 
 import asyncio
 import errno
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from reachmap_agent.ceded import Ceded, Port
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.datagrams import DatagramDoor
-from reachmap_agent.holders import Holder, Ports, identify
+from reachmap_agent.holders import Holder, Ports, identify, inode
 from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY
@@ -155,7 +154,7 @@ class Listeners:
     def _ports(self) -> Ports:
         """Who holds which port now, besides ourselves."""
         own = [
-            os.fstat(bound.fileno()).st_ino
+            inode(bound)
             for listener in self._listeners.values()
             if listener.open is not None
             for bound in listener.open.sockets

@@ -38,13 +38,14 @@ def with_sockets(
     Args:
         inodes: Of the sockets.
         pids: Where to look, in this order.
-        patience_s: After so many seconds what was not found stays unknown.
+        patience_s: After so many seconds of work what was not found stays unknown. Time in which
+            others had the processor does not count, or a busy machine would tell nothing.
     """
     wanted = set(inodes)
     found: dict[int, Process] = {}
-    ends = time.monotonic() + patience_s
+    ends = time.thread_time() + patience_s
     for pid in pids:
-        if not wanted or time.monotonic() >= ends:
+        if not wanted or time.thread_time() >= ends:
             break
         here = wanted.intersection(_sockets(pid))
         if here:

@@ -1,7 +1,7 @@
 """`make packages`: deb and rpm of agent and collector, into dist/.
 
-Each is self-contained: PyInstaller freezes the program with the interpreter that runs this script, so
-nothing depends on the distribution's Python; nfpm packs it. What is frozen is what is installed
+Each is self-contained: PyInstaller freezes the program with the interpreter that runs this script,
+so nothing depends on the distribution's Python; nfpm packs it. What is frozen is what is installed
 here: run it in an environment that has run.txt and package.txt, and nothing else.
 
 The same sources give the same bytes: times are the last commit's, hashes are not salted.
@@ -38,8 +38,20 @@ AGENT = Program(
     "reachmap-agent",
     "reachmap_agent.__main__",
     without=(
-        "curses", "lib2to3", "multiprocessing", "pydoc", "readline", "rich", "sqlite3", "tkinter",
-        "unittest", "xml", "xmlrpc", "reachmap_collector", "pydantic", "cryptography",
+        "curses",
+        "lib2to3",
+        "multiprocessing",
+        "pydoc",
+        "readline",
+        "rich",
+        "sqlite3",
+        "tkinter",
+        "unittest",
+        "xml",
+        "xmlrpc",
+        "reachmap_collector",
+        "pydantic",
+        "cryptography",
     ),
 )
 COLLECTOR = Program(

@@ -62,7 +62,7 @@ def _url(text: str) -> str:
 
 
 Seconds = Annotated[float, BeforeValidator(duration), Field(ge=0, le=366 * 86_400)]
-Url = Annotated[str, AfterValidator(_url), Field(repr=False)]
+Url = Annotated[str, AfterValidator(_url)]
 Name = Annotated[str, AfterValidator(host_name)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 

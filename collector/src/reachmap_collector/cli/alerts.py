@@ -115,8 +115,13 @@ def test(
 
     Exit code 1 when it was not taken.
     """
-    where = _bus(outer, nats, context)
-    answer = ask(*where, "alerts-test", {"outlet": outlet}, timeout_s=_TRIAL_S)
+    where = urls(*_bus(outer, nats, context))
+
+    async def trial() -> Any:
+        async with bus.connected(where, "reachmap command line") as connection:
+            return await connection.query("alerts-test", {"outlet": outlet}, _TRIAL_S)
+
+    answer = asyncio.run(trial())
     said = "delivered" if answer["delivered"] else "not delivered"
     click.echo(f"{outlet}: {said} in {answer['took_ms']:g} ms: {answer['said']}")
     sys.exit(0 if answer["delivered"] else 1)

@@ -86,10 +86,10 @@ class Sqlite:
     def flaws(self, connection: Connection) -> Sequence[str]:
         found = connection.execute(text("PRAGMA integrity_check(20)")).scalars().all()
         strays = connection.execute(text("PRAGMA foreign_key_check")).all()
-        return [
+        return (
             *(line for line in found if line != "ok"),
             *(f"{row[0]} {row[1]} refers to a row of {row[2]} that is not there" for row in strays),
-        ]
+        )
 
     def backup(self, connection: Connection, path: Path) -> None:
         # Of one moment, however long it takes: the backup API would begin anew at each commit.

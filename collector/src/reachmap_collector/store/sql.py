@@ -194,6 +194,7 @@ class SqlStore:
 
     def close(self) -> None:
         self._engine.dispose()
+        self._ready = False
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -230,6 +231,7 @@ class SqlStore:
                     schema.upgrade(writer, self.shown)
             elif schema.require_known(connection, self.shown) is None:
                 raise StoreRefused(f"store {self.shown}: it is empty: no collector used it yet")
+        self._backend.assure(create=False)  # it has all its files now
         self._ready = True
 
 

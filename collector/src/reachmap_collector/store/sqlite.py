@@ -19,8 +19,9 @@ _PRAGMAS: Final = (
     # not even a power cut may undo it. Batches make it cheap. NORMAL would survive kill -9 alone.
     "synchronous = full",
     "foreign_keys = on",
-    # In KiB when negative: the indexes of a large deployment stay in memory.
-    "cache_size = -65536",
+    # In KiB when negative, and only as much as there is: the indexes that a burst of changes in a
+    # large deployment goes to stay in memory.
+    "cache_size = -262144",
     # After a burst the log gives its space back.
     "journal_size_limit = 67108864",
     # Pages in the log before they go to their places: fewer of them are written twice.

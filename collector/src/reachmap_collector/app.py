@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from reachmap_collector import credentials, embedded
-from reachmap_collector.alerts.kept import Memory, file_memory
+from reachmap_collector.alerts.kept import Memory, store_memory
 from reachmap_collector.alerts.load import NOTHING, Configuration, load_configuration
 from reachmap_collector.alerts.outlets import BusOutlet
 from reachmap_collector.alerts.queries import AlertQueries
@@ -19,6 +19,7 @@ from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, Problem, ServerError
 from reachmap_collector.queries import Queries
+from reachmap_collector.store import default_url
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import bus, log
@@ -56,6 +57,7 @@ async def serve(settings: ServeSettings) -> None:
         InvalidFile: The topology, the configuration or the data directory is wrong; nothing was
             started.
         ServerError: Our own NATS server did not start, or ended by itself.
+        StoreError: What is to be kept cannot be.
     """
     topology = load_topology(settings.topology)
     configuration = load_configuration(settings.config) if settings.config else NOTHING
@@ -65,7 +67,7 @@ async def serve(settings: ServeSettings) -> None:
     except OSError as error:
         reason = f"cannot keep the collector's state: {error.strerror}"
         raise InvalidFile(settings.data, [Problem("", reason)]) from error
-    with file_memory(settings.data / "alerts.db") as memory:
+    with store_memory(default_url(settings.data)) as memory:
         await _serve(settings, topology, own, configuration, memory)
 
 

@@ -660,19 +660,43 @@ async def test_leaving_at_the_moment_the_server_goes_is_quick(
         await ends_soon(task)
 
 
-async def test_a_client_that_gave_up_for_good_is_not_kept_in_silence() -> None:
-    """After some errors the client never tries again: the block ends with that, and says why."""
+async def test_a_server_that_throws_us_out_is_asked_again(
+    eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less and less often, in silence after the first line: an administrator may let us in."""
+    monkeypatch.setattr(bus, "_RECONNECT_WAIT_S", 0.01)
+    told: list[str] = []
+
+    class Log:
+        def info(self, event: str, **_more: Any) -> None:
+            told.append(event)
+
+        warning = error = info
+
+    monkeypatch.setattr(bus, "_log", Log())
+    arrivals = 0
+    is_kind = False
 
     async def throw_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrivals
+        arrivals += 1
         writer.write(INFO)
         while not (await reader.readline()).startswith(b"PING"):
             pass
-        writer.write(b"PONG\r\n-ERR 'User Authentication Expired'\r\n")
-        await reader.read()
+        writer.write(b"PONG\r\n")
+        if not is_kind:
+            writer.write(b"-ERR 'User Authentication Expired'\r\n")
+            return
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
 
-    async with playing(throw_out) as url:
-        with pytest.raises(BusUnavailable, match=r"threw us out: .*user authentication expired"):
-            await asyncio.wait_for(Stay(url)(), 30)
+    async with playing(throw_out) as url, bus.staying([url], "test"):
+        await eventually(lambda: arrivals >= 5)
+        assert told == ["bus refuses us, trying again", "bus lost, reconnecting"]
+        is_kind = True
+        await eventually(lambda: "bus back" in told)
+        assert told[2:] == ["bus back"]
 
 
 async def test_an_error_in_the_block_stays_what_it_is(nats_server: Any) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from reachmap_agent.identity import hostname
+from reachmap_shared.access import Access
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidName, InvalidSettings
 from reachmap_shared.names import host_name, role_name
+from reachmap_shared.permissions import inbox
 
 DEFAULT_PATH: Final = Path("/etc/reachmap/agent.toml")
 
@@ -26,6 +28,11 @@ _ENVIRONMENT: Final = {
     "state": "REACHMAP_STATE",
     "certificate": "REACHMAP_CERTIFICATE",
     "key": "REACHMAP_KEY",
+    "nats_credentials": "REACHMAP_NATS_CREDENTIALS",
+    "nats_nkey": "REACHMAP_NATS_NKEY",
+    "nats_ca": "REACHMAP_NATS_CA",
+    "nats_certificate": "REACHMAP_NATS_CERTIFICATE",
+    "nats_key": "REACHMAP_NATS_KEY",
 }
 _ARGUMENTS: Final = {
     "nats": "--nats",
@@ -35,9 +42,17 @@ _ARGUMENTS: Final = {
     "state": "--state",
     "certificate": "--certificate",
     "key": "--key",
+    "nats_credentials": "--nats-credentials",
+    "nats_nkey": "--nats-nkey",
+    "nats_ca": "--nats-ca",
+    "nats_certificate": "--nats-certificate",
+    "nats_key": "--nats-key",
 }
 
-_PATHS: Final = ("state", "certificate", "key")
+_PATHS: Final = (
+    *("state", "certificate", "key"),
+    *("nats_credentials", "nats_nkey", "nats_ca", "nats_certificate", "nats_key"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +73,30 @@ class Settings:
     """PEM, shown to servers that ask checks for a certificate (mutual TLS); None shows none."""
     key: Path | None = None
     """PEM of the key for it; None when it stands in the same file."""
+    nats_credentials: Path | None = None
+    """What this host shows to the NATS server: credentials, as `reachmap enroll` makes them."""
+    nats_nkey: Path | None = None
+    """The seed of a key, which a server that knows it wants instead."""
+    nats_ca: Path | None = None
+    """PEM of who vouches for the NATS server; demands TLS. None for whom the system believes."""
+    nats_certificate: Path | None = None
+    """PEM, shown to a NATS server that asks for a certificate (mutual TLS)."""
+    nats_key: Path | None = None
+    """PEM of the key for it; None when it stands in the same file."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for error messages."""
+
+    @property
+    def access(self) -> Access:
+        """How this host connects to the bus."""
+        return Access(
+            credentials=self.nats_credentials,
+            nkey=self.nats_nkey,
+            ca=self.nats_ca,
+            certificate=self.nats_certificate,
+            key=self.nats_key,
+            inbox=inbox(self.id),
+        )
 
 
 def load(

@@ -18,8 +18,12 @@ from typing import Any
 
 import pytest
 
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Store
 from reachmap_shared import bus
+from reachmap_shared.access import write_secret
 from reachmap_shared.errors import BusUnavailable
+from reachmap_shared.permissions import Party
 
 PATIENCE_S = 30.0
 MARK = "REACHMAP_TEST_MARK"
@@ -41,6 +45,10 @@ class Deployment:
             "REACHMAP_STATE": str(folder / "state"),
         }
         self._running: list[subprocess.Popen[bytes]] = []
+        self.store = Store(folder / "data")
+        self.store.prepare()
+        self.store.seeds()
+        self.access = self.store.access(Party.OPERATOR, Mode.JWT)
 
     def serve(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the collector, and wait until it answers."""
@@ -55,6 +63,10 @@ class Deployment:
     ) -> subprocess.Popen[bytes]:
         """Start an agent."""
         own = ["--id", name, "--address", address, "--nats", self.url]
+        credentials = self.folder / f"{name}.creds"
+        if not credentials.exists():
+            write_secret(credentials, self.store.enroll(name, Mode.JWT).credentials)
+        own += ["--nats-credentials", str(credentials)]
         return self.start("reachmap_agent", "run", *own, *options)
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -79,7 +91,11 @@ class Deployment:
         """Run a `reachmap` command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "reachmap_collector", *arguments],
-            env={**self.environment, "REACHMAP_NATS_URL": self.url},
+            env={
+                **self.environment,
+                "REACHMAP_NATS_URL": self.url,
+                "REACHMAP_NATS_CREDENTIALS": str(self.access.credentials),
+            },
             capture_output=True,
             text=True,
             timeout=60,
@@ -90,7 +106,7 @@ class Deployment:
         """A query's answer, straight from the bus."""
 
         async def question() -> Any:
-            async with bus.connected([self.url], "test") as connection:
+            async with bus.connected([self.url], "test", self.access) as connection:
                 return await connection.query(query, parameters)
 
         return asyncio.run(question())

@@ -10,7 +10,7 @@ from reachmap_shared import subjects
 from reachmap_shared.errors import InvalidName
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,63}", fullmatch=True)
-BY_AGENT = [subjects.hello, subjects.report, subjects.plan, subjects.all_windows]
+BY_AGENT = [subjects.hello, subjects.report, subjects.plan]
 
 
 @pytest.mark.parametrize(

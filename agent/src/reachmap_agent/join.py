@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -99,12 +100,13 @@ def write(bundle: Bundle, config: Path, *, force: bool) -> Joined:
             changed.append(config)
             draft = config.with_name(config.name + ".new")
             draft.write_text(_merged(text, before, after), encoding="utf-8")
-            draft.chmod(0o644)  # it names secrets, and holds none
+            # It names secrets, and holds none, unless somebody put them there.
+            draft.chmod(stat.S_IMODE(config.stat().st_mode) if text else 0o644)
             draft.replace(config)
     except (OSError, LookupError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidSettings(
-            f"{folder}: cannot be written: {reason}; run it as root, or choose a place with --config"
+            f"{folder}: cannot be written: {reason}; run it as root, or say where with --config"
         ) from error
     return Joined(bundle.id, config, tuple(changed), owner)
 

@@ -50,6 +50,8 @@ class Access:
     user: str = ""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    server_name: str = ""
+    """What the server's certificate is for, where that is not what its URL says."""
     inbox: str = INBOX
     """What the subjects begin with at which this connection is answered."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 
 from reachmap_shared.access import Access
 from reachmap_shared.errors import InvalidSettings
@@ -63,6 +64,8 @@ class GuardedClient(Client):
             options |= {"user": access.user, "password": access.password}
         if access.token:
             options["token"] = access.token
+        if access.server_name:
+            options["tls_hostname"] = access.server_name
         return options
 
     def refusal(self, error: BaseException) -> str:
@@ -110,6 +113,21 @@ class GuardedClient(Client):
 
     def _vouch(self) -> bytearray:
         return bytearray(self._jwt.encode())  # of the same reading of the file as the signature
+
+    async def _process_connect_init(self) -> None:
+        """Let a connection go whose handshake failed.
+
+        asyncio does not tell the stream that it took the connection from, and the client, which
+        waits for that stream's end before each new attempt, would wait for ever.
+        """
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            transport = self._transport
+            if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+                transport._io_writer.transport.abort()
+                transport._io_writer = transport._io_reader = None
+            raise
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Go on in the clear only where nobody asked for TLS: a stranger may take it away."""

@@ -13,6 +13,7 @@ import pytest
 from reachmap_collector.cli import options
 from reachmap_collector.cli.options import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
+from reachmap_shared.access import Access
 from reachmap_shared.bus import DEFAULT_URL
 
 
@@ -36,7 +37,7 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_the_bus_is_where_nats_says(nats: str | None, expected: list[str]) -> None:
     """One server or several of a cluster; else on this host."""
-    assert options.urls(nats, None) == expected
+    assert options.server(nats, None).urls == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_context_of_the_nats_command_line_is_read(
     """The file that `nats context add` writes."""
     content = {"description": "ours", "url": url, "token": "", "user": "", "nsc": ""}
     (contexts / "home.json").write_text(json.dumps(content))
-    assert options.urls(None, "home") == expected
+    assert options.server(None, "home").urls == expected
 
 
 def test_contexts_are_in_the_home_folder_by_default(
@@ -65,7 +66,7 @@ def test_contexts_are_in_the_home_folder_by_default(
     (folder / "home.json").write_text('{"url": "nats://a:1"}')
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert options.urls(None, "home") == ["nats://a:1"]
+    assert options.server(None, "home").urls == ["nats://a:1"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_a_context_that_is_none_is_wrong_usage(
     if content is not None:
         (contexts / "home.json").write_text(content)
     with pytest.raises(click.UsageError) as caught:
-        options.urls(None, "home")
+        options.server(None, "home")
     assert caught.value.message.startswith(message)
     assert str(contexts / "home.json") in caught.value.message
 
@@ -106,7 +107,9 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             return {"agents": []}
 
     @asynccontextmanager
-    async def connected(urls: Sequence[str], _name: str) -> AsyncIterator[Connection]:
+    async def connected(
+        urls: Sequence[str], _name: str, _access: Access
+    ) -> AsyncIterator[Connection]:
         found.append(list(urls))
         yield Connection()
 
@@ -200,7 +203,9 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
             return pages[len(asked) - 1]
 
     @asynccontextmanager
-    async def connected(urls: Sequence[str], _name: str) -> AsyncIterator[Connection]:
+    async def connected(
+        urls: Sequence[str], _name: str, _access: Access
+    ) -> AsyncIterator[Connection]:
         assert list(urls) == ["nats://a:1"]
         yield Connection()
 

@@ -173,7 +173,7 @@ def _merged(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> s
 
 def _toml(value: Any) -> str:
     """Strings and lists of strings, which is all that settings are; JSON's are TOML's too."""
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _service_user() -> str:

@@ -182,9 +182,12 @@ def _signed(path: Path, nonce: str, seed: str, jwt: str) -> Proof:
 
     try:
         pair = nkeys.from_seed(bytearray(seed.encode()))
-        return Proof(base64.b64encode(pair.sign(nonce.encode())), pair.public_key.decode(), jwt)
+        public = pair.public_key.decode()
+        if not public.startswith("U"):  # an account's, say, which must never get to a host
+            raise ValueError("not a user's")
+        return Proof(base64.b64encode(pair.sign(nonce.encode())), public, jwt)
     except (nkeys.NkeysError, ValueError) as error:
-        raise InvalidSettings(f"{path}: its seed is none: expected SU and 56 more") from error
+        raise InvalidSettings(f"{path}: its seed is no user's: expected SU and 56 more") from error
 
 
 def _need_websockets() -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_shared import bus
-from reachmap_shared.access import write_secret
+from reachmap_shared.access import Access, write_secret
 from reachmap_shared.errors import BusUnavailable
 from reachmap_shared.permissions import Party
 
@@ -46,9 +47,12 @@ class Deployment:
         }
         self._running: list[subprocess.Popen[bytes]] = []
         self.store = Store(folder / "data")
+
+    @cached_property
+    def access(self) -> Access:
+        """How the command line connects to the collector's own NATS server."""
         self.store.prepare()
-        self.store.seeds()
-        self.access = self.store.access(Party.OPERATOR, Mode.JWT)
+        return self.store.access(Party.OPERATOR, Mode.JWT)
 
     def serve(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the collector, and wait until it answers."""
@@ -65,6 +69,7 @@ class Deployment:
         own = ["--id", name, "--address", address, "--nats", self.url]
         credentials = self.folder / f"{name}.creds"
         if not credentials.exists():
+            self.store.prepare()
             write_secret(credentials, self.store.enroll(name, Mode.JWT).credentials)
         own += ["--nats-credentials", str(credentials)]
         return self.start("reachmap_agent", "run", *own, *options)

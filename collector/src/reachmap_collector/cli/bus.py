@@ -85,7 +85,7 @@ def enroll(
       reachmap enroll pc-17 | ssh root@pc-17 reachmap-agent join -
     """
     host_name(host)
-    if output is None and sys.stdout.isatty() and not force:
+    if output is None and _is_shown_to_people() and not force:
         raise click.UsageError(
             "a bundle is a secret: write it with --output FILE, pipe it, or insist with --force"
         )
@@ -266,6 +266,10 @@ _HEADS: Final = {
         '#   jetstream { store_dir: "/var/lib/nats" }\n'
     ),
 }
+
+
+def _is_shown_to_people() -> bool:
+    return sys.stdout.isatty()
 
 
 def _store(data: Path) -> Store:

@@ -1,6 +1,7 @@
 """What a connection shows, and whom it believes: files as they are, and secrets that stay such."""
 
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,9 @@ def test_no_secret_is_shown() -> None:
     assert access.shown == "the user me and a token"
     assert "s3cret" not in repr(access)
     assert "t0ken" not in repr(access)
+
+
+def test_who_shows_no_key_loads_nothing_for_it() -> None:
+    """Of the bus's module alone: an endpoint that needs none of it pays nothing for it."""
+    look = "import sys, reachmap_shared.bus as b; sys.exit('nacl' in sys.modules)"
+    assert subprocess.run([access_module.sys.executable, "-c", look], check=False).returncode == 0

@@ -1,5 +1,8 @@
 """The table of who may do what, held to the subjects in use. Servers are held to it elsewhere."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from reachmap_shared import subjects
@@ -65,3 +68,16 @@ def test_no_host_is_called_what_the_collector_is() -> None:
     """Where servers know users by name."""
     assert "." in user_name(Party.COLLECTOR)
     assert user_name(Party.COLLECTOR) != user_name(Party.OPERATOR)
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "bus.md"
+
+
+@pytest.mark.skipif(not GUIDE.is_file(), reason="only a checkout has the documentation")
+@pytest.mark.parametrize("party", list(Party))
+def test_the_guide_has_the_table_as_it_is(party: Party) -> None:
+    """Word for word, in its order: operators of other servers go by it."""
+    [row] = [line for line in GUIDE.read_text().splitlines() if line.startswith(f"| {party} |")]
+    _, _, publish, subscribe, _ = row.split("|")
+    assert tuple(re.findall("`([^`]+)`", publish)) == TABLE[party].publish
+    assert tuple(re.findall("`([^`]+)`", subscribe)) == TABLE[party].subscribe

@@ -1,5 +1,6 @@
 """Who may do what, held to a real nats-server in each of the three modes."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -255,6 +256,20 @@ async def test_an_agent_cannot_answer_itself_in_another_s_name(
     assert not await agent.says("reachmap.report.pc-2", b"a lie about pc-2")
     await collector.flush()
     assert collector.heard == []
+
+
+async def test_what_jetstream_answers_elsewhere_is_never_the_agent_s_own_word(
+    agent: Voice, collector: Voice, eventually: Any
+) -> None:
+    """NATS checks no permission for where an answer goes; so receivers look at what it says."""
+    assert await collector.hears("reachmap.hello.pc-2")
+    assert await collector.hears(f"$KV.{PLANS}.pc-2")
+    own = f"$JS.API.DIRECT.GET.KV_{PLANS}.$KV.{PLANS}.pc-1"
+    assert await agent.says("reachmap.report.pc-1", b"a lie about pc-2", "reachmap.hello.pc-2")
+    assert await agent.says(own, b"", f"$KV.{PLANS}.pc-2")
+    await eventually(lambda: len(collector.heard) == 2)
+    assert dict(collector.heard)[f"$KV.{PLANS}.pc-2"] == b"plan of pc-1"
+    assert json.loads(dict(collector.heard)["reachmap.hello.pc-2"])["stream"] == REPORTS
 
 
 async def test_the_collector_may_do_what_it_has_to(

@@ -417,7 +417,7 @@ async def test_who_is_revoked_is_thrown_out_and_can_come_back(
             bus.staying(place.urls, "honest", access=honest) as other,
         ):
             store.revoke(list(store.enrolled("pc-1")))
-            assert embedded.reload(tmp_path)
+            assert await asyncio.to_thread(embedded.reload, tmp_path)
             await eventually(lambda: not stolen.is_connected)
             with pytest.raises(AccessRefused, match=str(thief.credentials)):
                 async with bus.connected(place.urls, "thief", thief):
@@ -430,6 +430,17 @@ async def test_who_is_revoked_is_thrown_out_and_can_come_back(
             await stolen.publish("reachmap.hello.pc-1", b"")
             await stolen.flush()
     assert not embedded.reload(tmp_path)
+
+
+@pytest.mark.usefixtures("servers")
+async def test_a_server_that_does_not_reload_is_told_of(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is to believe that a thief is out who is not."""
+    async with embedded.running(tmp_path, Listening(port)):
+        (tmp_path / "bus" / "keys.json").unlink()  # so it is told of another operator
+        with pytest.raises(ServerError, match="did not take its new configuration"):
+            await asyncio.to_thread(embedded.reload, tmp_path)
 
 
 async def test_nothing_else_is_told_to_reload(tmp_path: Path, port: int) -> None:

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import socket
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +38,7 @@ _OLDEST: Final = (2, 10)
 
 _START_S: Final = 15.0
 _LOOK_S: Final = 0.02
+_RELOAD_S: Final = 5.0
 
 _log = log.get("embedded-nats")
 
@@ -120,7 +122,11 @@ async def running(data: Path, listening: Listening) -> AsyncIterator[Place]:
 
 
 def reload(data: Path) -> bool:
-    """Tell the server that was started in `data` who may connect by now; False if none runs."""
+    """Tell the server that was started in `data` who may connect by now; False if none runs.
+
+    Raises:
+        ServerError: It does not take it.
+    """
     folder = data / "nats"
     if not _config(data).exists():
         return False
@@ -132,8 +138,18 @@ def reload(data: Path) -> bool:
         return False
     if os.fsencode(_config(data)) not in command:  # somebody else's by now
         return False
+    log = folder / "nats-server.log"
+    before = log.stat().st_size
     os.kill(pid, signal.SIGHUP)
-    return True
+    deadline = time.monotonic() + _RELOAD_S
+    while time.monotonic() < deadline:
+        said = log.read_bytes()[before:]
+        if b"Reloaded server configuration" in said:
+            return True
+        if b"Failed to reload" in said:
+            break
+        time.sleep(_LOOK_S)
+    raise ServerError(f"the NATS server did not take its new configuration: see {log}")
 
 
 def has_run(data: Path) -> bool:

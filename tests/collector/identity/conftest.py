@@ -45,19 +45,23 @@ def new_seeds() -> tokens.Seeds:
         return tokens.new_seed(kind, os.urandom(tokens.SEED_SIZE))
 
     scopes = {party: make(tokens.ACCOUNT) for party in Party}
-    return tokens.Seeds(make(tokens.OPERATOR), make(tokens.ACCOUNT), make(tokens.ACCOUNT), scopes)
+    return tokens.Seeds(
+        make(tokens.OPERATOR),
+        make(tokens.ACCOUNT),
+        make(tokens.ACCOUNT),
+        scopes,
+        made=1_700_000_000,
+    )
 
 
 def jwt_configuration(seeds: tokens.Seeds, revoked: dict[str, int] | None = None) -> str:
     """A server's configuration that knows a deployment's keys."""
     now = int(time.time())
     account = tokens.account_token(seeds, revoked or {}, now)
-    system = tokens.system_token(seeds, now)
+    system = tokens.system_token(seeds)
     system_key = tokens.public_key(seeds.system)
     accounts = ((tokens.public_key(seeds.account), account), (system_key, system))
-    return servers.jwt_configuration(
-        Tokens(tokens.operator_token(seeds, now), system_key, accounts)
-    )
+    return servers.jwt_configuration(Tokens(tokens.operator_token(seeds), system_key, accounts))
 
 
 def user_file(path: Path, seeds: tokens.Seeds, party: Party, name: str, **more: Any) -> str:

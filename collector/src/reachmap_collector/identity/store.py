@@ -99,11 +99,13 @@ class Store:
             scopes = {str(party): seed(tokens.ACCOUNT) for party in Party}
             kinds = {"operator": tokens.OPERATOR, "account": tokens.ACCOUNT}
             keys = {name: seed(kind) for name, kind in kinds.items()}
-            return json.dumps({**keys, "system": seed(tokens.ACCOUNT), "scopes": scopes}, indent=2)
+            keys["system"] = seed(tokens.ACCOUNT)
+            made = int(time.time())
+            return json.dumps({"made": made, **keys, "scopes": scopes}, indent=2)
 
         said = self._json("keys.json", self._kept("keys.json", make))
         scopes = {party: said["scopes"][party] for party in Party}
-        return tokens.Seeds(said["operator"], said["account"], said["system"], scopes)
+        return tokens.Seeds(said["operator"], said["account"], said["system"], scopes, said["made"])
 
     def authority(self) -> Authority:
         """Our own authority, made at its first use."""
@@ -198,11 +200,11 @@ class Store:
         system = tokens.public_key(seeds.system)
         void = {one: since for one, since in self.revoked().items() if one.startswith("U")}
         return Tokens(
-            tokens.operator_token(seeds, now),
+            tokens.operator_token(seeds),
             system,
             (
                 (tokens.public_key(seeds.account), tokens.account_token(seeds, void, now)),
-                (system, tokens.system_token(seeds, now)),
+                (system, tokens.system_token(seeds)),
             ),
         )
 

@@ -59,18 +59,20 @@ class Seeds:
     """The account of the server's own matters; nobody ever gets in there."""
     scopes: Mapping[Party, str]
     """The key that signs each party's users."""
+    made: int
+    """When, in Unix seconds."""
 
 
-def operator_token(seeds: Seeds, issued: int) -> str:
-    """What a server trusts."""
+def operator_token(seeds: Seeds) -> str:
+    """What a server trusts; never another, or a running one would take no new configuration."""
     claims = {"type": "operator", "system_account": public_key(seeds.system)}
-    return _signed(seeds.operator, public_key(seeds.operator), "reachmap", claims, issued)
+    return _signed(seeds.operator, public_key(seeds.operator), "reachmap", claims, seeds.made)
 
 
-def system_token(seeds: Seeds, issued: int) -> str:
+def system_token(seeds: Seeds) -> str:
     """The account that a server wants for its own matters; JetStream must not be in there."""
     claims = {"type": "account", "limits": _UNLIMITED}
-    return _signed(seeds.operator, public_key(seeds.system), "system", claims, issued)
+    return _signed(seeds.operator, public_key(seeds.system), "system", claims, seeds.made)
 
 
 def account_token(seeds: Seeds, revoked: Mapping[str, int], issued: int) -> str:

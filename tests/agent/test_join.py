@@ -11,11 +11,19 @@ from nkeys import PREFIX_BYTE_USER, encode_seed, from_seed
 
 from reachmap_agent import join, settings
 from reachmap_agent.cli import main
+from reachmap_shared import log
 from reachmap_shared.bundle import Bundle
 from reachmap_shared.errors import InvalidSettings
 
 SEED = encode_seed(b"s" * 32, PREFIX_BYTE_USER).decode()
 PUBLIC = from_seed(bytearray(SEED.encode())).public_key.decode()
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's way to log is a process's own, and must not become the tests'."""
+    monkeypatch.setattr(log, "configure", lambda **_: None)
+
 
 NATS = ("tls://a.example:4222", "tls://b.example:4222")
 BUNDLE = Bundle("pc-17", NATS, ca="the CA\n", credentials="a secret\n")

@@ -93,6 +93,17 @@ def test_settings_over_several_lines_are_not_torn(config: Path) -> None:
     assert written(config)["roles"] == ["web"]
 
 
+@pytest.mark.parametrize("nats", ['nats = "nats://old"', 'nats = [\n  "nats://old",\n]'])
+def test_tables_stay_tables(config: Path, nats: str) -> None:
+    """What is ours goes before them, or it would be theirs."""
+    config.parent.mkdir()
+    config.write_text(f"{nats}\n\n[listeners]\nplaces = 7\nid = 3\nseconds = 1.5\n")
+    join.write(BUNDLE, config, force=False)
+    assert written(config)["listeners"] == {"places": 7, "id": 3, "seconds": 1.5}
+    assert written(config)["nats"] == list(NATS)
+    assert written(config)["id"] == "pc-17"
+
+
 def test_joining_again_with_the_same_bundle_changes_nothing(config: Path) -> None:
     """And says so."""
     join.write(BUNDLE, config, force=False)

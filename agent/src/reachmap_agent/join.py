@@ -162,17 +162,25 @@ def _merged(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> s
     """The settings as they were written, with our lines replaced."""
     ours = {key: value for key, value in after.items() if before.get(key) != value}
     gone = {key for key in before if key not in after} | ours.keys()
-    kept = [line for line in text.splitlines() if line.partition("=")[0].strip() not in gone]
-    merged = "\n".join([*kept, *(f"{key} = {_toml(value)}" for key, value in ours.items())]) + "\n"
+    lines = text.splitlines()
+    tables = next((n for n, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
+    top = [line for line in lines[:tables] if line.partition("=")[0].strip() not in gone]
+    new = [f"{key} = {_toml(value)}" for key, value in ours.items()]
+    merged = "\n".join([*top, *new, *lines[tables:]]) + "\n"
     with contextlib.suppress(ValueError):
         if tomllib.loads(merged) == after:
             return merged
     # A value over several lines, say: then comments are lost, and no setting is.
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in after.items())
+    flat = {key: value for key, value in after.items() if not isinstance(value, dict)}
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in flat.items())
+    for name in after.keys() - flat.keys():
+        text += f"\n[{name}]\n"
+        text += "".join(f"{key} = {_toml(value)}\n" for key, value in after[name].items())
+    return text
 
 
 def _toml(value: Any) -> str:
-    """Strings and lists of strings, which is all that settings are; JSON's are TOML's too."""
+    """Strings, numbers and lists of strings, as settings are; JSON's are TOML's too."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from reachmap_collector import embedded
-from reachmap_collector.demo.deployment import free_port
 from reachmap_collector.embedded import Listening
 from reachmap_collector.errors import ServerError
 from reachmap_collector.identity import authority
@@ -25,11 +24,6 @@ from reachmap_shared import bus
 from reachmap_shared.access import Access, write_secret
 from reachmap_shared.errors import AccessRefused
 from reachmap_shared.permissions import Party, inbox
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port(embedded.HOST)
 
 
 @pytest.fixture

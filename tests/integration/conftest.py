@@ -5,6 +5,7 @@ found, whoever started it.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_shared import bus
 from reachmap_shared.access import Access, write_secret
-from reachmap_shared.errors import BusUnavailable
+from reachmap_shared.errors import BusUnavailable, InvalidName
 from reachmap_shared.permissions import Party
 
 PATIENCE_S = 30.0
@@ -68,10 +69,11 @@ class Deployment:
         """Start an agent."""
         own = ["--id", name, "--address", address, "--nats", self.url]
         credentials = self.folder / f"{name}.creds"
-        if not credentials.exists():
-            self.store.prepare()
-            write_secret(credentials, self.store.enroll(name, Mode.JWT).credentials)
-        own += ["--nats-credentials", str(credentials)]
+        with contextlib.suppress(InvalidName):  # then the agent will say so itself
+            if not credentials.exists():
+                self.store.prepare()
+                write_secret(credentials, self.store.enroll(name, Mode.JWT).credentials)
+            own += ["--nats-credentials", str(credentials)]
         return self.start("reachmap_agent", "run", *own, *options)
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -94,13 +96,12 @@ class Deployment:
 
     def reachmap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `reachmap` command to its end."""
+        shown = {}
+        if self.store.folder.exists():
+            shown = {"REACHMAP_NATS_CREDENTIALS": str(self.access.credentials)}
         return subprocess.run(
             [sys.executable, "-m", "reachmap_collector", *arguments],
-            env={
-                **self.environment,
-                "REACHMAP_NATS_URL": self.url,
-                "REACHMAP_NATS_CREDENTIALS": str(self.access.credentials),
-            },
+            env={**self.environment, "REACHMAP_NATS_URL": self.url, **shown},
             capture_output=True,
             text=True,
             timeout=60,

@@ -28,11 +28,12 @@ def join(deployment: Any, bundle: str, *options: str) -> subprocess.CompletedPro
     )
 
 
-def test_a_host_is_enrolled_joins_is_revoked_and_joins_again(deployment: Any) -> None:
+def test_a_host_is_enrolled_joins_is_revoked_and_joins_again(deployment: Any, port: int) -> None:
     """Over TLS, by what the bundle brings; the agent is never restarted, and logs each once."""
     deployment.topology.write_text(TOPOLOGY)
     data = str(deployment.folder / "data")
-    where = ["--nats", "embedded", "--nats-port", str(deployment.nats_port)]
+    deployment.nats_port = port
+    where = ["--nats", "embedded", "--nats-port", str(port)]
     deployment.url = f"tls://127.0.0.1:{deployment.nats_port}"
     deployment.start(
         *("reachmap_collector", "serve", "--topology", str(deployment.topology)),

@@ -104,6 +104,18 @@ def test_tables_stay_tables(config: Path, nats: str) -> None:
     assert written(config)["id"] == "pc-17"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_who_could_read_the_settings_still_can(config: Path) -> None:
+    """A package gives them to the service's group."""
+    config.parent.mkdir()
+    config.write_text("")
+    config.chmod(0o640)
+    os.chown(config, 0, 4242)
+    join.write(BUNDLE, config, force=False)
+    after = config.stat()
+    assert (after.st_uid, after.st_gid, stat.S_IMODE(after.st_mode)) == (0, 4242, 0o640)
+
+
 def test_joining_again_with_the_same_bundle_changes_nothing(config: Path) -> None:
     """And says so."""
     join.write(BUNDLE, config, force=False)

@@ -100,8 +100,10 @@ def write(bundle: Bundle, config: Path, *, force: bool) -> Joined:
             changed.append(config)
             draft = config.with_name(config.name + ".new")
             draft.write_text(_merged(text, before, after), encoding="utf-8")
-            # It names secrets, and holds none, unless somebody put them there.
-            draft.chmod(stat.S_IMODE(config.stat().st_mode) if text else 0o644)
+            if config.exists():
+                _made_alike(draft, config.stat())
+            else:
+                draft.chmod(0o644)  # it names secrets, and holds none
             draft.replace(config)
     except (OSError, LookupError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -118,6 +120,13 @@ async def try_out(settings: Settings) -> str:
         await connection.flush()
         urls = ", ".join(map(bus.without_password, settings.nats))
         return f"the NATS server at {urls} lets this host in"
+
+
+def _made_alike(draft: Path, before: os.stat_result) -> None:
+    """Let those read it who could before: a package may have made it the service's group's."""
+    if hasattr(os, "chown") and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+        os.chown(draft, before.st_uid, before.st_gid)
+    draft.chmod(stat.S_IMODE(before.st_mode))
 
 
 def _settings(config: Path) -> tuple[dict[str, Any], str]:

@@ -43,10 +43,15 @@ def test_there_are_just_these_commands() -> None:
     """As the contract names them, so far."""
     assert sorted(" ".join(command) for command in commands()) == [
         "agents",
+        "bus",
+        "bus certificate",
+        "bus config",
         "demo",
+        "enroll",
         "explain",
         "flows",
         "map",
+        "revoke",
         "serve",
         "status",
         "store",

@@ -5,7 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +18,17 @@ from reachmap_collector.alerts.service import Alerts
 from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Store
 from reachmap_collector.queries import Queries
 from reachmap_collector.store import default_url
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import bus, log
+from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_shared.permissions import Party
 
 _RIVAL_S: Final = 1.0
 """For another collector to answer; where there is none the server says so at once."""
@@ -44,8 +48,10 @@ class ServeSettings:
     """Where it keeps what must survive it."""
     nats: tuple[str, ...] | None = None
     """URLs of NATS servers of one cluster; None to start a server of our own."""
-    nats_port: int = embedded.DEFAULT_PORT
-    """Port of our own server, on loopback."""
+    listening: embedded.Listening = embedded.ON_LOOPBACK
+    """Where our own server listens."""
+    access: Access | None = None
+    """How to connect to a server that is not our own; None for what was prepared for it."""
     config: Path | None = None
     """Rules and outlets for alerts; None for none but the defaults."""
 
@@ -79,8 +85,8 @@ async def _serve(
     memory: Memory,
 ) -> None:
     async with (
-        _bus_urls(settings) as urls,
-        bus.staying(urls, "reachmap collector", remind_s=_REMIND_S) as connection,
+        _bus(settings) as (urls, access),
+        bus.staying(urls, "reachmap collector", remind_s=_REMIND_S, access=access) as connection,
     ):
         await _refuse_a_second(connection, urls)
         collector = Collector(topology, own, connection)
@@ -96,7 +102,7 @@ async def _serve(
         with _calling_on_hangup(reload):
             _log.info(
                 "collector ready",
-                nats=",".join(urls),
+                nats=",".join(map(bus.without_password, urls)),
                 hosts=len(topology.hosts),
                 flows=len(collector.flows),
             )
@@ -124,18 +130,34 @@ async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
     except BusUnavailable:
         return
     raise ServerError(
-        f"another collector answers at {', '.join(urls)}: stop it first, or give this one a bus "
-        "of its own with --nats or --nats-port"
+        f"another collector answers at {', '.join(map(bus.without_password, urls))}: stop it "
+        "first, or give this one a bus of its own with --nats or --nats-port"
     )
 
 
 @asynccontextmanager
-async def _bus_urls(settings: ServeSettings) -> AsyncIterator[Sequence[str]]:
-    if settings.nats is not None:
-        yield settings.nats
-    else:
-        async with embedded.running(settings.data, settings.nats_port) as url:
-            yield (url,)
+async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Access]]:
+    """Where the bus is, and how to connect to it."""
+    store = Store(settings.data)
+    if settings.nats is None:
+        async with embedded.running(settings.data, settings.listening) as place:
+            yield place.urls, store.access(Party.COLLECTOR, Mode.JWT)
+        return
+    access = settings.access
+    if access is None and store.place.mode is not None:
+        access = store.access(Party.COLLECTOR, store.place.mode)
+    if access is None:
+        _log.warning("no credentials for the bus: whoever reaches it can speak for any host")
+        access = ANYBODY
+    store.prepare()
+    store.place = replace(
+        store.place,
+        urls=tuple(settings.nats),
+        agents_urls=tuple(settings.nats),
+        ca=str(access.ca.absolute()) if access.ca else "",
+        server_name=access.server_name,
+    )
+    yield settings.nats, access
 
 
 @contextlib.contextmanager

@@ -43,10 +43,19 @@ def test_there_are_just_these_commands() -> None:
     """As the contract names them, so far."""
     assert sorted(" ".join(command) for command in commands()) == [
         "agents",
+        "alerts",
+        "alerts ack",
+        "alerts silence",
+        "alerts test",
+        "bus",
+        "bus certificate",
+        "bus config",
         "demo",
+        "enroll",
         "explain",
         "flows",
         "map",
+        "revoke",
         "serve",
         "status",
         "store",
@@ -56,6 +65,7 @@ def test_there_are_just_these_commands() -> None:
         "topology check",
         "topology import",
         "topology show",
+        "watch",
     ]
 
 

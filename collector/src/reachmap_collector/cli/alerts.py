@@ -7,10 +7,10 @@ import sys
 from typing import Any, Final
 
 import click
-from click.core import ParameterSource
 
 from reachmap_collector import render
-from reachmap_collector.cli.options import ask, formatted, on_bus, urls
+from reachmap_collector.cli.access import is_typed
+from reachmap_collector.cli.options import ask, formatted, on_bus, server
 from reachmap_shared import bus, subjects
 
 _TRIAL_S: Final = 65.0
@@ -115,10 +115,10 @@ def test(
 
     Exit code 1 when it was not taken.
     """
-    where = urls(*_bus(outer, nats, context))
+    where = server(*_bus(outer, nats, context))
 
     async def trial() -> Any:
-        async with bus.connected(where, "reachmap command line") as connection:
+        async with bus.connected(where.urls, "reachmap command line", where.access) as connection:
             return await connection.query("alerts-test", {"outlet": outlet}, _TRIAL_S)
 
     answer = asyncio.run(trial())
@@ -140,12 +140,14 @@ def watch(what: bool, nats: str | None, context: str | None) -> None:
     """
     del what  # it is required: one day there will be more to watch
 
+    where = server(nats, context)
+
     async def follow() -> None:
         async def tell(_subject: str, payload: bytes) -> None:
             click.echo(json.dumps(json.loads(payload)))
             sys.stdout.flush()
 
-        async with bus.staying(urls(nats, context), "reachmap watch") as connection:
+        async with bus.staying(where.urls, "reachmap watch", access=where.access) as connection:
             await connection.subscribe(subjects.ALL_ALERTS, tell)
             await asyncio.Event().wait()
 
@@ -156,12 +158,7 @@ def _bus(
     outer: tuple[str | None, str | None], nats: str | None, context: str | None
 ) -> tuple[str | None, str | None]:
     """Where the bus is: as said behind the subcommand, or else as said before it."""
-    invocation = click.get_current_context()
-    is_said = any(
-        invocation.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        for name in ("nats", "context")
-    )
-    return (nats, context) if is_said else outer
+    return (nats, context) if any(map(is_typed, ("nats", "context"))) else outer
 
 
 COMMANDS: Final = (alerts, watch)

@@ -1,0 +1,50 @@
+"""The map as causes are found in it: what is plainly well is not judged, and means the same."""
+
+from typing import Any
+
+import pytest
+
+from reachmap_collector.alerts.sights import Known, agents, sights
+from reachmap_collector.judge import Judge
+from reachmap_collector.roster import AgentState
+from reachmap_shared.vocabulary import Outcome, State
+
+WELL = {State.OK, State.DEGRADED}
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("now", [105.0, 1000.0])
+def test_it_agrees_with_the_judge(scene: Any, outcome: Outcome, now: float) -> None:
+    """Fresh or stale, expected or forbidden; degraded is as good as ok here."""
+    one = scene()
+    for agent in ("pc-1", "web-1", "db-1"):
+        one.hear(agent, 100.0)
+    for record in one.flows:
+        one.flows.observe(record.key, one_observation(outcome), 101.0)
+    judge = Judge(one.flows, one.roster, one.topology.checks, now)
+    for sight in sights(one.flows, one.roster, one.topology.checks, now):
+        record = one.flows.get(sight.key)
+        assert record is not None
+        judged = judge.judge(record).state
+        assert sight.state is judged or {sight.state, judged} <= WELL
+        assert sight.source_address == "10.0.1.1"
+
+
+def one_observation(outcome: Outcome) -> Any:
+    from reachmap_shared.messages import Observation
+
+    return Observation(0, 0, outcome, None, True, 0, 0, 0, "10.0.1.1:40000", ())
+
+
+def test_what_nobody_has_seen_is_not_known(scene: Any) -> None:
+    """And what the topology does not have any more is known to be gone."""
+    one = scene()
+    one.hear("pc-1", 100.0)
+    one.see("pc-1", "web-1", Outcome.OPEN, 101.0, service="web:8080")
+    seen = sights(one.flows, one.roster, one.topology.checks, 105.0)
+    states = agents(one.members, one.roster, 105.0)
+    known = Known(seen, states)
+    assert known(one.record("pc-1", "web-1", "web:8080").key)
+    assert not known(one.record("web-1", "db-1").key)
+    assert states["db-1"] is AgentState.ABSENT
+    assert known("pc-1") and not known("db-1") and known("never-heard-of")

@@ -252,3 +252,33 @@ def test_a_wrong_configuration_starts_nothing_and_reloads_nothing(deployment: An
     config.write_text("")
     collector.send_signal(signal.SIGHUP)
     deployment.until(lambda: outlets() == {"bus"}, "a good one is taken up")
+
+
+def test_operators_silence_try_and_follow(deployment: Any) -> None:
+    """From the command line, over the bus, with an operator's own rights."""
+    deployment.topology.write_text(TOPOLOGY.format(interval=1, port=4433, address=ADDRESS))
+    deployment.serve()
+    assert "No alert" in deployment.reachmap("alerts").stdout
+    made = deployment.reachmap("alerts", "silence", "--host", "pc-*", "--for", "2h", "--by", "ann")
+    assert made.returncode == 0, made.stderr
+    ident = made.stdout.split()[1].rstrip(":")
+    listed = json.loads(deployment.reachmap("alerts", "--format", "json").stdout)
+    assert [(one["id"], one["hosts"]) for one in listed["silences"]] == [(ident, ["pc-*"])]
+    assert f"silence {ident} until" in deployment.reachmap("alerts").stdout
+    ended = deployment.reachmap("alerts", "silence", "--end", ident)
+    assert ended.stdout == f"silence {ident}: ended\n"
+    refused = deployment.reachmap("alerts", "ack", "nothing")
+    assert (refused.returncode, "no alert 'nothing' fires" in refused.stderr) == (2, True)
+    assert deployment.reachmap("alerts", "--format", "csv").stdout.startswith("id,status,severity")
+    shown = deployment.environment
+    shown["REACHMAP_NATS_URL"] = deployment.url
+    shown["REACHMAP_NATS_CREDENTIALS"] = str(deployment.access.credentials)
+    deployment.start("reachmap_collector", "watch", "--alerts")
+    log: Path = max(deployment.folder.glob("[0-9]*.log"), key=lambda path: int(path.stem))
+
+    def is_followed() -> bool:
+        assert deployment.reachmap("alerts", "test", "bus").returncode == 0
+        return "a trial of reachmap's outlet bus" in log.read_text()
+
+    deployment.until(is_followed, "the trial is seen")
+    assert json.loads(log.read_text().splitlines()[0])["kind"] == "flow"

@@ -32,9 +32,14 @@ def duration(value: Any) -> Any:
     return float(sum(int(number) * unit for number, unit in parts if number))
 
 
+def zone(name: str) -> datetime.tzinfo:
+    """A time zone by its name; UTC is there also where the system knows of no zones."""
+    return datetime.UTC if name == "UTC" else ZoneInfo(name)
+
+
 def _zone(name: str) -> str:
     try:
-        ZoneInfo(name)
+        zone(name)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"unknown time zone {name!r}: expected one as in Europe/Vienna") from error
     return name

@@ -6,10 +6,9 @@ None of them keeps anything from being found, listed, or told to have ended.
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from reachmap_collector.alerts.causes import Cause
-from reachmap_collector.alerts.config import Filter, Maintenance
+from reachmap_collector.alerts.config import Filter, Maintenance, zone
 from reachmap_collector.alerts.rules import RolesOf, fits
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -44,12 +43,12 @@ def holds(window: Maintenance, now: float) -> bool:
         return window.begins.timestamp() <= now < window.ends.timestamp()
     assert window.at is not None  # its shape says so
     assert window.lasts is not None
-    zone = ZoneInfo(window.zone)
-    today = datetime.datetime.fromtimestamp(now, zone).date()
+    its_zone = zone(window.zone)
+    today = datetime.datetime.fromtimestamp(now, its_zone).date()
     at = datetime.time.fromisoformat(window.at)
     for back in range(int(window.lasts // 86_400) + 2):
         day = today - datetime.timedelta(days=back)
-        began = datetime.datetime.combine(day, at, zone).timestamp()
+        began = datetime.datetime.combine(day, at, its_zone).timestamp()
         if _DAYS[day.weekday()] in window.days and began <= now < began + window.lasts:
             return True
     return False

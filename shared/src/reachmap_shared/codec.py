@@ -18,7 +18,7 @@ import msgpack
 
 from reachmap_shared.errors import MalformedMessage
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Raised only when an old receiver would misread a new message."""
 
 MAX_MESSAGE: Final = 1 << 20
@@ -35,7 +35,7 @@ Reader = Callable[[object, str], Any]
 
 @dataclass(frozen=True, slots=True)
 class Max:
-    """A field's own bound: characters of a string, items of a tuple."""
+    """A field's own bound: characters of a string, items of a tuple, octets of bytes."""
 
     size: int
 
@@ -62,7 +62,6 @@ def decode(kind: type[Message], payload: bytes) -> Message:
             max_array_len=_MAX_DEPTH_ITEMS,
             max_map_len=0,
             max_ext_len=0,
-            max_bin_len=0,
         )
     except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise MalformedMessage(f"not msgpack: {error}") from error
@@ -74,7 +73,16 @@ def decode(kind: type[Message], payload: bytes) -> Message:
 
 
 def _row(value: Any) -> list[Any]:
-    return [_plain(getattr(value, name)) for name in _names(value.__class__)]
+    """Its fields in order, without those at the end that are as by default."""
+    names, defaults = _fields(value.__class__)
+    row = [getattr(value, name) for name in names]
+    while (
+        row
+        and len(row) > len(names) - len(defaults)
+        and row[-1] == defaults[len(row) - len(names) - 1]
+    ):
+        row.pop()
+    return [_plain(item) for item in row]
 
 
 def _plain(value: Any) -> Any:
@@ -88,8 +96,10 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _fields(kind: type) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The names of all fields, and the defaults of the last ones, which are all that have any."""
+    names = tuple(field.name for field in fields(kind))
+    return names, tuple(field.default for field in fields(kind) if field.default is not MISSING)
 
 
 @cache
@@ -111,6 +121,8 @@ def _reader(hint: Any, size: int | None = None) -> Reader:
         return _enum(hint)
     if hint is str:
         return _string(size if size is not None else _MAX_STRING)
+    if hint is bytes:
+        return _bytes(size if size is not None else _MAX_STRING)
     return _SCALARS[hint]
 
 
@@ -163,6 +175,15 @@ def _string(size: int) -> Reader:
     def read(value: object, path: str) -> Any:
         if not isinstance(value, str) or len(value) > size:
             raise MalformedMessage(f"{path}: expected a string of at most {size} characters")
+        return value
+
+    return read
+
+
+def _bytes(size: int) -> Reader:
+    def read(value: object, path: str) -> Any:
+        if not isinstance(value, bytes) or len(value) > size:
+            raise MalformedMessage(f"{path}: expected at most {size} octets")
         return value
 
     return read

@@ -324,7 +324,7 @@ async def test_a_request_comes_back_with_its_answer(shouting: str) -> None:
         answers = await asyncio.gather(
             *(connection.request("reachmap.test", question, 5) for question in questions)
         )
-        assert answers == [question.upper() for question in questions]
+        assert [one.payload for one in answers] == [question.upper() for question in questions]
         assert (await connection.request("reachmap.test", b"", 5)).payload == b""
 
 

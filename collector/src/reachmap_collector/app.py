@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Final
 from reachmap_collector import credentials, embedded
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.keeper import keeping
 from reachmap_collector.queries import Queries
+from reachmap_collector.store import open_store
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
 from reachmap_shared.bus import Bus
@@ -38,6 +41,8 @@ class ServeSettings:
     """URLs of NATS servers of one cluster; None to start a server of our own."""
     nats_port: int = embedded.DEFAULT_PORT
     """Port of our own server, on loopback."""
+    store: str | None = None
+    """URL of the database to keep things in; None for a file of our own."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -46,6 +51,7 @@ async def serve(settings: ServeSettings) -> None:
     Raises:
         InvalidFile: The topology or the data directory is wrong; nothing was started.
         ServerError: Our own NATS server did not start, or ended by itself.
+        StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
     try:
@@ -54,21 +60,34 @@ async def serve(settings: ServeSettings) -> None:
     except OSError as error:
         reason = f"cannot keep the collector's state: {error.strerror}"
         raise InvalidFile(settings.data, [Problem("", reason)]) from error
-    async with (
-        _bus_urls(settings) as urls,
-        bus.staying(urls, "reachmap collector", remind_s=_REMIND_S) as connection,
-    ):
-        await _refuse_a_second(connection, urls)
-        collector = Collector(topology, own, connection)
-        await connection.serve_queries(Queries(collector).endpoints())
-        with _reloading_on_hangup(collector, settings.topology):
-            _log.info(
-                "collector ready",
-                nats=",".join(urls),
-                hosts=len(topology.hosts),
-                flows=len(collector.flows),
-            )
-            await collector.run()
+    collectors: list[Collector] = []
+
+    async def back() -> None:
+        for collector in collectors:
+            collector.bus_is_back()
+
+    with contextlib.closing(open_store(settings.store or _own_store(settings.data))) as store:
+        async with (
+            _bus_urls(settings) as urls,
+            bus.staying(urls, "reachmap collector", back, _REMIND_S) as connection,
+            keeping(store, time.time) as keeper,
+        ):
+            await _refuse_a_second(connection, urls)
+            collector = Collector(topology, own, connection, keeper)
+            collectors.append(collector)
+            await connection.serve_queries(Queries(collector).endpoints())
+            with _reloading_on_hangup(collector, settings.topology):
+                _log.info(
+                    "collector ready",
+                    nats=",".join(urls),
+                    hosts=len(topology.hosts),
+                    flows=len(collector.flows),
+                )
+                await collector.run()
+
+
+def _own_store(data: Path) -> str:
+    return f"sqlite:///{(data / 'reachmap.db').resolve()}"
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:

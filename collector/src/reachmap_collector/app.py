@@ -15,7 +15,7 @@ from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError
 from reachmap_collector.keeper import keeping
 from reachmap_collector.queries import Queries
-from reachmap_collector.store import open_store
+from reachmap_collector.store import default_url, open_store
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
 from reachmap_shared.bus import Bus
@@ -66,7 +66,7 @@ async def serve(settings: ServeSettings) -> None:
         for collector in collectors:
             collector.bus_is_back()
 
-    with contextlib.closing(open_store(settings.store or _own_store(settings.data))) as store:
+    with contextlib.closing(open_store(settings.store or default_url(settings.data))) as store:
         async with (
             _bus_urls(settings) as urls,
             bus.staying(urls, "reachmap collector", back, _REMIND_S) as connection,
@@ -84,10 +84,6 @@ async def serve(settings: ServeSettings) -> None:
                     flows=len(collector.flows),
                 )
                 await collector.run()
-
-
-def _own_store(data: Path) -> str:
-    return f"sqlite:///{(data / 'reachmap.db').resolve()}"
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:

@@ -38,9 +38,9 @@ from reachmap_collector.reports import (
     kept_slots,
     slots_of,
 )
-from reachmap_collector.roster import Instance, Roster
+from reachmap_collector.roster import Remembered, Roster
 from reachmap_collector.slots import KnownPlans, Slots
-from reachmap_collector.store.api import Batch, DeadLetter, Kept
+from reachmap_collector.store.api import Batch, DeadLetter, Kept, Store, Transition
 from reachmap_collector.streams import Streams
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
@@ -71,10 +71,27 @@ _TELL_EVERY_S: Final = 60.0
 _TOLD_KEPT: Final = 10_000
 """Senders and reasons that were told of, before all are forgotten."""
 
+_RECENT: Final = 50_000
+"""Changes that the map begins with besides the last of each flow."""
+
+_PAGE: Final = 5000
+
 _HELLOS: Final = "hellos"
 """The store's area for what agents announced."""
 
 _log = log.get("collector")
+
+
+def _told_before(store: Store) -> list[Transition]:
+    """The last change of each flow, and the latest of all: they say since when it has been so."""
+    told = list(store.latest())
+    flows = len(told)
+    page = store.history(limit=_PAGE)
+    while True:
+        told += page.transitions
+        if page.next is None or len(told) > flows + _RECENT:
+            return told
+        page = store.history(limit=_PAGE, before=page.next)
 
 
 class Collector:
@@ -116,12 +133,13 @@ class Collector:
     async def run(self) -> None:
         """Listen to the agents until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            await self.restore()
-            tasks.create_task(self._keeper.run())
             await self._bus.subscribe(subjects.ALL_HELLOS, self._hear_hello)
             await self._bus.subscribe(subjects.ALL_PULSES, self._hear_pulse)
-            tasks.create_task(self._intake.run())
             tasks.create_task(self._distribute())
+            # Before that is done nothing may be booked, or it would count from nothing.
+            await self.restore()
+            tasks.create_task(self._keeper.run())
+            tasks.create_task(self._intake.run())
 
     async def restore(self) -> None:
         """Begin where the collector before this one ended; wait for the store if need be."""
@@ -131,7 +149,7 @@ class Collector:
                 hellos = await self._keeper.read(lambda store: list(store.kept(_HELLOS)))
                 losses = await self._keeper.read(lambda store: list(store.kept(LOSSES)))
                 received = await self._keeper.read(lambda store: list(store.received()))
-                latest = await self._keeper.read(lambda store: list(store.latest()))
+                told = await self._keeper.read(_told_before)
             except StoreError as error:
                 self._keeper.trouble = str(error)
                 _log.warning("the store cannot be read, the map waits for it", reason=str(error))
@@ -144,12 +162,12 @@ class Collector:
         last_heard = {(row.agent, row.boot): row.last for row in received}
         for kept in hellos:
             with contextlib.suppress(MalformedMessage):  # kept by another version
-                hello = codec.decode(Hello, kept.value or b"")
-                heard = last_heard.get((hello.agent, hello.boot), 0.0)
-                self.roster.restore(Instance(hello, heard, heard))
+                said = codec.decode(Remembered, kept.value or b"")
+                heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
+                self.roster.restore(said, heard)
         self._compile()
-        self._reports.restore(latest, received, losses)
-        _log.info("map restored", flows=len(latest), agents=len(hellos))
+        self._reports.restore(told, received, losses)
+        _log.info("map restored", changes=len(told), agents=len(hellos))
 
     def bus_is_back(self) -> None:
         """The server was away, and may have lost all that it had."""
@@ -257,7 +275,7 @@ class Collector:
         if self.roster.hear(hello, self.now()):
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
             self._changed.set()
-            said = codec.encode(self.roster.current(hello.agent).hello)
+            said = codec.encode(self.roster.remembered(hello.agent))
             self._keeper.add(Batch(kept=(Kept(_HELLOS, hello.agent, said),)))
         return None
 

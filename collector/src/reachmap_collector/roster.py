@@ -54,6 +54,16 @@ class Instance:
         return not self.has_left and now - self.last_heard <= patience
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An agent's announcement, as it is kept over restarts: what plans were made from."""
+
+    hello: Hello
+    first_heard: float
+    last_heard: float
+    """By the time that it was kept."""
+
+
 class Roster:
     """All agents that were ever heard of. Times are seconds since the epoch."""
 
@@ -76,9 +86,16 @@ class Roster:
         }
         return before != self._announcement(hello.agent)
 
-    def restore(self, instance: Instance) -> None:
-        """Begin with an agent that was heard of before this process was there."""
-        self._instances[instance.hello.agent] = {instance.hello.boot: instance}
+    def restore(self, said: Remembered, last_heard: float) -> None:
+        """Begin with an agent that was heard of before this process was."""
+        heard = max(said.last_heard, last_heard)
+        instances = {said.hello.boot: Instance(said.hello, said.first_heard, heard)}
+        self._instances.setdefault(said.hello.agent, instances)
+
+    def remembered(self, agent: str) -> Remembered:
+        """What to begin with after a restart."""
+        current = self.current(agent)
+        return Remembered(current.hello, current.first_heard, current.last_heard)
 
     def pulse(self, pulse: Pulse, now: float, skew_s: float) -> bool:
         """Take note of a pulse; returns False when the hello that it names is not known."""

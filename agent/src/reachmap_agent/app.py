@@ -127,7 +127,8 @@ class Agent:
     async def _came_back(self) -> None:
         """A server is there: it may know nothing of us, and we may have missed a plan."""
         self._reporter.delivery.begin_anew()
-        self._wants_plan = self._hello_again = self._tell_whole = True
+        self._wants_plan = self._hello_again = True
+        self._tell_whole = self._reporter.told > 0
         self._news.set()
 
     async def _be_asked(self, _subject: str, payload: bytes) -> None:

@@ -12,6 +12,7 @@ import time
 
 from common import accepting, figure, percentile
 
+from reachmap_agent import clock
 from reachmap_agent.checks import Checks
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.prober import Done, Job
@@ -34,12 +35,12 @@ async def _measure() -> None:
     late_s: list[float] = []
     ended = 0
 
-    def see(_revision: str, _seen: object) -> None:
+    def see(_revision: str, _seen: object, _confirmed: bool) -> None:
         nonlocal ended
         ended += 1
 
     async with asyncio.TaskGroup() as tasks:
-        checks = Checks("a", tasks, _nobody, see)
+        checks = Checks("a", tasks, _nobody, see, clock.system())
         with accepting() as port:
             plan = Plan("a", "one", INTERVAL_S, 3.0, "", "", "", (), _specs(port))
             checks.apply(plan, Contexts.from_pem(""))

@@ -6,6 +6,7 @@ annotations, so that a new message or field is covered by being declared.
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -367,3 +368,35 @@ def test_too_large_a_message_is_not_read() -> None:
     payload = msgpack.packb([SCHEMA, "x" * MAX_MESSAGE])
     with pytest.raises(MalformedMessage, match=f"{len(payload)} bytes are over"):
         codec.decode(Report, payload)
+
+
+@by_kind
+def test_what_was_packed_is_read_like_the_rest(kind: Any) -> None:
+    """Deflated or not, whichever is shorter: who reads need not know."""
+    message = sample(kind)
+    packed = codec.pack(message)
+    assert codec.decode(kind, packed) == message
+    assert len(packed) <= len(codec.encode(message))
+
+
+def test_what_repeats_itself_is_deflated() -> None:
+    """A roll-up's columns are almost all alike."""
+    roll_up = messages.RollUp("r", 0, 1, made=bytes([6]) * 5_000)
+    assert len(codec.pack(roll_up)) < 100
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        pytest.param(zlib.compress(bytes(100 * MAX_MESSAGE)), "over the", id="a bomb"),
+        pytest.param(zlib.compress(bytes(MAX_MESSAGE + 1)), "over the", id="one too many"),
+        pytest.param(zlib.compress(bytes(5_000))[:-1], "has no end", id="cut off"),
+        pytest.param(b"\x78", "has no end", id="begun"),
+        pytest.param(b"\x78\x9c" + b"\xff" * 20, "not deflated", id="no stream"),
+        pytest.param(zlib.compress(b""), "not msgpack", id="of nothing"),
+    ],
+)
+def test_a_bad_stream_is_refused(payload: bytes, reason: str) -> None:
+    """However little it is, and however much it would become."""
+    with pytest.raises(MalformedMessage, match=reason):
+        codec.decode(Hello, payload)

@@ -87,6 +87,8 @@ class Hello:
     listeners: Annotated[tuple[ListenerReport, ...], Max(1024)] = ()
     changes_lost: int = 0
     """Changes of this start that the spool had no room for."""
+    spool_failure: Sentence = ""
+    """Why what waits for delivery is kept in memory alone; empty when it is on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +319,7 @@ class Report:
     """The sender's wall clock then, in milliseconds since the epoch."""
     kind: ReportKind
     body: Annotated[bytes, Max(MAX_BODY)]
-    """A `Changes`, `RollUp` or `Closed`, encoded: as the spool has it."""
+    """A `Changes`, `RollUp` or `Closed`, packed: as the spool has it."""
 
 
 @dataclass(frozen=True, slots=True)

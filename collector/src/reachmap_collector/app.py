@@ -12,7 +12,7 @@ from typing import Final
 
 from reachmap_collector import credentials, embedded
 from reachmap_collector.collector import Collector
-from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
 from reachmap_collector.keeper import keeping
 from reachmap_collector.queries import Queries
 from reachmap_collector.store import default_url, open_store
@@ -67,6 +67,8 @@ async def serve(settings: ServeSettings) -> None:
             collector.bus_is_back()
 
     with contextlib.closing(open_store(settings.store or default_url(settings.data))) as store:
+        with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
+            store.open()
         async with (
             _bus_urls(settings) as urls,
             bus.staying(urls, "reachmap collector", back, _REMIND_S) as connection,

@@ -3,9 +3,12 @@
 Builders are fixtures that hold for the whole run, so that hypothesis may use them too.
 """
 
+import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,12 @@ from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Announcement, expected_flows, members
 from reachmap_collector.roster import Roster
 from reachmap_collector.slots import Slots
-from reachmap_collector.store.api import Batch, Keep, Page
+from reachmap_collector.store import open_store
+from reachmap_collector.store.api import Keep
 from reachmap_collector.topology.load import load_profile, parse_topology
 from reachmap_collector.topology.model import Topology
-from reachmap_shared import codec, logscale, subjects
+from reachmap_shared import bus, codec, logscale
+from reachmap_shared.bus import Bus
 from reachmap_shared.messages import (
     Change,
     Changes,
@@ -333,83 +338,46 @@ def _face(seen: Observation) -> tuple[object, ...]:
     return seen.outcome, seen.answered_by, seen.healthy, seen.resolved
 
 
-class MemoryStore:
-    """A store in memory, by the promises of `reachmap_collector.store.api`, that can be away."""
+class Trouble:
+    """A real store, which can be made to be away."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.is_away = False
-        self.commits = 0
-        self._transitions: dict[tuple[str, str, int], Any] = {}
-        self._rollups: dict[tuple[str, str, int], Any] = {}
-        self._received: dict[tuple[str, str], Any] = {}
-        self._plans: dict[tuple[str, str], Any] = {}
-        self._letters: list[Any] = []
-        self._kept: dict[tuple[str, str], Any] = {}
+        self._store = open_store(url)
 
-    def _there(self) -> None:
-        if self.is_away:
+    def __getattr__(self, name: str) -> Any:
+        if self.is_away and name != "close":
             raise StoreUnavailable("the disk is full")
-
-    def commit(self, batch: Batch) -> None:
-        self._there()
-        self.commits += 1
-        for row in batch.transitions:
-            self._transitions.setdefault((row.agent, row.boot, row.number), row)
-        for rollup in batch.rollups:
-            self._rollups.setdefault((rollup.agent, rollup.boot, rollup.sequence), rollup)
-        self._received |= {(one.agent, one.boot): one for one in batch.received}
-        for plan in batch.plans:
-            self._plans.pop((plan.agent, plan.revision), None)
-            self._plans[plan.agent, plan.revision] = plan
-        self._letters += batch.dead_letters
-        self._kept |= {(kept.area, kept.key): kept for kept in batch.kept}
-
-    def latest(self) -> Iterator[Any]:
-        self._there()
-        latest: dict[Any, Any] = {}
-        for row in self._transitions.values():
-            if row.flow not in latest or row.at >= latest[row.flow].at:
-                latest[row.flow] = row
-        return iter(latest.values())
-
-    def history(self, *, limit: int, before: Any = None) -> Page:
-        self._there()
-        rows = sorted(self._transitions.values(), key=lambda row: -row.at)
-        start = before or 0
-        more = len(rows) > start + limit
-        return Page(tuple(rows[start : start + limit]), start + limit if more else None)  # type: ignore[arg-type]
-
-    def transitions(self) -> list[Any]:
-        return [*self._transitions.values()]
-
-    def rollups(self) -> list[Any]:
-        return [*self._rollups.values()]
-
-    def received(self) -> Iterator[Any]:
-        self._there()
-        return iter(self._received.values())
-
-    def plans(self) -> Iterator[Any]:
-        self._there()
-        return iter(self._plans.values())
-
-    def kept(self, area: str) -> Iterator[Any]:
-        self._there()
-        return (row for (where, _), row in self._kept.items() if where == area)
-
-    def dead_letters(self) -> list[Any]:
-        return self._letters[::-1]
-
-    def prune(self, _now: float, _keep: Keep) -> bool:
-        self._there()
-        return False
+        return getattr(self._store, name)
 
 
 def make_collector(text: str = OFFICE, bus: Any = None, store: Any = None) -> Collector:
     """A collector of a deployment, which nobody runs yet."""
     credentials = Credentials(secret=b"s" * 32, certificate="")
-    keeper = Keeper(store or MemoryStore(), time.time, Keep())
-    return Collector(make_topology(text), credentials, bus, keeper)
+    return Collector(make_topology(text), credentials, bus, Keeper(store, time.time, Keep()))
+
+
+@asynccontextmanager
+async def run_collector(
+    url: str, store: Any, text: str = OFFICE
+) -> AsyncIterator[tuple[Collector, Bus]]:
+    """A collector on a bus, for as long as the block lasts; and that bus, for agents too."""
+    collectors: list[Collector] = []
+
+    async def back() -> None:
+        collectors[0].bus_is_back()
+
+    async with bus.staying([url], "test", back) as connection:
+        collector = make_collector(text, connection, store)
+        collectors.append(collector)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(collector.run())
+                yield collector, connection
+                running.cancel()
+        finally:
+            collector._keeper.close()
 
 
 @pytest.fixture(scope="session")
@@ -478,5 +446,36 @@ def agent_of() -> type[Agent]:
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def store(tmp_path: Path) -> Iterator[Trouble]:
+    """A store in a file."""
+    with contextlib.closing(Trouble(f"sqlite:///{tmp_path / 'reachmap.sqlite'}")) as made:
+        yield made
+
+
+@pytest.fixture
+def kept(store: Trouble) -> Iterator[Any]:
+    """The same store, for the test to look into while a collector writes."""
+    store.open()
+    with contextlib.closing(open_store(store.url, migrate=False)) as looking:
+        yield looking
+
+
+@pytest.fixture(scope="session")
+def running() -> Callable[..., Any]:
+    return run_collector
+
+
+@pytest.fixture
+def jetstream(nats_server: Any, tmp_path: Path) -> Any:
+    """A NATS server with JetStream."""
+    nats_server.stop()
+    nats_server.configure(f'jetstream {{ store_dir: "{tmp_path / "jetstream"}" }}')
+    nats_server.start()
+    return nats_server
+
+
+@pytest.fixture
+async def on_bus(jetstream: Any) -> AsyncIterator[Bus]:
+    """A connection to a server with JetStream."""
+    async with bus.connected([jetstream.url], "test") as connection:
+        yield connection

@@ -252,6 +252,7 @@ class Collector:
         """Plan anew when something changed, and keep the bucket of plans level."""
         while True:
             try:
+                await self._streams.ensure_reports()
                 await self._bucket.level(self._plans)
                 self._plan_trouble = ""
             except (BusUnavailable, StreamRefused) as error:

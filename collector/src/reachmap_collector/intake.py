@@ -36,6 +36,9 @@ _RETRY_S: Final = 1.0
 _NOTHING_NOW: Final = frozenset({"404", "408"})
 """Status of a request that ended without, or with less than it asked for."""
 
+_FULL: Final = ("Batch Completed", "MaxBytes")
+"""What a request that brought all it could says at its end, with status 409."""
+
 _NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.REPORT_STREAM}.{subjects.REPORT_CONSUMER}"
 
 _log = log.get("intake")
@@ -98,11 +101,12 @@ class Intake:
         self._acks: list[str] = []
         self._is_set_up = False
         self._consumer = 0
+        self._requests = 0
 
     async def run(self) -> None:
         """Take in reports until cancelled."""
         inbox = self._bus.new_inbox()
-        await self._bus.listen(inbox, self._arrivals.put_nowait)
+        await self._bus.listen(f"{inbox}.*", self._arrivals.put_nowait)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._acknowledge())
             tasks.create_task(self._watch())
@@ -142,7 +146,9 @@ class Intake:
             "max_bytes": _BATCH_OCTETS,
             "expires": int(_EXPIRES_S * 1e9),
         }
-        await self._bus.publish(_NEXT, json.dumps(body).encode(), inbox)
+        self._requests += 1
+        place = f"{inbox}.{self._requests}"
+        await self._bus.publish(_NEXT, json.dumps(body).encode(), place)
         left = _BATCH
         try:
             async with asyncio.timeout(_EXPIRES_S + _GRACE_S):
@@ -151,7 +157,9 @@ class Intake:
                     if (origin := Origin.parse(delivery.reply)) is not None:
                         self._receive(delivery, origin)
                         left -= 1
-                    elif not self._goes_on(delivery):
+                    elif delivery is _LOST:
+                        return
+                    elif delivery.subject == place and not self._goes_on(delivery):
                         return
         except TimeoutError:
             _log.debug("no word on a request for reports")
@@ -164,11 +172,9 @@ class Intake:
             return False
         if status.startswith("1"):  # a heartbeat, or flow control
             return True
-        if delivery is _LOST:
-            return False
         why = delivery.headers.get("Description", "") or "nobody serves the stream of reports"
-        if status == "409" and "MaxBytes" in why.replace(" ", ""):
-            return False  # it just was full
+        if any(full in why for full in _FULL):
+            return False
         raise StreamRefused(f"{status} {why}")
 
     def _receive(self, delivery: Delivery, origin: Origin) -> None:

@@ -102,12 +102,16 @@ class Streams:
         """
         return str((await self._ensure_stream(_PLANS))["created"])
 
+    async def ensure_reports(self) -> None:
+        """See that agents find the stream of reports, whether or not anybody takes them yet."""
+        await self._ensure_stream(self._reports())
+
     async def restart_consumer(self) -> None:
         """Have all that is in the stream delivered at once, whoever was given it before.
 
         What a collector that was killed did not acknowledge would else wait for `ack_wait_s`.
         """
-        await self._ensure_stream(self._reports())
+        await self.ensure_reports()
         await self._find(f"CONSUMER.DELETE.{_PATH}", _CONSUMER_MISSING)
         await self._ensure_consumer()
 
@@ -192,11 +196,7 @@ class Streams:
         )
 
     async def _info(self, stream: str) -> Json | None:
-        asked = self.clock.now()
-        answer = await self._find(f"STREAM.INFO.{stream}", _STREAM_MISSING)
-        if answer is not None:
-            self.clock.learn(answer, asked, self.clock.now())
-        return answer
+        return await self._find(f"STREAM.INFO.{stream}", _STREAM_MISSING)
 
     async def _find(self, call: str, missing: int) -> Json | None:
         """What JetStream answers; None when it is the error `missing`."""
@@ -209,11 +209,14 @@ class Streams:
 
     async def _ask(self, call: str, body: Json | None = None) -> Json:
         payload = json.dumps(body).encode() if body is not None else b""
+        asked = self.clock.now()
         try:
             delivery = await self._bus.request(f"$JS.API.{call}", payload, _TIMEOUT_S)
         except BusUnavailable as error:
             raise BusUnavailable(f"the NATS server has no JetStream for us: {error}") from error
-        return _checked(delivery)
+        answer = _checked(delivery)
+        self.clock.learn(answer, asked, self.clock.now())
+        return answer
 
 
 _PATH: Final = f"{subjects.REPORT_STREAM}.{subjects.REPORT_CONSUMER}"

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from reachmap_collector import views
 from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import StoreUnavailable
@@ -216,6 +217,16 @@ class Scene:
     def judge_at(self, now: float) -> Judge:
         """The judge of everything at a time."""
         return Judge(self.flows, self.roster, self.topology.checks, now)
+
+    def agents(self, now: float) -> list[Any]:
+        """Every agent that reports or should, at a time."""
+        rows = views.agents(self.roster, self.ledger, self.topology, self.members, now)["agents"]
+        return list(rows)
+
+    def status(self, now: float, **changes: Any) -> Any:
+        """The whole at a time."""
+        delivery = views.Delivery(**changes)
+        return views.status(self.judgements(now), self.agents(now), {}, delivery, self.ledger)
 
     def judgements(self, now: float) -> list[Judgement]:
         """Everything, judged at a time."""

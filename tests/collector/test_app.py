@@ -90,7 +90,11 @@ async def test_it_uses_the_server_that_it_is_told(
     settings = ServeSettings(path, tmp_path / "data", (nats_server.url,))
     async with serving(settings, eventually) as connection:
         assert len(await hosts(connection)) == 3
-    assert sorted(file.name for file in settings.data.iterdir()) == ["listener.pem", "secret"]
+    assert sorted(file.name for file in settings.data.iterdir()) == [
+        "listener.pem",
+        "reachmap.sqlite",
+        "secret",
+    ]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")

@@ -17,7 +17,7 @@ from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome, Transpo
 
 PERIODS = 4
 PAST = 8
-O, X, R = Outcome.OPEN, Outcome.TIMEOUT, Outcome.REFUSED
+OPEN, DOWN, REFUSED = Outcome.OPEN, Outcome.TIMEOUT, Outcome.REFUSED
 
 
 def expected(address: str = "10.0.0.1", service: str = "web:80", **changes: Any) -> ExpectedFlow:
@@ -58,9 +58,9 @@ def test_since_moves_only_when_the_checks_see_something_else(record: FlowRecord,
         (told(20, certificate_until=9, evidence=("other words",), seen_as="10.0.0.1:1"), 10),
         (told(30, answered_by=AnsweredBy.LISTENER), 30),
         (told(40, answered_by=AnsweredBy.LISTENER, healthy=False), 40),
-        (told(50, X), 50),
-        (told(60, X, offender="10.0.0.9"), 50),
-        (told(70, R), 70),
+        (told(50, DOWN), 50),
+        (told(60, DOWN, offender="10.0.0.9"), 50),
+        (told(70, REFUSED), 70),
     ]
     for one, since in sights:
         record.fold(one)
@@ -69,53 +69,53 @@ def test_since_moves_only_when_the_checks_see_something_else(record: FlowRecord,
 
 def test_a_change_that_comes_late_finds_its_place(record: FlowRecord, told: Any) -> None:
     """It is no news of now, but tells since when it has been as it is."""
-    record.fold(told(30, X, number=3))
-    record.fold(told(10, O, number=1))
-    assert (record.last.outcome, record.changed) == (X, 30)
-    record.fold(told(20, X, number=2))
-    assert (record.last.outcome, record.changed) == (X, 20)
+    record.fold(told(30, DOWN, number=3))
+    record.fold(told(10, OPEN, number=1))
+    assert (record.last.outcome, record.changed) == (DOWN, 30)
+    record.fold(told(20, DOWN, number=2))
+    assert (record.last.outcome, record.changed) == (DOWN, 20)
 
 
 def test_numbers_tell_the_order_within_a_start(record: FlowRecord, told: Any) -> None:
     """Whatever delays on the way make of the times."""
-    record.fold(told(10, O, number=1))
-    record.fold(told(9, X, number=2))
-    assert record.last.outcome is X
-    record.fold(told(11, O, number=0))
-    assert record.last.outcome is X
+    record.fold(told(10, OPEN, number=1))
+    record.fold(told(9, DOWN, number=2))
+    assert record.last.outcome is DOWN
+    record.fold(told(11, OPEN, number=0))
+    assert record.last.outcome is DOWN
 
 
 def test_times_tell_the_order_between_starts(record: FlowRecord, told: Any) -> None:
     """What an earlier start left behind in its spool is history."""
-    record.fold(told(20, O, number=0, boot="second"))
-    record.fold(told(10, X, number=7, boot="first"))
-    assert (record.last.outcome, record.changed) == (O, 20)
-    record.fold(told(30, R, number=0, boot="third"))
-    assert record.last.outcome is R
+    record.fold(told(20, OPEN, number=0, boot="second"))
+    record.fold(told(10, DOWN, number=7, boot="first"))
+    assert (record.last.outcome, record.changed) == (OPEN, 20)
+    record.fold(told(30, REFUSED, number=0, boot="third"))
+    assert record.last.outcome is REFUSED
 
 
 def test_a_change_that_is_told_again_is_the_same(record: FlowRecord, told: Any) -> None:
     """It came about no later than any telling of it says."""
     for at in (12, 10, 15):
-        record.fold(told(at, X, number=1))
+        record.fold(told(at, DOWN, number=1))
     assert (record.checked, record.changed) == (10, 10)
 
 
 def test_since_outlasts_the_past_that_is_kept(record: FlowRecord, told: Any) -> None:
     """A flow that is told of anew every day has been open since the first of them."""
-    record.fold(told(1, X))
+    record.fold(told(1, DOWN))
     for day in range(2, 30):
-        record.fold(told(day, O, certificate_until=day))
+        record.fold(told(day, OPEN, certificate_until=day))
     assert record.changed == 2
     assert len(record._past) == PAST
-    record.fold(told(30, X))
+    record.fold(told(30, DOWN))
     assert record.changed == 30
 
 
 changes = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "c"]),  # starts, one after the other
-        st.sampled_from([O, X, R]),
+        st.sampled_from([OPEN, DOWN, REFUSED]),
         st.booleans(),
     ),
     max_size=PAST,
@@ -154,7 +154,7 @@ def test_the_past_of_a_flow_stays_small(told: Callable[..., Told], order: list[i
     """However often it changes; and the latest change is the one that counts."""
     record = FlowRecord(expected(), known_since=0.0)
     for number in order:
-        record.fold(told(float(number), O if number % 2 else X, number=number))
+        record.fold(told(float(number), OPEN if number % 2 else DOWN, number=number))
     assert len(record._past) == PAST
     assert (record.checked, record.changed) == (19, 19)
 
@@ -222,19 +222,19 @@ def test_counts_are_of_the_latest_periods(record: FlowRecord) -> None:
 
 def test_latency_is_the_median_of_the_latest_periods(record: FlowRecord, told: Any) -> None:
     """Before the first of them it is that of the latest change, if that found it open."""
-    record.fold(told(1, O, connect_us=4321))
+    record.fold(told(1, OPEN, connect_us=4321))
     assert record.latency_ms == 4.321
     for number, us in enumerate((1000, 90_000, 1200)):
         code = bytes([logscale.code(us)])
         record.source.roll_up(period(number, slots("10.0.0.1"), latency=code))
     assert record.latency_ms == pytest.approx(1.2, rel=0.04)
-    record.fold(told(2, X))
+    record.fold(told(2, DOWN))
     assert record.latency_ms == pytest.approx(1.2, rel=0.04)
 
 
 def test_a_flow_that_is_not_open_has_no_time_to_connect(record: FlowRecord, told: Any) -> None:
     """A time to nowhere is none."""
-    record.fold(told(1, X, connect_us=5))
+    record.fold(told(1, DOWN, connect_us=5))
     assert record.latency_ms is None
 
 
@@ -323,11 +323,11 @@ def test_each_address_of_a_name_is_a_flow_of_its_own(told: Any) -> None:
     """Of both families; an address that the name has no more is none."""
     flows, name = named()
     assert [record.key.address for record in flows] == ["db.example"]
-    for address, outcome in zip(BOTH, (O, X), strict=True):
+    for address, outcome in zip(BOTH, (OPEN, DOWN), strict=True):
         assert flows.tell(name, "web:80", told(2, outcome, address=address, resolved=BOTH))
     assert [(record.key.address, record.last.outcome) for record in flows if record.last] == [
-        ("10.0.0.5", O),
-        ("fd00::5", X),
+        ("10.0.0.5", OPEN),
+        ("fd00::5", DOWN),
     ]
     assert len(flows) == 2
     flows.tell(name, "web:80", told(3, address="10.0.0.6", resolved=("10.0.0.6",)))
@@ -342,7 +342,7 @@ def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(told: Any)
     assert record.key.address == "db.example" and record.last is not None
     flows.tell(name, "web:80", told(3, address="10.0.0.5", resolved=("10.0.0.5",)))
     (record,) = flows
-    assert (record.last.outcome, record.changed) == (O, 3)
+    assert (record.last.outcome, record.changed) == (OPEN, 3)
     flows.tell(name, "web:80", told(4, Outcome.NAME_FAILURE))
     (record,) = flows
     assert record.key.address == "10.0.0.5" and record.last is not None
@@ -386,7 +386,7 @@ lookups = st.lists(
     st.tuples(
         st.sampled_from([(), ("a",), ("b",), ("a", "b")]),
         st.integers(0, 1),
-        st.sampled_from([O, X]),
+        st.sampled_from([OPEN, DOWN]),
     ),
     max_size=PAST,
 )

@@ -23,7 +23,7 @@ from reachmap_shared.errors import BusUnavailable
 from reachmap_shared.messages import Report
 from reachmap_shared.vocabulary import Outcome
 
-O, X = Outcome.OPEN, Outcome.TIMEOUT
+OPEN, DOWN = Outcome.OPEN, Outcome.TIMEOUT
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def busy(agent: Any, rounds: int = 10) -> list[Report]:
     for number in range(rounds):
         for index in range(3):
             agent.clock_ms += 100
-            agent.sees(index, X if (number + index) % 2 else O)
+            agent.sees(index, DOWN if (number + index) % 2 else OPEN)
         reports += [agent.changes(), agent.roll_up()]
     return reports
 
@@ -110,7 +110,7 @@ async def test_reports_come_to_the_map_and_into_the_store(
     async with serving(jetstream, store, running) as (collector, bus):
         await send(bus, *busy(agent))
         await eventually(lambda: is_kept(kept, agent))
-        assert last_seen(collector) == [X, O, X]
+        assert last_seen(collector) == [DOWN, OPEN, DOWN]
         assert received(collector) == agent.made
         await eventually(lambda: is_done(collector))
         assert len(list(kept.rollups("pc-1", 0, time.time()))) == 10
@@ -150,7 +150,7 @@ async def test_reports_that_come_twice_or_out_of_order_count_once(
     async with serving(jetstream, store, running) as (collector, bus):
         await send(bus, *reports[::-1], *reports[::3], *agent.state(2))
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
-        assert last_seen(collector) == [X, O, X]
+        assert last_seen(collector) == [DOWN, OPEN, DOWN]
         assert received(collector) == agent.made
         assert collector.status()["delivery"]["duplicates"] == len(reports[::3])
 
@@ -186,7 +186,7 @@ async def test_what_is_wrong_stops_nothing(
         assert any("schema 99" in letter.reason for letter in letters)
         assert sum("it claims to be from" in letter.reason for letter in letters) == 2
         assert max(len(letter.payload) for letter in letters) == 16 * 1024
-        assert last_seen(collector) == [X, O, X]
+        assert last_seen(collector) == [DOWN, OPEN, DOWN]
 
 
 async def test_a_report_that_breaks_the_collector_does_not_end_it(
@@ -230,7 +230,7 @@ async def test_a_store_that_is_away_stops_only_the_keeping(
         store.is_away = True
         await send(bus, *reports[2:])
         await eventually(lambda: received(collector) == agent.made)
-        assert last_seen(collector) == [X, O, X]
+        assert last_seen(collector) == [DOWN, OPEN, DOWN]
         await eventually(lambda: collector._intake.lag.unacknowledged == len(reports) - 2)
         await eventually(lambda: collector.status()["store"]["trouble"] == "the disk is full")
         status = collector.status()
@@ -356,7 +356,7 @@ async def test_the_server_may_go_and_come_back(
         await eventually(lambda: received(collector) == agent.made)
         store.is_away = False
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
-        assert last_seen(collector) == [X, O, X]
+        assert last_seen(collector) == [DOWN, OPEN, DOWN]
 
 
 async def test_a_bus_without_jetstream_is_told_of(
@@ -410,7 +410,11 @@ async def test_a_collector_that_is_killed_around_a_commit_loses_nothing(
         await eventually(lambda: is_done(collector))
         assert is_kept(kept, agent)
         assert received(collector) == agent.made
-        assert last_seen(collector) == [O, X, O] or last_seen(collector) == [X, O, X]
+        assert last_seen(collector) == [OPEN, DOWN, OPEN] or last_seen(collector) == [
+            DOWN,
+            OPEN,
+            DOWN,
+        ]
         numbers = [row.number for row in kept.history(limit=5000).transitions]
         assert sorted(numbers) == list(range(18))
 

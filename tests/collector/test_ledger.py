@@ -1,5 +1,7 @@
 """Whatever comes is counted once, and what is missing shows."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def test_ranges_are_a_set_of_numbers(added: list[tuple[int, int]]) -> None:
         model |= numbers
     kept = list(ranges)
     assert {number for start, end in kept for number in range(start, end)} == model
-    assert all(one[1] < other[0] for one, other in zip(kept, kept[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in pairwise(kept))
     assert {number for number in range(-2, 80) if number in ranges} == model
     assert ranges.prefix == next(number for number in range(80) if number not in model)
     assert ranges.gaps == (max(model) + 1 - len(model) if model else 0)
@@ -35,7 +37,7 @@ def test_ranges_do_not_grow_without_end() -> None:
     assert len(kept) == 4096
     assert kept[0][0] == 0
     assert kept[-1] == (19_998, 19_999)
-    assert all(one[1] < other[0] for one, other in zip(kept, kept[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in pairwise(kept))
 
 
 @given(st.permutations(range(3)), st.booleans())

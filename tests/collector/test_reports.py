@@ -13,7 +13,6 @@ from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import (
     compile_plans,
     expected_flows,
-    idle_plan,
     members,
     planned_flows,
 )
@@ -23,7 +22,7 @@ from reachmap_shared import codec, subjects
 from reachmap_shared.messages import Change, Changes, Plan, Report, ReportKind, RollUp
 from reachmap_shared.vocabulary import Outcome
 
-O, X = Outcome.OPEN, Outcome.TIMEOUT
+OPEN, DOWN = Outcome.OPEN, Outcome.TIMEOUT
 NOW = 1_000_000.0
 NAMED = """
 [roles.web]
@@ -102,14 +101,14 @@ def record_of(world: World, port: int) -> Any:
 
 def test_a_change_comes_to_the_map_and_to_history(world: World, agent: Any) -> None:
     """At the time that the check ended, by the age that it had when it was sent."""
-    seen = agent.sees(slot(agent.plan, 8080), X, evidence=("silence",))
+    seen = agent.sees(slot(agent.plan, 8080), DOWN, evidence=("silence",))
     agent.clock_ms += 2500
     [row] = world.take(agent.changes()).transitions
     record = record_of(world, 8080)
     assert (record.last, record.checked) == (seen, NOW - 2.5)
     assert (row.flow, row.service, row.at) == (record.key, "web:8080", NOW - 2.5)
     assert (row.agent, row.boot, row.number) == ("pc-1", "boot-1", 0)
-    assert (row.outcome, row.is_open) == (X, False)
+    assert (row.outcome, row.is_open) == (DOWN, False)
     assert codec.decode(type(seen), row.detail) == seen
 
 
@@ -128,7 +127,7 @@ def test_a_time_that_cannot_be_harms_nobody(world: World, agent: Any, at_ms: int
 def test_a_report_that_comes_again_counts_once(world: World, agent: Any) -> None:
     """However long after: by agent, start and number."""
     agent.sees(0)
-    agent.sees(1, X)
+    agent.sees(1, DOWN)
     first, counted = agent.changes(), agent.roll_up()
     assert len(world.take(first).transitions) == 2
     assert len(world.take(counted).rollups) == 1
@@ -169,7 +168,7 @@ def test_a_name_s_transitions_are_each_address_s(topology: Any, agent_of: Any) -
 
 def test_every_observation_is_counted(world: World, agent: Any) -> None:
     """Those of a roll-up that cannot be used too: in a counter of their own."""
-    for outcome in (O, X, O, Outcome.LOCAL_ERROR):
+    for outcome in (OPEN, DOWN, OPEN, Outcome.LOCAL_ERROR):
         agent.sees(0, outcome)
     agent.sees(1)
     [packed] = world.take(agent.roll_up()).rollups
@@ -236,13 +235,13 @@ def test_a_pulse_waits_for_the_changes_that_it_speaks_of(
     agent.sees(index)
     world.take(agent.changes(), NOW)
     assert world.reports.pulse(agent.pulse(), NOW + 5)
-    agent.sees(index, X)
+    agent.sees(index, DOWN)
     assert not world.reports.pulse(agent.pulse(), NOW + 10)
     assert record_of(world, 8080).checked == NOW + 5
     assert world.reports.behind_s("pc-1", NOW + 14) == 4
     world.take(agent.changes(), NOW + 11)
     record = record_of(world, 8080)
-    assert (record.last.outcome, record.checked) == (X, NOW + 11)
+    assert (record.last.outcome, record.checked) == (DOWN, NOW + 11)
     assert world.reports.behind_s("pc-1", NOW + 14) == 0
     assert world.reports.pulse(agent.pulse(), NOW + 15)
     assert record.checked == NOW + 15
@@ -254,7 +253,7 @@ def test_the_whole_state_makes_up_for_what_got_lost(world: World, agent: Any, pa
     for index in range(3):
         agent.sees(index)
     agent.changes()  # lost
-    agent.sees(0, X)
+    agent.sees(0, DOWN)
     world.take(agent.changes(), NOW)
     assert not world.reports.pulse(agent.pulse(), NOW + 5)
     *most, last = agent.state(parts)
@@ -354,7 +353,7 @@ def test_no_body_at_all_brings_it_down(topology: Any, agent_of: Any, data: Any) 
     world = World(topology)
     agent = agent_of(world.plans["pc-1"])
     agent.sees(0)
-    agent.sees(1, X)
+    agent.sees(1, DOWN)
     kind = data.draw(st.sampled_from(ReportKind))
     report = {
         ReportKind.CHANGES: agent.changes,
@@ -385,7 +384,7 @@ def test_a_plan_s_slots_are_its_own_agent_s(world: World, agent: Any) -> None:
 def test_the_map_begins_where_it_ended(world: World, agent: Any) -> None:
     """What was heard is known again, and what comes again is known too."""
     for index in range(3):
-        agent.sees(index, X if index == 1 else O)
+        agent.sees(index, DOWN if index == 1 else OPEN)
     report, counted = agent.changes(), agent.roll_up()
     rows = world.take(report).transitions
     world.take(counted)
@@ -494,7 +493,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.now += 1
         self.agent = self.agent_of(self.world.plans["pc-1"], boot=f"boot-{self.boots}")
 
-    @rule(index=st.integers(0, 2), outcome=st.sampled_from([O, X]))
+    @rule(index=st.integers(0, 2), outcome=st.sampled_from([OPEN, DOWN]))
     def check(self, index: int, outcome: Outcome) -> None:
         self.now += 1
         self.agent.clock_ms += 1000

@@ -4,6 +4,7 @@ A plan's revision is a digest of its content, so a collector that restarts finds
 there, and disturbs nobody.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,6 +17,9 @@ from reachmap_shared.messages import Plan
 _UNKNOWN: Final = ""
 """The revision of a plan that nobody can tell."""
 
+_SETTLE_S: Final = 20.0
+"""For agents to announce themselves, before one that is known by its plan alone is to rest."""
+
 _log = log.get("plans")
 
 
@@ -27,11 +31,16 @@ class Bucket:
         self._made = ""
         self._there: dict[str, str] = {}
         """Revisions by agent."""
+        self._had_plans: set[str] = set()
+        self._began = time.monotonic()
 
     async def level(self, plans: Mapping[str, Plan]) -> None:
         """Put what is missing or another; who has a plan and should have none gets an idle one."""
         await self._look()
-        wanted = {agent: idle_plan(agent) for agent in self._there.keys() - plans.keys()}
+        self._had_plans |= plans.keys()
+        has_settled = time.monotonic() - self._began > _SETTLE_S
+        gone = self._there.keys() if has_settled else self._there.keys() & self._had_plans
+        wanted = {agent: idle_plan(agent) for agent in gone - plans.keys()}
         for agent, plan in (wanted | dict(plans)).items():
             if self._there.get(agent) != plan.revision:
                 await self._put(plan)
@@ -39,6 +48,7 @@ class Bucket:
     def doubt(self, agent: str) -> None:
         """An agent works by another plan than it should: put its own again."""
         self._there[agent] = _UNKNOWN
+        self._had_plans.add(agent)
 
     async def _look(self) -> None:
         """Read what is there, unless it is known."""

@@ -122,6 +122,7 @@ class Collector:
         """Since when an agent has worked by another plan than it should."""
         self._told: dict[tuple[str, str], float] = {}
         self._plan_trouble = ""
+        self._is_restored = False
         self._wall = time.time() - time.monotonic()
         self._compile()
 
@@ -167,6 +168,8 @@ class Collector:
                 self.roster.restore(said, heard)
         self._compile()
         self._reports.restore(told, received, losses)
+        self._is_restored = True
+        self._changed.set()
         _log.info("map restored", changes=len(told), agents=len(hellos))
 
     def bus_is_back(self) -> None:
@@ -253,7 +256,8 @@ class Collector:
         while True:
             try:
                 await self._streams.ensure_reports()
-                await self._bucket.level(self._plans)
+                if self._is_restored:  # before that it is not known who announced what
+                    await self._bucket.level(self._plans)
                 self._plan_trouble = ""
             except (BusUnavailable, StreamRefused) as error:
                 if not self._plan_trouble:

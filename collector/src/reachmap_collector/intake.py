@@ -157,24 +157,24 @@ class Intake:
                     if (origin := Origin.parse(delivery.reply)) is not None:
                         self._receive(delivery, origin)
                         left -= 1
-                    elif delivery is _LOST:
-                        return
-                    elif delivery.subject == place and not self._goes_on(delivery):
+                    elif delivery is _LOST or self._is_over(delivery, place):
                         return
         except TimeoutError:
             _log.debug("no word on a request for reports")
 
-    def _goes_on(self, delivery: Delivery) -> bool:
-        """Whether a request is still open after a word on it that is no report."""
+    def _is_over(self, delivery: Delivery, place: str) -> bool:
+        """Whether a request has ended, by a word that is no report and may be on another one."""
+        if delivery.subject != place:
+            return False
         status = delivery.headers.get("Status", "")
         if status in _NOTHING_NOW:
             self.caught_up = True
-            return False
-        if status.startswith("1"):  # a heartbeat, or flow control
             return True
+        if status.startswith("1"):  # a heartbeat, or flow control
+            return False
         why = delivery.headers.get("Description", "") or "nobody serves the stream of reports"
         if any(full in why for full in _FULL):
-            return False
+            return True
         raise StreamRefused(f"{status} {why}")
 
     def _receive(self, delivery: Delivery, origin: Origin) -> None:

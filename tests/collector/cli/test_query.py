@@ -28,6 +28,9 @@ def office(asked: Callable[[str], Collector], office_text: str, hello: Any, told
     return collector
 
 
+SPREAD = ("agents", "delivery", "store", "observations")
+"""What of a status has columns of its own."""
+
 COMMANDS = [
     ["map"],
     ["map", "--by", "host"],
@@ -66,7 +69,7 @@ def test_lines_are_all_that_a_program_gets(
         for key, value in row.items()
         for name in (
             [f"{key}_{inner}" for inner in value]
-            if key == "checks" or (key == "agents" and isinstance(value, dict))
+            if key == "checks" or (key in SPREAD and isinstance(value, dict))
             else [key]
         )
     )

@@ -151,6 +151,18 @@ def test_the_collector_s_wheel_holds_the_built_in_profile() -> None:
     assert {file.split("/")[0] for file in files} == {"reachmap_collector"}
 
 
+def test_the_collector_s_wheel_holds_the_store_s_migrations() -> None:
+    """Each step that a checkout has: a store is brought up to date by what is installed alone."""
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    builder = wheel.WheelBuilder(str(ROOT / "collector"))
+    files = {file.distribution_path for file in builder.recurse_included_files()}
+    source = ROOT / "collector" / "src"
+    migrations = source / "reachmap_collector" / "store" / "migrations"
+    steps = {str(path.relative_to(source)) for path in migrations.rglob("*.py")}
+    assert any("/versions/" in step for step in steps)
+    assert steps <= files
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_says_that_it_is_typed(part: str) -> None:
     """So that those who build upon it get its types."""

@@ -21,7 +21,7 @@ def test_every_word_has_a_number_of_its_own() -> None:
 
 def test_no_number_ever_means_another_word() -> None:
     """They are in people's databases."""
-    assert [str(packing.outcome(number)) for number in range(1, 13)] == [
+    assert [str(packing.outcome[number]) for number in range(1, 13)] == [
         "open",
         "refused",
         "timeout",
@@ -35,14 +35,14 @@ def test_no_number_ever_means_another_word() -> None:
         "stalled",
         "local-error",
     ]
-    assert [str(packing.transport(number)) for number in (1, 2)] == ["tcp", "udp"]
+    assert [str(packing.transport[number]) for number in (1, 2)] == ["tcp", "udp"]
 
 
 @pytest.mark.parametrize("read", [packing.outcome, packing.transport])
-def test_a_number_of_a_newer_version_is_refused(read: object) -> None:
+def test_a_number_of_a_newer_version_is_refused(read: packing.Words[object]) -> None:
     """In words, and not as a bug."""
     with pytest.raises(StoreRefused, match="newer"):
-        read(99)  # type: ignore[operator]
+        read[99]
 
 
 @given(st.floats(0, 4e9))

@@ -15,17 +15,19 @@ from typing import Any, Final, TextIO
 
 import click
 
-from reachmap_collector.cli import demo, query, serve, topology
-from reachmap_collector.errors import InvalidFile, ServerError
+from reachmap_collector.cli import demo, query, serve, store, topology
+from reachmap_collector.errors import InvalidFile, ServerError, StoreError, StoreRefused
 from reachmap_shared import __version__
 from reachmap_shared.errors import BusUnavailable, InvalidName, QueryRefused, ReachmapError
 
 _EXIT_CODES: Final[tuple[tuple[type[ReachmapError], int], ...]] = (
     (InvalidFile, 2),
     (InvalidName, 2),
+    (StoreRefused, 2),
     (QueryRefused, 2),
     (BusUnavailable, 3),
     (ServerError, 1),
+    (StoreError, 1),
 )
 
 
@@ -67,6 +69,7 @@ def main() -> None:
 for command in (
     *query.COMMANDS,
     serve.serve,
+    store.store,
     topology.topology,
     demo.demo,
 ):

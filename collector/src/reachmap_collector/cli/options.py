@@ -1,6 +1,7 @@
 """Options that several commands share, and how a query command asks its question."""
 
 import asyncio
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -11,12 +12,14 @@ import click
 from click.core import ParameterSource
 
 from reachmap_collector.render import FORMATS
+from reachmap_collector.store import default_url
 from reachmap_shared import bus
 from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 NATS_VARIABLE: Final = "REACHMAP_NATS_URL"
+STORE_VARIABLE: Final = "REACHMAP_STORE"
 
 
 def on_bus(command: Command) -> Command:
@@ -33,6 +36,44 @@ def on_bus(command: Command) -> Command:
         show_envvar=True,
         help=f"NATS server(s), separated by commas. [default: {bus.DEFAULT_URL}]",
     )(command)
+
+
+def default_data() -> Path:
+    """Where a collector keeps its state when nobody says where."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/reachmap-collector")
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "reachmap"
+
+
+def in_data(command: Command) -> Command:
+    """Where the collector's state is: --data."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default_data,
+        help="Where the collector keeps its state.  [default: /var/lib/reachmap-collector for "
+        "root, else ~/.local/state/reachmap]",
+    )(command)
+
+
+def stored(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the store is, as the argument `url`: --store, or else in --data."""
+
+    @in_data
+    @click.option(
+        "--store",
+        metavar="URL",
+        envvar=STORE_VARIABLE,
+        show_envvar=True,
+        help="sqlite:///PATH or postgresql://USER@HOST/DATABASE.  [default: reachmap.sqlite in "
+        "the data directory]",
+    )
+    @functools.wraps(command)
+    def resolved(*arguments: Any, store: str | None, data: Path, **options: Any) -> None:
+        command(*arguments, url=store or default_url(data), **options)
+
+    return resolved
 
 
 def formatted(command: Command) -> Command:

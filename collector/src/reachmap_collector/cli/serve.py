@@ -1,6 +1,5 @@
 """`reachmap serve`: the collector."""
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +8,7 @@ import click
 from reachmap_collector import embedded
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.app import serve as run_collector
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli.options import NATS_VARIABLE, in_data
 from reachmap_shared import log
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.lifecycle import run_until_signal
@@ -17,13 +16,6 @@ from reachmap_shared.lifecycle import run_until_signal
 EMBEDDED: Final = "embedded"
 
 _TOPOLOGY: Final = Path("/etc/reachmap/topology.toml")
-
-
-def _default_data() -> Path:
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        return Path("/var/lib/reachmap-collector")
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "reachmap"
 
 
 def _urls(nats: str) -> tuple[str, ...] | None:
@@ -64,13 +56,7 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     show_default=True,
     help="Port of the embedded NATS server.",
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=_default_data,
-    help="Where the collector keeps its state.  [default: /var/lib/reachmap-collector for root, "
-    "else ~/.local/state/reachmap]",
-)
+@in_data
 @click.option("--verbose", is_flag=True, help="Log more.")
 def serve(topology: Path, nats: str, nats_port: int, data: Path, verbose: bool) -> None:
     """Run the collector in the foreground until SIGINT or SIGTERM.

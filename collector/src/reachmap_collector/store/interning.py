@@ -157,7 +157,7 @@ def read_flows(
     )
     for id_, source, destination, address, port, carried, name in connection.execute(found):
         known = names.setdefault(destination, name)
-        yield id_, FlowKey(names[source], known, address, port, transport(carried))
+        yield id_, FlowKey(names[source], known, address, port, transport[carried])
 
 
 def _numbers(

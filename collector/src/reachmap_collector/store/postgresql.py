@@ -28,7 +28,12 @@ class Postgresql:
             self.place.url,
             hide_parameters=True,
             pool_pre_ping=True,  # a server that was restarted is found by the next call
-            connect_args={"connect_timeout": 10, "application_name": "reachmap collector"},
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": "reachmap collector",
+                # A database in SQL_ASCII would else give octets for text.
+                "client_encoding": "utf8",
+            },
         )
 
     def assure(self, *, create: bool) -> None:

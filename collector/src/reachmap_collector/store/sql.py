@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, Table, delete
 
 from reachmap_collector.errors import StoreRefused
-from reachmap_collector.store import reading, schema, upkeep
+from reachmap_collector.store import reading, rows, schema, upkeep
 from reachmap_collector.store.api import (
     Batch,
     Cursor,
@@ -26,13 +27,7 @@ from reachmap_collector.store.api import (
 from reachmap_collector.store.backend import WRITES, Backend, upsert
 from reachmap_collector.store.failures import told_as_ours
 from reachmap_collector.store.interning import Names
-from reachmap_collector.store.packing import (
-    OUTCOMES,
-    milliseconds,
-    pack_ranges,
-    pack_slots,
-    text,
-)
+from reachmap_collector.store.packing import text
 from reachmap_collector.store.tables import (
     dead_letters,
     kept,
@@ -41,10 +36,6 @@ from reachmap_collector.store.tables import (
     rollups,
     transitions,
 )
-
-_TRANSITION = ("flow", "at", "boot", "number", "service", "outcome", "is_open", "detail")
-_ROLLUP = ("boot", "sequence", "plan", "begins", "ends", "blob")
-_DEAD_LETTER = ("subject", "reason", "payload", "at")
 
 
 class SqlStore:
@@ -83,86 +74,35 @@ class SqlStore:
     def commit(self, batch: Batch) -> None:
         try:
             with self._writing() as connection:
-                self._names.learn(connection, batch)
-                self._insert(connection, batch)
+                try:
+                    # Most batches name nothing new, and then looking first costs as much again.
+                    made = self._rows(batch)
+                except KeyError:
+                    self._names.learn(connection, batch)
+                    made = self._rows(batch)
+                for table, columns, new in made.new:
+                    if new:
+                        self._backend.insert_new(connection, table, columns, new)
+                for table, key, replacing in made.replacing:
+                    upsert(connection, table, key, replacing)
+                _keep(connection, batch.kept)
         except BaseException:
             self._names.forget()  # they may have been of this transaction
             raise
 
-    def _insert(self, connection: Connection, batch: Batch) -> None:
+    def _rows(self, batch: Batch) -> "_Rows":
         names = self._names
-        if batch.plans:
-            upsert(connection, plans, ("host", "revision"), self._plan_rows(batch.plans))
-        for table, columns, rows in (
-            (transitions, _TRANSITION, self._transition_rows(batch.transitions)),
-            (rollups, _ROLLUP, self._rollup_rows(batch.rollups)),
-            (dead_letters, _DEAD_LETTER, _dead_letter_rows(batch.dead_letters)),
-        ):
-            if rows:
-                self._backend.insert_new(connection, table, columns, rows)
-        taken = {
-            names.boots[one.agent, one.boot]: {
-                "boot": names.boots[one.agent, one.boot],
-                "ranges": pack_ranges(one.ranges),
-                "observations": one.observations,
-                "heard": one.heard,
-                "last": milliseconds(one.last),
-            }
-            for one in batch.received
-        }
-        upsert(connection, received, ("boot",), list(taken.values()))
-        for one in batch.kept:
-            area, key = text(one.area), text(one.key)
-            if one.value is None:
-                here = (kept.c.area == area) & (kept.c.key == key)
-                connection.execute(delete(kept).where(here))
-            else:
-                row = {"area": area, "key": key, "value": one.value}
-                upsert(connection, kept, ("area", "key"), [row])
-
-    def _transition_rows(self, given: Sequence[Transition]) -> list[tuple[Any, ...]]:
-        flows, boots, services = self._names.flows, self._names.boots, self._names.services
-        return [
-            (
-                flows[one.flow.source][one.flow],
-                milliseconds(one.at),
-                boots[one.agent, one.boot],
-                one.number,
-                services[one.service],
-                OUTCOMES[one.outcome],
-                int(one.is_open),
-                one.detail,
-            )
-            for one in given
-        ]
-
-    def _rollup_rows(self, given: Sequence[PackedRollUp]) -> list[tuple[Any, ...]]:
-        return [
-            (
-                self._names.boots[one.agent, one.boot],
-                one.sequence,
-                self._names.plans[one.agent, one.plan],
-                milliseconds(one.begins),
-                milliseconds(one.ends),
-                one.blob,
-            )
-            for one in given
-        ]
-
-    def _plan_rows(self, given: Sequence[PlanSlots]) -> list[dict[str, Any]]:
-        names = self._names
-        return [
-            {
-                "host": names.hosts[one.agent],
-                "revision": text(one.revision),
-                "at": milliseconds(one.at),
-                "slots": pack_slots(
-                    [names.flows[key.source][key] for key in one.flows],
-                    [names.services[service] for service in one.services],
-                ),
-            }
-            for one in given
-        ]
+        return _Rows(
+            new=(
+                (transitions, rows.TRANSITION, rows.of_transitions(batch.transitions, names)),
+                (rollups, rows.ROLLUP, rows.of_rollups(batch.rollups, names)),
+                (dead_letters, rows.DEAD_LETTER, rows.of_dead_letters(batch.dead_letters)),
+            ),
+            replacing=(
+                (plans, ("host", "revision"), rows.of_plans(batch.plans, names)),
+                (received, ("boot",), rows.of_received(batch.received, names)),
+            ),
+        )
 
     def latest(self) -> Iterator[Transition]:
         with self._reading() as connection:
@@ -254,6 +194,7 @@ class SqlStore:
 
     def close(self) -> None:
         self._engine.dispose()
+        self._ready = False
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -290,10 +231,27 @@ class SqlStore:
                     schema.upgrade(writer, self.shown)
             elif schema.require_known(connection, self.shown) is None:
                 raise StoreRefused(f"store {self.shown}: it is empty: no collector used it yet")
+        self._backend.assure(create=False)  # it has all its files now
         self._ready = True
 
 
-def _dead_letter_rows(given: Sequence[DeadLetter]) -> list[tuple[Any, ...]]:
-    return [
-        (text(one.subject), text(one.reason), one.payload, milliseconds(one.at)) for one in given
-    ]
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What a batch comes to."""
+
+    new: tuple[tuple[Table, tuple[str, ...], list[Any]], ...]
+    """By table, its columns and rows: those that are there already are passed over."""
+    replacing: tuple[tuple[Table, tuple[str, ...], list[Any]], ...]
+    """By table, its key and rows: those that are there already are replaced."""
+
+
+def _keep(connection: Connection, given: Sequence[Kept]) -> None:
+    for one in given:
+        area, key = text(one.area), text(one.key)
+        if one.value is None:
+            here = (kept.c.area == area) & (kept.c.key == key)
+            connection.execute(delete(kept).where(here))
+        else:
+            upsert(
+                connection, kept, ("area", "key"), [{"area": area, "key": key, "value": one.value}]
+            )

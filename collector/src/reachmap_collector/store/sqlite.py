@@ -19,13 +19,17 @@ _PRAGMAS: Final = (
     # not even a power cut may undo it. Batches make it cheap. NORMAL would survive kill -9 alone.
     "synchronous = full",
     "foreign_keys = on",
-    # In KiB when negative: the indexes of a large deployment stay in memory.
-    "cache_size = -65536",
+    # In KiB when negative, and only as much as there is: the indexes that a burst of changes in a
+    # large deployment goes to stay in memory.
+    "cache_size = -262144",
     # After a burst the log gives its space back.
     "journal_size_limit = 67108864",
     # Pages in the log before they go to their places: fewer of them are written twice.
     "wal_autocheckpoint = 4000",
 )
+
+_Identity = tuple[int, int]
+"""Of a file, whatever its name: device and inode."""
 
 
 class Sqlite:
@@ -34,8 +38,11 @@ class Sqlite:
     def __init__(self, place: Place, path: Path) -> None:
         self.place = place
         self._path = path
-        self._opened: tuple[int, int] | None = None
-        """The file that was opened, by device and inode."""
+        self._log = path.with_name(path.name + "-wal")
+        self._opened: _Identity | None = None
+        """Of the file that is open."""
+        self._opened_log: _Identity | None = None
+        """Of its log."""
 
     def engine(self) -> Engine:
         # The collector's worker is another thread than the one that opens.
@@ -48,23 +55,25 @@ class Sqlite:
 
     def assure(self, *, create: bool) -> None:
         # SQLite would go on in a file that has lost its name, and lose all with it at the end.
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            if self._opened is None and create:
-                self._create()
-                return
+        found = _identity(self._path)
+        if found is None and self._opened is None and create:
+            # For its owner only: it says which ports are open where.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            found = _identity(self._path)
+        if found is None:
             reason = "there is no such file" if self._opened is None else "the file is gone"
-            raise StoreUnavailable(f"store {self.place.shown}: {reason}") from None
-        if self._opened not in (None, (found.st_dev, found.st_ino)):
+            raise StoreUnavailable(f"store {self.place.shown}: {reason}")
+        if self._opened not in (None, found):
+            self._put_log_aside()
             self._opened = None
             raise StoreUnavailable(f"store {self.place.shown}: the file is another one now")
-        self._opened = (found.st_dev, found.st_ino)
+        self._opened, self._opened_log = found, _identity(self._log)
 
-    def _create(self) -> None:
-        """For its owner only: it says which ports are open where."""
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        self.assure(create=False)
+    def _put_log_aside(self) -> None:
+        """SQLite would take the log of the file that was replaced for the new one's."""
+        if self._opened_log is not None and _identity(self._log) == self._opened_log:
+            self._log.rename(self._log.with_name(self._log.name + ".replaced"))
+            self._path.with_name(self._path.name + "-shm").unlink(missing_ok=True)
 
     def insert_new(
         self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Any]
@@ -80,8 +89,7 @@ class Sqlite:
 
     def octets(self, connection: Connection) -> int:
         """Also of the write-ahead log."""
-        files = (self._path, self._path.with_name(self._path.name + "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+        return sum(file.stat().st_size for file in (self._path, self._log) if file.exists())
 
     def flaws(self, connection: Connection) -> Sequence[str]:
         found = connection.execute(text("PRAGMA integrity_check(20)")).scalars().all()
@@ -95,6 +103,14 @@ class Sqlite:
         # Of one moment, however long it takes: the backup API would begin anew at each commit.
         connection.exec_driver_sql("COMMIT")  # VACUUM wants no transaction around it
         connection.exec_driver_sql("VACUUM INTO ?", (str(path),))
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare(connection: Any, _record: object) -> None:

@@ -1,7 +1,7 @@
 """The tables as they are now. How older ones become these is in `migrations`.
 
-Names stand once, and rows refer to them by number, so rows are narrow: a transition is some fifty
-octets and its detail.
+Names stand once, and rows refer to them by number, so rows are narrow: a transition is its detail
+and some hundred octets, indexes included.
 """
 
 from typing import Final

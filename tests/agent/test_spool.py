@@ -602,8 +602,7 @@ class Life(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-from hypothesis import Phase
-Life.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, phases=[Phase.generate])
+Life.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
 TestLife = Life.TestCase
 
 

@@ -113,11 +113,6 @@ class Account:
         """What had to be dropped so far: for whoever looks from outside."""
         self._numbers[_LOST], self._numbers[_CHANGES_LOST] = made, changes
 
-    @property
-    def shown_lost(self) -> tuple[int, int]:
-        """Observations and changes that had to be dropped, as last shown."""
-        return self._numbers[_LOST], self._numbers[_CHANGES_LOST]
-
     def note(self, segment: int, prefix: int, made: int, changes: int) -> None:
         """Write down that so much more is delivered, and a segment's first records with it."""
         numbers = self._numbers
@@ -140,12 +135,20 @@ class Account:
         return (numbers[_NOTED] - 1, numbers[_NOTED_PREFIX]) if numbers[_NOTED] else None
 
 
+def shown_lost(content: bytes) -> tuple[int, int]:
+    """Observations and changes that had to be dropped, by an account's file."""
+    if len(content) != _SIZE:
+        return 0, 0
+    numbers = memoryview(content).cast("Q")
+    return numbers[_LOST], numbers[_CHANGES_LOST]
+
+
 def _mapped(path: Path) -> mmap.mmap:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
     try:
         if os.fstat(handle).st_size < _SIZE:
-            content = bytes(_SIZE)
-            if os.pwrite(handle, content, 0) < _SIZE:
+            os.lseek(handle, 0, os.SEEK_SET)
+            if os.write(handle, bytes(_SIZE)) < _SIZE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return mmap.mmap(handle, _SIZE)
     finally:

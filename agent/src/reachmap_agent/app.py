@@ -63,9 +63,9 @@ class Agent:
         self._leaving = False
 
     def start(self) -> None:
-        """Begin by the plan of the last start, if there is one, and look for the bus."""
+        """Begin by the plan of the last start, if there is one."""
         self._plans.take_up_kept()
-        for work in (self._reporter.run, self._reporter.delivery.run, self._beat, self._stay):
+        for work in (self._reporter.run, self._reporter.delivery.run, self._beat):
             self._tasks.create_task(work())
 
     async def leave(self) -> None:
@@ -93,8 +93,8 @@ class Agent:
         connection = self._connection
         return connection if connection is not None and connection.is_connected else None
 
-    async def _stay(self) -> None:
-        """Be on the bus whenever there is one."""
+    async def stay(self) -> None:
+        """Be on the bus whenever there is one, until cancelled."""
         name = f"reachmap-agent {self._settings.id}"
         while True:
             try:
@@ -195,8 +195,10 @@ async def run(settings: Settings) -> None:
     clocks = clock.system()
     spool = Spool(spool_path(settings), settings.id, boot, clocks)
     try:
-        async with asyncio.TaskGroup() as tasks:
+        # The bus outlives the rest, for a last word even when a part has failed.
+        async with asyncio.TaskGroup() as company, asyncio.TaskGroup() as tasks:
             agent = Agent(settings, boot, spool, clocks, tasks)
+            company.create_task(agent.stay())
             agent.start()
             try:
                 await asyncio.Event().wait()

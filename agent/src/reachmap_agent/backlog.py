@@ -24,6 +24,9 @@ MAX_AGE_MS: Final = 7 * 86_400_000
 SEGMENT_BYTES: Final = 256 << 10
 """A sixty-fourth of the room: as much goes at once when it is full."""
 
+SEGMENT_AGE_MS: Final = 86_400_000
+"""What goes for its age goes by the day."""
+
 _LEAST_BYTES: Final = 4096
 """What a file takes at least: a thousand starts in a row must not fill the disk either."""
 
@@ -63,6 +66,8 @@ class Segment:
     """Observations that wait in it."""
     changes: int = 0
     """Changes that wait in it."""
+    begun_ms: int = 0
+    """When its first record was written, by our clock."""
     last_ms: int = 0
     """When its last record was written, by our clock."""
     dropped: bool = False
@@ -80,8 +85,16 @@ class Segment:
         """Bytes that it takes of the room."""
         return max(self.size, _LEAST_BYTES) if self.on_disk else self.size
 
+    def takes_more(self, now_ms: int) -> bool:
+        """Whether another record belongs into it."""
+        if not self.records:
+            return True
+        return self.size < SEGMENT_BYTES and now_ms - self.begun_ms < SEGMENT_AGE_MS
+
     def add(self, size: int, made: int, changes: int, at_ms: int) -> int:
         """Count one more record, and return its place."""
+        if not self.records:
+            self.begun_ms = at_ms
         self._made.append(made)
         self._changes.append(changes)
         self.made += made

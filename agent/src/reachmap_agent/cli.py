@@ -14,13 +14,10 @@ from reachmap_agent import app, doctor, settings
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.memory import ceded_path
 from reachmap_shared import __version__, log
-from reachmap_shared.errors import BusUnavailable, InvalidSettings
+from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.lifecycle import run_until_signal
 from reachmap_shared.names import port_number
 from reachmap_shared.vocabulary import Transport
-
-EXIT_FAILED: Final = 1
-"""The NATS server will not have us: starting again may help."""
 
 EXIT_USAGE: Final = 2
 """Wrong usage or settings: starting again will not help."""
@@ -71,9 +68,6 @@ def _run(loaded: settings.Settings, _options: argparse.Namespace) -> int:
     except InvalidSettings as error:
         print(f"reachmap-agent: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except BusUnavailable as error:
-        print(f"reachmap-agent: {error}", file=sys.stderr)
-        return EXIT_FAILED
     return 0
 
 

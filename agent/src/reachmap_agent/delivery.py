@@ -119,7 +119,7 @@ class Delivery:
 
     def put(self, record: Record) -> None:
         """A record is new in the spool."""
-        fresh = self._fresh[LANES[record.kind]]
+        fresh = self._fresh[LANES[record.entry.kind]]
         if self._is_open() and len(fresh) < MAX_UNACKED:
             self._held.add(record.key)
             fresh.append(record)
@@ -220,7 +220,7 @@ class Delivery:
                     continue
                 await self._send(record)
                 sent += 1
-                size += len(record.body)
+                size += len(record.entry.body)
             else:
                 return
         self._has_history, self._has_passed = self._has_passed, False

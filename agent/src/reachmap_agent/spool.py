@@ -11,41 +11,33 @@ never makes a disk turn.
 """
 
 import contextlib
-import errno
-import os
-import struct
-import zlib
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgpack
-
-from reachmap_agent.account import Account
+from reachmap_agent import segments
+from reachmap_agent.account import Account, shown_lost
 from reachmap_agent.backlog import (
     LANES,
+    MAX_AGE_MS,
     MAX_BYTES,
     MAX_MEMORY,
-    SEGMENT_BYTES,
     Backlog,
     Lane,
     Segment,
 )
 from reachmap_agent.clock import Clock
+from reachmap_agent.segment_files import SegmentFiles, files, read
+from reachmap_agent.segments import Entry, Header
 from reachmap_shared import codec, log
-from reachmap_shared.messages import MAX_BODY, Closed, Report, ReportKind
+from reachmap_shared.messages import Closed, Report, ReportKind
 
 RETRY_DISK_MS: Final = 60_000
 """Between two attempts to write to a disk that took nothing."""
 
-_MAGIC: Final = b"rmspool1"
-_PREFIX: Final = struct.Struct("<II")
-"""How many records are delivered, and the same with every bit turned: half of it is none."""
-_FRAME: Final = struct.Struct("<II")
-"""A record's length and checksum."""
-_MAX_RECORD: Final = MAX_BODY + 1024
+_OLDEST_BELIEVED_MS: Final = MAX_AGE_MS - 86_400_000
+"""A day is left to deliver it: a host may have started without any idea of the date."""
 
 _log = log.get("spool")
 
@@ -56,13 +48,7 @@ class Record:
 
     segment: Segment
     place: int
-    sequence: int
-    kind: ReportKind
-    body: bytes
-    made: int
-    """Observations that are delivered with it."""
-    changes: int
-    """Changes that are delivered with it."""
+    entry: Entry
 
     @property
     def key(self) -> tuple[int, int]:
@@ -91,15 +77,13 @@ class Spool:
         max_bytes: int = MAX_BYTES,
         max_memory: int = MAX_MEMORY,
     ) -> None:
-        self._folder = folder
+        self._files = SegmentFiles(folder)
         self._agent = agent
         self._boot = boot
         self._clock = clock
         self._backlog = Backlog(max_bytes, max_memory)
         self._active: dict[Lane, Segment] = {}
-        self._handle: dict[int, int] = {}
-        """Open files, by segment: those that are written to."""
-        self._in_memory: dict[int, list[Record]] = {}
+        self._in_memory: dict[int, list[Entry]] = {}
         self._cursors: dict[Lane, deque[Record]] = {lane: deque() for lane in Lane}
         self._read: dict[Lane, int] = dict.fromkeys(Lane, -1)
         """The segment that each cursor has read last."""
@@ -133,7 +117,8 @@ class Spool:
         account = self.account
         # First the next one's number: a crash in between leaves a gap, and no number twice.
         account.sequence += 1
-        record = self._append(self._boot, kind, account.sequence - 1, body, made, changes)
+        entry = Entry(account.sequence - 1, kind, made, changes, body)
+        record = self._append(self._boot, entry)
         self._make_room()
         return record
 
@@ -142,11 +127,11 @@ class Spool:
         return Report(
             self._agent,
             record.segment.boot,
-            record.sequence,
+            record.entry.sequence,
             self._clock.steady_ms() - record.segment.shift_ms,
             self._clock.wall_ms(),
-            record.kind,
-            record.body,
+            record.entry.kind,
+            record.entry.body,
         )
 
     def forget(self, record: Record) -> None:
@@ -158,7 +143,7 @@ class Spool:
         before = segment.prefix
         made, changes = segment.ack(record.place)
         if segment.dropped:  # it had got away when its room was taken
-            made, changes = record.made, record.changes
+            made, changes = record.entry.made, record.entry.changes
             if segment.boot == self._boot:
                 self._count_lost(-made, -changes)
         elif segment.prefix == before:
@@ -176,10 +161,12 @@ class Spool:
         segment = record.segment
         if segment.dropped or segment.is_acked(record.place):
             return
+        if (account := self._accounts.get(segment.boot)) is not None:
+            account.is_closed = False
         segment.void(record.place)
         if segment.boot == self._boot:
-            self._count_lost(record.made, record.changes)
-        elif record.made or record.changes:
+            self._count_lost(record.entry.made, record.entry.changes)
+        elif record.entry.made or record.entry.changes:
             self._close_account(segment.boot)
         self.forget(record)
 
@@ -213,27 +200,26 @@ class Spool:
 
     def close(self) -> None:
         """Close the files; what they hold is for the next start."""
-        for handle in self._handle.values():
-            os.close(handle)
-        self._handle.clear()
+        self._files.close()
         for account in self._accounts.values():
             account.close()
 
-    def _append(
-        self, boot: str, kind: ReportKind, sequence: int, body: bytes, made: int, changes: int
-    ) -> Record:
-        lane = LANES[kind]
-        content = msgpack.packb([sequence, kind.value, made, changes, body])
-        frame = _FRAME.pack(len(content), zlib.crc32(content)) + content
+    def _append(self, boot: str, entry: Entry) -> Record:
+        lane = LANES[entry.kind]
+        content = segments.record(entry)
         segment = self._writable(lane, boot)
-        if segment.on_disk and not self._write(segment, frame):
-            self._seal(segment)
-            segment = self._writable(lane, boot)
-        place = segment.add(len(frame), made, changes, self._clock.steady_ms())
-        record = Record(segment, place, sequence, kind, body, made, changes)
+        if segment.on_disk:
+            try:
+                self._files.add(segment, content)
+            except OSError as error:
+                self._failed(error)
+                self._seal(segment)
+                segment = self._writable(lane, boot)
+        now_ms = self._clock.steady_ms()
+        place = segment.add(len(content), entry.made, entry.changes, now_ms)
         if not segment.on_disk:
-            self._in_memory[segment.number].append(record)
-        return record
+            self._in_memory[segment.number].append(entry)
+        return Record(segment, place, entry)
 
     def _writable(self, lane: Lane, boot: str) -> Segment:
         """The lane's segment that is written to; in memory when the disk takes nothing."""
@@ -241,50 +227,29 @@ class Spool:
         tries_disk = not self.failure or now_ms >= self._retry_ms
         segment = self._active.get(lane)
         if segment is not None:
-            fits = segment.size < SEGMENT_BYTES and segment.boot == boot
+            fits = segment.takes_more(now_ms) and segment.boot == boot
             if fits and segment.on_disk is tries_disk:
                 return segment
             self._seal(segment)
         segment = self._backlog.new(lane, boot, on_disk=tries_disk)
-        if tries_disk and not self._create(segment, now_ms):
-            self._backlog.remove(segment)
-            segment = self._backlog.new(lane, boot, on_disk=False)
+        if tries_disk:
+            header = Header(boot, self._clock.os_boot, now_ms, self._clock.wall_ms())
+            try:
+                self._files.create(segment, header)
+                self._works()
+            except OSError as error:
+                self._failed(error)
+                self._backlog.remove(segment)
+                segment = self._backlog.new(lane, boot, on_disk=False)
         if not segment.on_disk:
             self._in_memory[segment.number] = []
         self._active[lane] = segment
         return segment
 
-    def _create(self, segment: Segment, now_ms: int) -> bool:
-        facts = [segment.boot, self._clock.os_boot, now_ms, self._clock.wall_ms()]
-        content = msgpack.packb(facts)
-        frame = _FRAME.pack(len(content), zlib.crc32(content)) + content
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
-            self._handle[segment.number] = os.open(self._path(segment), flags, 0o600)
-        except OSError as error:
-            self._failed(error)
-            return False
-        if not self._write(segment, _MAGIC + _PREFIX.pack(0, 0xFFFFFFFF) + frame):
-            self._unlink(segment)
-            return False
-        segment.size = len(_MAGIC) + _PREFIX.size + len(frame)
+    def _works(self) -> None:
         if self.failure:
             _log.info("disk takes reports again")
             self.failure = ""
-        return True
-
-    def _write(self, segment: Segment, content: bytes) -> bool:
-        """Add to a segment's file, all or nothing."""
-        try:
-            if os.pwrite(self._handle[segment.number], content, segment.size) == len(content):
-                return True
-            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as raised:
-            error = raised
-        # Half a record stays half: its checksum is wrong, or the next one is written over it.
-        self._failed(error)
-        return False
 
     def _failed(self, error: OSError) -> None:
         if not self.failure:
@@ -296,10 +261,9 @@ class Spool:
         """Write no more to a segment."""
         if self._active.get(segment.lane) is segment:
             del self._active[segment.lane]
-        if (handle := self._handle.pop(segment.number, None)) is not None:
-            os.close(handle)
+        self._files.seal(segment)
         if not segment.records:
-            self._unlink(segment)
+            self._files.remove(segment)
             self._backlog.remove(segment)
 
     def _give_up(self, segment: Segment) -> None:
@@ -307,39 +271,24 @@ class Spool:
         if segment.is_done:
             self._remove(segment)
             return
-        if segment.number in self._in_memory:
-            return
-        mark = _PREFIX.pack(segment.prefix, segment.prefix ^ 0xFFFFFFFF)
-        # On a disk that takes nothing they are delivered once more after a crash, which is no loss.
-        with contextlib.suppress(OSError):
-            handle = self._handle.get(segment.number)
-            if handle is not None:
-                os.pwrite(handle, mark, len(_MAGIC))
-                return
-            handle = os.open(self._path(segment), os.O_WRONLY)
-            try:
-                os.pwrite(handle, mark, len(_MAGIC))
-            finally:
-                os.close(handle)
+        if segment.on_disk:
+            # On a disk that takes nothing they are delivered again after a crash: that is no loss.
+            with contextlib.suppress(OSError):
+                self._files.mark(segment)
 
     def _remove(self, segment: Segment) -> None:
         self._seal(segment)
-        self._unlink(segment)
+        self._files.remove(segment)
         self._in_memory.pop(segment.number, None)
         self._backlog.remove(segment)
-
-    def _unlink(self, segment: Segment) -> None:
-        if (handle := self._handle.pop(segment.number, None)) is not None:
-            os.close(handle)
-        if segment.on_disk:
-            with contextlib.suppress(OSError):
-                self._path(segment).unlink()
 
     def _make_room(self) -> None:
         """Drop what is too old or too much, and count it."""
         while (segment := self._backlog.next_to_go(self._clock.steady_ms())) is not None:
             made, changes = segment.made, segment.changes
             account = self._accounts[segment.boot]
+            if made or changes:
+                account.is_closed = False  # a crash before it is closed anew must not leave it so
             # Those acknowledged out of their order are delivered all the same.
             account.note(segment.number, segment.records, *segment.drop())
             self._remove(segment)
@@ -350,17 +299,10 @@ class Spool:
                 self._close_account(segment.boot)
                 self._forget_account(segment.boot)
 
-    def _path(self, segment: Segment) -> Path:
-        return self._folder / f"{segment.lane}{segment.number:010}"
-
-    def _account_path(self, boot: str) -> Path:
-        return self._folder / f"{boot}.account"
-
     def _open_account(self, boot: str) -> Account:
         """That of a start, in memory where the disk takes nothing."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            account = Account(self._account_path(boot))
+            account = self._files.account(boot)
         except OSError as error:
             self._failed(error)
             account = Account(None)
@@ -370,17 +312,14 @@ class Spool:
     def _recover(self) -> None:
         """Take over what the starts before have left, and close their accounts."""
         self._open_account(self._boot)
-        paths = list(_files(self._folder))
-        for path in sorted(path for path in paths if path.suffix == ".account"):
-            if path.stem != self._boot:
-                self._open_account(path.stem)
+        if not self._files.is_ours:
+            return
+        for boot in self._files.accounts():
+            if boot != self._boot:
+                self._open_account(boot)
         notes = {account.noted[0]: account for account in self._accounts.values() if account.noted}
-        for path in sorted(paths, key=lambda one: one.name[1:]):
-            if path.suffix:
-                continue
-            segment = self._load(path)
-            if segment is None:
-                continue
+        for lane, number in self._files.segments():
+            segment = self._load(lane, number)
             self._backlog.add(segment)
             if segment.boot not in self._accounts:
                 self._open_account(segment.boot)
@@ -410,109 +349,80 @@ class Spool:
         changes_lost = account.told - account.changes_delivered - changes_waiting
         body = codec.pack(Closed(account.made, lost, changes_lost))
         account.sequence += 1
-        self._append(boot, ReportKind.CLOSED, account.sequence - 1, body, 0, 0)
+        self._append(boot, Entry(account.sequence - 1, ReportKind.CLOSED, 0, 0, body))
         account.is_closed = True
 
     def _forget_account(self, boot: str) -> None:
         if boot != self._boot and not self._backlog.has(boot):
             self._accounts.pop(boot).close(remove=True)
 
-    def _load(self, path: Path) -> Segment | None:
-        """A segment as a start before has left it; None when there is nothing in it."""
-        try:
-            content = path.read_bytes()
-            lane, number = Lane(path.name[0]), int(path.name[1:])
-        except (OSError, ValueError):
-            return None
-        header = _header(content)
-        if header is None:
-            _log.warning("spool file is none", path=str(path))
-            with contextlib.suppress(OSError):
-                path.unlink()
-            return None
-        (boot, os_boot, steady_ms, wall_ms), start, prefix = header
-        segment = Segment(lane, number, boot, size=start)
-        segment.shift_ms = self._shift_ms(os_boot, steady_ms, wall_ms)
-        at_ms = steady_ms + segment.shift_ms
-        for size, (_, _, made, changes, _) in _frames(content, start):
-            segment.add(size, made, changes, at_ms)
-        segment.skip(prefix)
+    def _load(self, lane: Lane, number: int) -> Segment:
+        """A segment as a start before has left it."""
+        content = self._files.read(lane, number)
+        if content is None:
+            _log.warning("file of the spool is none", file=f"{lane}{number}")
+            return Segment(lane, number, self._boot)
+        header = content.header
+        segment = Segment(lane, number, header.boot, size=content.begins)
+        segment.shift_ms = self._shift_ms(header)
+        at_ms = header.steady_ms + segment.shift_ms
+        for size, entry in content.records:
+            segment.add(size, entry.made, entry.changes, at_ms)
+        segment.skip(content.prefix)
         return segment
 
-    def _shift_ms(self, os_boot: str, steady_ms: int, wall_ms: int) -> int:
+    def _shift_ms(self, header: Header) -> int:
         """What our clock reads more than theirs did at the same moment.
 
         Of another start of the operating system only the wall clock can tell, as it was then and
-        is now: if it says that the file is of the future, the file is of this moment.
+        is now: if it says that the file is of the future, the file is of this moment; and it is
+        not believed so far that what is there would be too old at once.
         """
-        if os_boot and os_boot == self._clock.os_boot:
+        if header.os_boot and header.os_boot == self._clock.os_boot:
             return 0
-        age_ms = max(0, self._clock.wall_ms() - wall_ms)
-        return self._clock.steady_ms() - age_ms - steady_ms
+        age_ms = min(max(0, self._clock.wall_ms() - header.wall_ms), _OLDEST_BELIEVED_MS)
+        return self._clock.steady_ms() - age_ms - header.steady_ms
 
-    def _records(self, segment: Segment) -> Iterator[Record]:
-        if segment.number in self._in_memory:
-            yield from list(self._in_memory[segment.number])
-            return
+    def _records(self, segment: Segment) -> list[Record]:
+        entries = self._in_memory.get(segment.number)
+        if entries is None:
+            content = self._files.read(segment.lane, segment.number)
+            if content is None:
+                _log.warning("spool cannot be read", file=f"{segment.lane}{segment.number}")
+                return []
+            # Behind those there may be one that could not be written whole, and is elsewhere now.
+            entries = [entry for _, entry in content.records[: segment.records]]
+        return [Record(segment, place, entry) for place, entry in enumerate(entries)]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a spool has on disk, seen from outside."""
+
+    observations: int
+    changes: int
+    """Both: what waits there."""
+    bytes: int
+    lost: int
+    changes_lost: int
+    """Both: what the latest start had to drop."""
+
+
+def examine(folder: Path) -> Found:
+    """Look at a spool that an agent may be at work on, and change nothing."""
+    observations = changes = size = lost = changes_lost = 0
+    latest = 0.0
+    for path in files(folder):
         try:
-            content = self._path(segment).read_bytes()[: segment.size]
-        except OSError as error:
-            _log.warning("spool cannot be read", reason=str(error))
-            return
-        header = _header(content)
-        if header is None:
-            return
-        for place, (_, row) in enumerate(_frames(content, header[1])):
-            sequence, kind, made, changes, body = row
-            yield Record(segment, place, sequence, ReportKind(kind), body, made, changes)
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_file()]
-    except OSError:
-        return []
-
-
-def _header(content: bytes) -> tuple[tuple[str, str, int, int], int, int] | None:
-    """What a segment's header says, where its records begin, how many of them are delivered."""
-    start = len(_MAGIC) + _PREFIX.size
-    if len(content) < start or content[: len(_MAGIC)] != _MAGIC:
-        return None
-    prefix, turned = _PREFIX.unpack_from(content, len(_MAGIC))
-    framed = next(_raw_frames(content, start), None)
-    if framed is None:
-        return None
-    size, facts = framed
-    match facts:
-        case [str(boot), str(os_boot), int(steady_ms), int(wall_ms)]:
-            delivered = prefix if prefix ^ turned == 0xFFFFFFFF else 0
-            return (boot, os_boot, steady_ms, wall_ms), start + size, delivered
-    return None
-
-
-def _frames(content: bytes, start: int) -> Iterator[tuple[int, tuple[int, str, int, int, bytes]]]:
-    """The records from `start` on, with their sizes, as far as they are whole."""
-    for size, row in _raw_frames(content, start):
-        match row:
-            case [int(sequence), str(kind), int(made), int(changes), bytes(body)]:
-                yield size, (sequence, kind, made, changes, body)
-            case _:
-                return
-
-
-def _raw_frames(content: bytes, start: int) -> Iterator[tuple[int, object]]:
-    while start + _FRAME.size <= len(content):
-        length, checksum = _FRAME.unpack_from(content, start)
-        end = start + _FRAME.size + length
-        if length > _MAX_RECORD or end > len(content):
-            return
-        packed = content[start + _FRAME.size : end]
-        if zlib.crc32(packed) != checksum:
-            return
-        try:
-            row = msgpack.unpackb(packed)
-        except (ValueError, msgpack.exceptions.UnpackException):
-            return
-        yield end - start, row
-        start = end
+            size, written = size + path.stat().st_size, path.stat().st_mtime
+            if path.suffix == ".account" and written >= latest:
+                latest = written
+                lost, changes_lost = shown_lost(path.read_bytes())
+        except OSError:  # delivered meanwhile
+            continue
+        content = None if path.suffix else read(path)
+        if content is not None:
+            waiting = [entry for _, entry in content.records[content.prefix :]]
+            observations += sum(entry.made for entry in waiting)
+            changes += sum(entry.changes for entry in waiting)
+    return Found(observations, changes, size, lost, changes_lost)

@@ -1,6 +1,7 @@
 """Reports come from a real stream to the map and the store: none is lost, and none counts twice."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -187,6 +188,41 @@ async def test_what_is_wrong_stops_nothing(
         assert sum("it claims to be from" in letter.reason for letter in letters) == 2
         assert max(len(letter.payload) for letter in letters) == 16 * 1024
         assert last_seen(collector) == [DOWN, OPEN, DOWN]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"NATS/1.0\r\nno header\r\n\r\n",
+        b"NATS/1.0\r\n: \r\n\r\n",
+        b"NATS/1.0 408 Request Timeout\r\n\r\n",
+        b"NATS/1.0 503\r\nStatus: 409\r\n\r\n",
+        b"rubbish\r\n\r\n",
+        b"NATS/1.0\r\n" + b"a: \xff\xfe\r\n\r\n",
+    ],
+)
+async def test_headers_that_are_none_stop_nothing(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    headers: bytes,
+) -> None:
+    """Whoever may publish may send any octets as headers, and a status as if it were the bus's."""
+    async with serving(jetstream, store, running) as (collector, bus):
+        reader, writer = await asyncio.open_connection("127.0.0.1", jetstream.port)
+        with contextlib.closing(writer):
+            size = len(headers)
+            writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+            writer.write(b"HPUB reachmap.report.pc-1 %d %d\r\n" % (size, size + 1))
+            writer.write(headers + b"x\r\nPING\r\n")
+            async with asyncio.timeout(5):
+                while (await reader.readline()) not in (b"PONG\r\n", b""):
+                    pass
+        await send(bus, *busy(agent, 2))
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
 
 
 async def test_a_report_that_breaks_the_collector_does_not_end_it(

@@ -381,6 +381,7 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         plan_refused="plan refused: why",
         listeners=(listener("web:80", ListenerState.FAILED, "EACCES"),),
         changes_lost=1,
+        spool_failure="ENOSPC",
     )
     numbers = {"made": 12, "late_ms": 3, "lost": 1, "waiting": 4}
     stage.pulse("pc-1", NOW - 2.04, skew_s=-60.04, plan="r1", **numbers)
@@ -428,6 +429,7 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
             "announces role 'anything', which the topology does not know",
             "1 observation dropped, which the map lacks",
             "1 change dropped, which the history lacks",
+            "keeps what waits in memory alone: ENOSPC",
             "its clock is 60 s behind the bus's; ages stay right",
         ],
     }

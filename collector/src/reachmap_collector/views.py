@@ -381,6 +381,8 @@ def _notes(instance: Instance, deployment: Topology) -> Iterator[str]:
             yield f"{_counted(pulse.lost, 'observation')} dropped, which the map lacks"
     if instance.hello.changes_lost > 0:
         yield f"{_counted(instance.hello.changes_lost, 'change')} dropped, which the history lacks"
+    if instance.hello.spool_failure:
+        yield f"keeps what waits in memory alone: {instance.hello.spool_failure}"
     if abs(instance.skew_s) > _SKEWED_S:
         way = "ahead of" if instance.skew_s > 0 else "behind"
         yield f"its clock is {abs(instance.skew_s):.0f} s {way} the bus's; ages stay right"

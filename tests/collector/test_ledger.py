@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector.ledger import Account, Ledger, Ranges
+from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8)), max_size=40)
 
@@ -73,3 +73,19 @@ def test_starts_without_end_are_forgotten(boots: int) -> None:
     assert max(account.last for account in kept) == boots - 1
     assert ledger.get("pc-1", f"boot-{boots - 1}") is kept[-1]
     assert len(list(ledger)) == len(kept)
+
+
+def test_a_final_account_that_is_given_anew_is_the_same_start_s() -> None:
+    """What its spool still held had to go later: the sum grows by that, and not by all."""
+    losses = Losses()
+    for boot, lost in (("a", 3), ("b", 1), ("a", 5), ("a", 4)):
+        losses = losses.given(Loss(boot, 10, lost, 0))
+    assert losses.lost == 6
+
+
+def test_final_accounts_without_end_are_summed_up() -> None:
+    """An agent that crashes for ever costs no more memory for it."""
+    losses = Losses()
+    for number in range(1000):
+        losses = losses.given(Loss(f"boot-{number}", 10, 1, 0))
+    assert (losses.lost, len(losses.recent)) == (1000, 32)

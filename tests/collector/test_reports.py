@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reachmap_collector.fold import FlowMap
-from reachmap_collector.ledger import Ledger
+from reachmap_collector.ledger import Ledger, Loss
 from reachmap_collector.planner import (
     compile_plans,
     expected_flows,
@@ -218,7 +218,7 @@ def test_the_final_account_of_a_start_is_kept(world: World, agent: Any) -> None:
     [kept] = world.take(report).kept
     assert world.take(report).kept == ()
     losses = world.ledger.losses["pc-1"]
-    assert (losses.made, losses.lost) == (10, 3)
+    assert (losses.recent, losses.lost) == ((Loss("boot-0", 10, 3, 0),), 3)
     other = Reports(world.flows, Ledger(), world.known)
     other.restore([], [], [kept])
     assert other._ledger.losses["pc-1"] == losses

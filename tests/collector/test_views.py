@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import views
-from reachmap_collector.ledger import Ledger, Losses
+from reachmap_collector.ledger import Ledger, Loss, Losses
 from reachmap_collector.planner import Announcement, members
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.views import By
@@ -387,7 +387,7 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
     stage.pulse("pc-1", NOW - 2.04, skew_s=-60.04, plan="r1", **numbers)
     account = stage.ledger.account("pc-1", "boot-1")
     account.observations, account.refused = 5, 2
-    stage.ledger.losses["pc-1"] = Losses(made=9, lost=3)
+    stage.ledger.losses["pc-1"] = Losses((Loss("boot-0", 9, 3, 0),))
     [row] = [row for row in stage.agents(NOW) if row["agent"] == "pc-1"]
     assert json.loads(json.dumps(row)) == {
         "agent": "pc-1",
@@ -633,7 +633,7 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
     account.observations, account.refused = 5, 2
     account.sequences.add(1, 4)
     account.sequences.add(6)
-    stage.ledger.losses["gone"] = Losses(made=9, lost=1)
+    stage.ledger.losses["gone"] = Losses((Loss("boot-0", 9, 1, 0),))
     delivery = views.Delivery(
         lag=1,
         in_stream=2,

@@ -15,6 +15,8 @@ _MAX_RANGES: Final = 4096
 _MAX_BOOTS: Final = 256
 """Starts of one agent that are remembered; one that crashes for ever must not fill memory."""
 
+_RECENT_LOSSES: Final = 32
+
 
 class Ranges:
     """A set of whole numbers, as half-open ranges that neither touch nor overlap."""
@@ -107,14 +109,45 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """What an agent's starts that are over say that nobody will ever hear of."""
+class Loss:
+    """The final account of one start, as the agent gave it last."""
 
-    made: int = 0
-    """Observations that those starts made."""
-    lost: int = 0
-    """Those of them that were lost."""
-    changes_lost: int = 0
+    boot: str
+    made: int
+    """Observations that it made."""
+    lost: int
+    """Those of them that nobody will ever hear of."""
+    changes_lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The final accounts of an agent's starts that are over."""
+
+    recent: tuple[Loss, ...] = ()
+    """Those that may be given anew, for what a spool still holds may have to go later."""
+    lost_before: int = 0
+    """Observations that starts before those lost."""
+
+    @property
+    def lost(self) -> int:
+        """Observations that all of them lost."""
+        return self.lost_before + sum(one.lost for one in self.recent)
+
+    def given(self, loss: Loss) -> "Losses":
+        """With an account that was given, perhaps anew or late: it only ever grows."""
+        known = {one.boot: one for one in self.recent}
+        before = known.pop(loss.boot, loss)
+        known[loss.boot] = Loss(
+            loss.boot,
+            max(before.made, loss.made),
+            max(before.lost, loss.lost),
+            max(before.changes_lost, loss.changes_lost),
+        )
+        recent = tuple(known.values())
+        over = recent[:-_RECENT_LOSSES]
+        lost_before = self.lost_before + sum(one.lost for one in over)
+        return Losses(recent[-_RECENT_LOSSES:], lost_before)
 
 
 class Ledger:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reachmap_collector.fold import FlowMap, Period, Told
-from reachmap_collector.ledger import Account, Ledger, Losses, Ranges
+from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import (
     Batch,
@@ -240,12 +240,9 @@ class Reports:
 
     def _take_closed(self, report: Report, _account: Account, _arrived: float) -> Batch:
         body = codec.decode(Closed, report.body)
-        before = self._ledger.losses.get(report.agent, Losses())
-        after = Losses(
-            before.made + max(0, body.made),
-            before.lost + max(0, body.lost),
-            before.changes_lost + max(0, body.changes_lost),
-        )
+        counts = (max(0, count) for count in (body.made, body.lost, body.changes_lost))
+        losses = self._ledger.losses.get(report.agent, Losses())
+        after = losses.given(Loss(report.boot, *counts))
         self._ledger.losses[report.agent] = after
         return Batch(kept=(Kept(LOSSES, report.agent, codec.encode(after)),))
 

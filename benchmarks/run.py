@@ -9,10 +9,13 @@ at.
 import sys
 
 import accuracy
+import agent_cost
 import connect_rate
 import lateness
 import listeners
 import one_destination
+import spool
+import wire
 
 SUBJECTS = {
     "connect_rate": connect_rate.main,
@@ -20,6 +23,9 @@ SUBJECTS = {
     "lateness": lateness.main,
     "listeners": listeners.main,
     "one_destination": one_destination.main,
+    "wire": wire.main,
+    "spool": spool.main,
+    "agent_cost": agent_cost.main,
 }
 
 

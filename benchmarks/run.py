@@ -9,11 +9,14 @@ at.
 import sys
 
 import accuracy
+import agent_cost
 import connect_rate
 import lateness
 import listeners
 import one_destination
+import spool
 import store
+import wire
 
 SUBJECTS = {
     "connect_rate": connect_rate.main,
@@ -22,6 +25,9 @@ SUBJECTS = {
     "listeners": listeners.main,
     "one_destination": one_destination.main,
     "store": store.main,
+    "wire": wire.main,
+    "spool": spool.main,
+    "agent_cost": agent_cost.main,
 }
 
 

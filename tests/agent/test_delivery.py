@@ -4,9 +4,12 @@ The pace is measured in virtual time on a bus that is none; the rest on a real s
 """
 
 import asyncio
+import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,22 @@ from nats.aio.client import Client
 
 from reachmap_agent import clock, delivery
 from reachmap_agent.delivery import BACK_OFF_S, HISTORY_A_TURN, MAX_UNACKED, TURN_S, Delivery
+from reachmap_agent.memory import save_plan
+from reachmap_agent.settings import Settings
 from reachmap_agent.spool import Spool
 from reachmap_shared import bus, codec, subjects
 from reachmap_shared.bus import Delivery as Message
 from reachmap_shared.errors import BusUnavailable
-from reachmap_shared.messages import Report, ReportKind
+from reachmap_shared.messages import (
+    CheckSpec,
+    Closed,
+    Plan,
+    Pulse,
+    Report,
+    ReportKind,
+    RollUp,
+)
+from reachmap_shared.vocabulary import Transport
 
 CHANGES, ROLL_UP = ReportKind.CHANGES, ReportKind.ROLL_UP
 ACK = b'{"stream": "reachmap-reports", "seq": 7}'
@@ -355,8 +369,6 @@ class Admin:
     async def reports(self) -> list[Report]:
         name = subjects.REPORT_STREAM
         state = (await self._ask(f"STREAM.INFO.{name}"))["state"]
-        import base64
-
         found = []
         for number in range(state["first_seq"], state["last_seq"] + 1):
             answer = await self._ask(f"STREAM.MSG.GET.{name}", seq=number)
@@ -463,3 +475,47 @@ async def test_a_full_stream_loses_nothing(
             await admin.purge()
         await eventually(lambda: way.is_idle)
     assert spool.waiting == 0
+
+
+@contextlib.contextmanager
+def killed_at_the_end(command: list[str]) -> Iterator[None]:
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+async def test_an_agent_killed_again_and_again_is_accounted_for(
+    admin: Admin, port: int, tmp_path: Path, eventually: Any
+) -> None:
+    """A whole agent at work, kill -9 at any moment: all that each start made is in the stream or
+    told as lost, to the observation."""
+    await admin.make_stream()
+    spec = CheckSpec("b", "web:80", "127.0.0.1", port, Transport.TCP, "tcp", "")
+    plan = Plan("pc-17", "r1", 0.1, 2.0, "", "", "", (), (spec,) * 10)
+    save_plan(Settings(id="pc-17", state=tmp_path), plan)
+    own = ["--id", "pc-17", "--nats", admin.server.url, "--state", str(tmp_path)]
+    pulses: dict[str, Pulse] = {}
+
+    async def feel(_subject: str, payload: bytes) -> None:
+        pulse = codec.decode(Pulse, payload)
+        pulses[pulse.boot] = pulse
+
+    async with bus.staying([admin.server.url], "test") as connection:
+        await connection.subscribe(subjects.ALL_PULSES, feel)
+        for round_ in range(5):
+            command = [sys.executable, "-m", "reachmap_agent", "run", *own]
+            with killed_at_the_end(command):
+                await eventually(lambda round_=round_: len(pulses) > round_)
+                await asyncio.sleep(1 + 1.3 * (round_ % 3))
+        killed = list(pulses)[:4]
+    reports = {(one.boot, one.sequence): one for one in await admin.reports()}
+    for boot in killed:
+        own_reports = [one for (its, _), one in reports.items() if its == boot]
+        rolled = [codec.decode(RollUp, one.body) for one in own_reports if one.kind is ROLL_UP]
+        [closed] = [
+            codec.decode(Closed, one.body) for one in own_reports if one.kind is ReportKind.CLOSED
+        ]
+        assert closed.made == sum(sum(one.made) for one in rolled) + closed.lost
+        assert closed.made >= 10

@@ -104,7 +104,13 @@ async def open_office(
     ):
         made = Office(collector, connection)
         await made.listen()
-        await eventually(lambda: collector._intake._is_set_up and collector._bucket._made)
+
+        def is_level() -> bool:
+            there = collector._bucket._there
+            plans = collector._plans.values()
+            return all(there.get(plan.agent) == plan.revision for plan in plans)
+
+        await eventually(lambda: collector._intake._is_set_up and is_level())
         yield made
 
 

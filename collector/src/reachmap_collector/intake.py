@@ -157,6 +157,7 @@ class Intake:
                     if (origin := Origin.parse(delivery.reply)) is not None:
                         self._receive(delivery, origin)
                         left -= 1
+                        await asyncio.sleep(0)  # pulses and questions get their turn in a backlog
                     elif delivery is _LOST or self._is_over(delivery, place):
                         return
         except TimeoutError:

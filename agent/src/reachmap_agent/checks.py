@@ -26,10 +26,6 @@ See = Callable[[str, Observation, bool], None]
 """Is given the revision of the plan, what one of its checks saw, and whether that is certain."""
 
 _MAX_IN_FLIGHT: Final = 4096
-_EARLY_S: Final = 0.02
-"""What is due so soon is started along with what is due now: waking up for each costs as much as a
-check does. It is less than the jitter that the schedule has anyway."""
-
 _WINDOW_SPARE_S: Final = 0.5
 """For the way from the answer that a window is open to the check that uses it."""
 
@@ -122,11 +118,12 @@ class Checks:
         if current is None:
             return
         now = self._loop.time()
-        for slot, late_s in current.schedule.pop_due(now + _EARLY_S):
+        schedule = current.schedule
+        for slot, late_s in (*schedule.pop_due(now), *schedule.pop_early(now)):
             # One that still runs from its last turn is not run twice at once.
             if slot not in current.under_way:
                 current.under_way[slot] = 1
-                current.queue.append(_Due(slot, now + _EARLY_S - late_s))
+                current.queue.append(_Due(slot, now - late_s))
         self._start_queued()
         self._wake_at(current.schedule.next_due())
 

@@ -9,6 +9,7 @@ while whatever is made once is made.
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from common import accepting, figure, percentile
 
@@ -23,6 +24,9 @@ A_SECOND = 10_000
 INTERVAL_S = 2.0
 ROUNDS = 5
 GOAL_MS = 5.0
+
+
+Pop = Callable[[float], list[tuple[int, float]]]
 
 
 def main() -> None:
@@ -47,13 +51,16 @@ async def _measure() -> None:
             current = checks._round
             assert current is not None
             due: dict[int, float] = {}
-            pop_due, start = current.schedule.pop_due, checks._prober.start
+            start = checks._prober.start
 
-            def note_due(now: float) -> list[tuple[int, float]]:
-                popped = pop_due(now)
-                for slot, late in popped:
-                    due[slot] = now - late
-                return popped
+            def noting(pop: Pop) -> Pop:
+                def note_due(now: float) -> list[tuple[int, float]]:
+                    popped = pop(now)
+                    for slot, late in popped:
+                        due[slot] = now - late
+                    return popped
+
+                return note_due
 
             def note_start(job: Job, timeout_s: float, done: Done, _found: None) -> None:
                 at = due.pop(job.slot, None)
@@ -62,7 +69,9 @@ async def _measure() -> None:
                 start(job, timeout_s, done)
 
             await asyncio.sleep(2 * INTERVAL_S)
-            current.schedule.pop_due = note_due  # type: ignore[method-assign]
+            schedule = current.schedule
+            schedule.pop_due = noting(schedule.pop_due)  # type: ignore[method-assign]
+            schedule.pop_early = noting(schedule.pop_early)  # type: ignore[method-assign]
             checks._prober.start = note_start  # type: ignore[method-assign]
             began, worked, ended = time.monotonic(), time.process_time(), 0
             await asyncio.sleep(ROUNDS * INTERVAL_S)

@@ -475,6 +475,9 @@ class Life(RuleBasedStateMachine):
         self.opened.clear()
 
     def kill(self, after: int | None) -> None:
+        for segment in self.spool._backlog:
+            for place in segment.acked:  # out of its order: that is not on disk
+                self.be_unsure(segment.boot, segment._made[place], segment._changes[place])
         self.release()
         self.full = False  # a start on a full disk has no account, and promises nothing
         self.clocks.go(RETRY_DISK_MS)
@@ -529,8 +532,12 @@ class Life(RuleBasedStateMachine):
         spool = self.spool
         self.attempt(lambda: self.spool.forget(record), after)
         if self.spool is not spool:
-            made, changes = self.unsure.get(boot, (0, 0))
-            self.unsure[boot] = made + entry.made, changes + entry.changes
+            self.be_unsure(boot, entry.made, entry.changes)
+
+    def be_unsure(self, boot: str, made: int, changes: int) -> None:
+        """It was taken, and may be dropped later as if it had not been."""
+        before = self.unsure.get(boot, (0, 0))
+        self.unsure[boot] = before[0] + made, before[1] + changes
 
     @rule(choice=st.randoms(use_true_random=False))
     def refuse(self, choice: random.Random) -> None:
@@ -603,7 +610,7 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
-TestLife = Life.TestCase
+TestLife = pytest.mark.timeout(300)(Life.TestCase)
 
 
 WORKER = """

@@ -118,7 +118,8 @@ class Checks:
         if current is None:
             return
         now = self._loop.time()
-        for slot, late_s in current.schedule.pop_due(now):
+        schedule = current.schedule
+        for slot, late_s in (*schedule.pop_due(now), *schedule.pop_early(now)):
             # One that still runs from its last turn is not run twice at once.
             if slot not in current.under_way:
                 current.under_way[slot] = 1

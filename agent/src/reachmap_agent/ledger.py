@@ -273,7 +273,7 @@ def same_face(one: Observation, other: Observation) -> bool:
         and one.offender == other.offender
         and one.address == other.address
         and one.resolved == other.resolved
-        and _host(one.seen_as) == _host(other.seen_as)
+        and (one.seen_as == other.seen_as or _host(one.seen_as) == _host(other.seen_as))
         and (one.evidence == other.evidence or _words(one.evidence) == _words(other.evidence))
     )
 

@@ -1,5 +1,6 @@
 """The bucket of plans is level with what the planner made, and nobody is told more than that."""
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from reachmap_collector.plans import idle_plan
 from reachmap_collector.streams import Streams
 from reachmap_shared import codec, subjects
 from reachmap_shared.bus import Bus
+from reachmap_shared.errors import MalformedMessage
 from reachmap_shared.messages import Plan
 
 
@@ -41,7 +43,8 @@ async def told(on_bus: Bus) -> list[Plan]:
     plans: list[Plan] = []
 
     async def hear(_subject: str, payload: bytes) -> None:
-        plans.append(codec.decode(Plan, payload))
+        with contextlib.suppress(MalformedMessage):
+            plans.append(codec.decode(Plan, payload))
 
     await on_bus.subscribe("$KV.reachmap-plans.>", hear)
     return plans
@@ -124,6 +127,29 @@ async def test_a_plan_that_is_doubted_is_put_again(
     for expected in (["pc-1", "stranger"], []):
         await bucket.level(plans)
         assert await names(on_bus, told) == expected
+
+
+@pytest.mark.parametrize("payload", [b"", b"an answer of JetStream's"])
+async def test_what_somebody_else_put_is_put_right(
+    streams: Streams, on_bus: Bus, plans: Plans, told: list[Plan], payload: bytes
+) -> None:
+    """An agent can have JetStream write there; what we put ourselves is nobody else's."""
+    bucket = Bucket(streams)
+    foreign: list[bool] = []
+
+    async def hear(subject: str, put: bytes) -> None:
+        foreign.append(bucket.hear(subject.rpartition(".")[2], put))
+
+    await on_bus.subscribe(subjects.ALL_PLANS, hear)
+    await bucket.level(plans)
+    assert await names(on_bus, told) == ["db-1", "pc-1", "web-1"]
+    assert foreign == [False] * 3
+    await on_bus.request(subjects.plan("pc-1"), payload, 5)
+    await on_bus.flush()
+    assert foreign[3:] == [True]
+    told.clear()
+    await bucket.level(plans)
+    assert await names(on_bus, told) == ["pc-1"]
 
 
 async def test_what_is_no_plan_is_replaced(

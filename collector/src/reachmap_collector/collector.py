@@ -135,6 +135,7 @@ class Collector:
         async with asyncio.TaskGroup() as tasks:
             await self._bus.subscribe(subjects.ALL_HELLOS, self._hear_hello)
             await self._bus.subscribe(subjects.ALL_PULSES, self._hear_pulse)
+            await self._bus.subscribe(subjects.ALL_PLANS, self._hear_plan)
             tasks.create_task(self._distribute())
             # Before that is done nothing may be booked, or it would count from nothing.
             await self.restore()
@@ -281,6 +282,11 @@ class Collector:
             said = codec.encode(self.roster.remembered(hello.agent))
             self._keeper.add(Batch(kept=(Kept(_HELLOS, hello.agent, said),)))
         return None
+
+    async def _hear_plan(self, subject: str, payload: bytes) -> None:
+        """See that nobody else puts plans."""
+        if self._bucket.hear(subject.rpartition(".")[2], payload):
+            self._changed.set()
 
     async def _hear_pulse(self, subject: str, payload: bytes) -> None:
         try:

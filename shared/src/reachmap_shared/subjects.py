@@ -28,6 +28,8 @@ REPORT_CONSUMER: Final = "collector"
 PLAN_BUCKET: Final = "reachmap-plans"
 """The JetStream key-value bucket of plans, by agent."""
 
+ALL_PLANS: Final = f"$KV.{PLAN_BUCKET}.*"
+
 PLAN_STREAM: Final = f"KV_{PLAN_BUCKET}"
 """The stream below it (NATS architecture record 8)."""
 

@@ -21,7 +21,7 @@ from reachmap_shared.names import port_number
 from reachmap_shared.vocabulary import Transport
 
 EXIT_FAILED: Final = 1
-"""The NATS server will not have us: starting again may help."""
+"""The bus could not be joined: trying again may help."""
 
 EXIT_USAGE: Final = 2
 """Wrong usage or settings: starting again will not help."""
@@ -80,9 +80,6 @@ def _run(loaded: settings.Settings, _options: argparse.Namespace) -> int:
     except InvalidSettings as error:
         print(f"reachmap-agent: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except BusUnavailable as error:
-        print(f"reachmap-agent: {error}", file=sys.stderr)
-        return EXIT_FAILED
     return 0
 
 

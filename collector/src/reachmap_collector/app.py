@@ -3,27 +3,27 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from reachmap_collector import credentials, embedded
-from reachmap_collector.alerts.kept import Memory, store_memory
-from reachmap_collector.alerts.load import NOTHING, Configuration, load_configuration
+from reachmap_collector.alerts.load import NOTHING, load_configuration
 from reachmap_collector.alerts.outlets import BusOutlet
 from reachmap_collector.alerts.queries import AlertQueries
 from reachmap_collector.alerts.service import Alerts
 from reachmap_collector.collector import Collector
-from reachmap_collector.credentials import Credentials
-from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
+from reachmap_collector.keeper import StoreMemory, keeping
 from reachmap_collector.queries import Queries
-from reachmap_collector.store import default_url
+from reachmap_collector.store import default_url, open_store
 from reachmap_collector.topology.load import load_topology
-from reachmap_collector.topology.model import Topology
 from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import Bus
@@ -52,6 +52,8 @@ class ServeSettings:
     """Where our own server listens."""
     access: Access | None = None
     """How to connect to a server that is not our own; None for what was prepared for it."""
+    store: str | None = None
+    """URL of the database to keep things in; None for a file of our own."""
     config: Path | None = None
     """Rules and outlets for alerts; None for none but the defaults."""
 
@@ -63,7 +65,7 @@ async def serve(settings: ServeSettings) -> None:
         InvalidFile: The topology, the configuration or the data directory is wrong; nothing was
             started.
         ServerError: Our own NATS server did not start, or ended by itself.
-        StoreError: What is to be kept cannot be.
+        StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
     configuration = load_configuration(settings.config) if settings.config else NOTHING
@@ -73,52 +75,49 @@ async def serve(settings: ServeSettings) -> None:
     except OSError as error:
         reason = f"cannot keep the collector's state: {error.strerror}"
         raise InvalidFile(settings.data, [Problem("", reason)]) from error
-    with store_memory(default_url(settings.data)) as memory:
-        await _serve(settings, topology, own, configuration, memory)
+    collectors: list[Collector] = []
+
+    async def back() -> None:
+        for collector in collectors:
+            collector.bus_is_back()
+
+    with contextlib.closing(open_store(settings.store or default_url(settings.data))) as store:
+        with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
+            store.open()
+        async with (
+            _bus(settings) as (urls, access),
+            bus.staying(urls, "reachmap collector", back, _REMIND_S, access=access) as connection,
+            keeping(store, time.time) as keeper,
+        ):
+            await _refuse_a_second(connection, urls)
+            collector = Collector(topology, own, connection, keeper)
+            collectors.append(collector)
+            alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
+            asked = AlertQueries(alerts, collector).endpoints()
+            await connection.serve_queries({**Queries(collector).endpoints(), **asked})
+            with _calling_on_hangup(partial(_reload, settings, collector, alerts)):
+                _log.info(
+                    "collector ready",
+                    nats=",".join(map(bus.without_password, urls)),
+                    hosts=len(topology.hosts),
+                    flows=len(collector.flows),
+                )
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(collector.run())
+                    tasks.create_task(alerts.run())
 
 
-async def _serve(
-    settings: ServeSettings,
-    topology: Topology,
-    own: Credentials,
-    configuration: Configuration,
-    memory: Memory,
-) -> None:
-    async with (
-        _bus(settings) as (urls, access),
-        bus.staying(urls, "reachmap collector", remind_s=_REMIND_S, access=access) as connection,
-    ):
-        await _refuse_a_second(connection, urls)
-        collector = Collector(topology, own, connection)
-        alerts = Alerts(collector, memory, BusOutlet(connection), configuration)
-        asked = {**Queries(collector).endpoints(), **AlertQueries(alerts, collector).endpoints()}
-        await connection.serve_queries(asked)
-
-        def reload() -> None:
-            collector.reload(settings.topology)
-            if settings.config is not None:
-                _reload_alerts(alerts, settings.config)
-
-        with _calling_on_hangup(reload):
-            _log.info(
-                "collector ready",
-                nats=",".join(map(bus.without_password, urls)),
-                hosts=len(topology.hosts),
-                flows=len(collector.flows),
-            )
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(collector.run())
-                tasks.create_task(alerts.run())
-
-
-def _reload_alerts(alerts: Alerts, path: Path) -> None:
-    """Read rules and outlets again; wrong ones are reported and change nothing."""
+def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> None:
+    """Read the topology, rules and outlets again; wrong ones are reported and change nothing."""
+    collector.reload(settings.topology)
+    if settings.config is None:
+        return
     try:
-        alerts.configure(load_configuration(path))
+        alerts.configure(load_configuration(settings.config))
     except InvalidFile as error:
         _log.error("configuration refused, the last good one stays in force", reason=str(error))
     else:
-        _log.info("configuration reloaded", path=str(path))
+        _log.info("configuration reloaded", path=str(settings.config))
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:

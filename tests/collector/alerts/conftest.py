@@ -45,6 +45,11 @@ class Recorder:
         return [(told.status, told.subject) for told in self.told]
 
 
+class Memory(Mirror):
+    async def load(self) -> None:
+        pass
+
+
 class Disk:
     """Where a memory writes, so that another one may begin with it."""
 
@@ -59,8 +64,10 @@ class Disk:
         else:
             self.rows[row.area, row.key] = row
 
-    def memory(self) -> Mirror:
-        return Mirror(self.rows.values(), self.write)
+    def memory(self) -> Memory:
+        made = Memory(self.write)
+        made.begin(self.rows.values())
+        return made
 
 
 def make_flow(source: str = "pc-1", destination: str = "web", port: int = 443) -> FlowKey:

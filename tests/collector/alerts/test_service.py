@@ -1,5 +1,6 @@
 """Alerting at work: told once, to whom it may concern, whatever happens in between."""
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.load import Configuration, Place
 from reachmap_collector.alerts.muting import Acknowledgement, Silence
 from reachmap_collector.alerts.service import Alerts
+from reachmap_collector.fold import Told
+from reachmap_collector.planner import FlowKey
+from reachmap_collector.slots import Slots
 from reachmap_shared.vocabulary import Outcome
 
 SHOP = """
@@ -44,6 +48,8 @@ class World:
         self.certificate: int | None = None
         self.is_heard = True
         self.silent: set[str] = set()
+        self.seen: dict[FlowKey, Any] = {}
+        self.numbers = count()
         self.names = ["hook"]
         self.outcome = Outcome.REFUSED
         self.start(**rules)
@@ -54,6 +60,7 @@ class World:
         self.alerts.queues = {
             name: Queue(name, self.disk.memory()) for name in (*self.names, "bus")
         }
+        self.alerts.restore()
         self.told: list[tuple[str, str, str]] = []
 
     def configuration(self, **rules: Any) -> Configuration:
@@ -102,12 +109,22 @@ class World:
                 self.scene.hear(agent, self.time)
 
     def _check(self) -> None:
-        outcome = self.outcome if self.fails else Outcome.OPEN
+        """As agents tell it: changes, and that all else is as it was."""
+        seen = self.outcome if self.fails else Outcome.OPEN, self.certificate
+        keys: dict[str, list[FlowKey]] = {}
         for record in self.scene.flows:
-            if record.key.source in self.silent:
+            key = record.key
+            if key.source in self.silent:
                 continue
-            seen = self.scene.observation(outcome, certificate_until=self.certificate)
-            self.scene.flows.observe(record.key, seen, self.time)
+            keys.setdefault(key.source, []).append(key)
+            if self.seen.get(key) != seen:
+                self.seen[key] = seen
+                what = self.scene.observation(seen[0], certificate_until=seen[1])
+                told = Told(self.time, "boot-1", next(self.numbers), what)
+                self.scene.flows.tell(key, str(record.expected.service), told)
+        for agent, flows in keys.items():
+            slots = Slots(agent, "r", tuple(flows), ("",) * len(flows))
+            self.scene.flows.source(agent).pulse(self.time, 0.0, slots, b"")
 
     def words(self, outlet: str = "hook") -> list[tuple[str, str]]:
         return [(status, subject) for name, status, subject in self.told if name == outlet]
@@ -157,6 +174,7 @@ def test_an_outage_goes_on_over_a_restart(world: Any) -> None:
     one.passes(60)
     [alert] = one.alerts.book.active()
     one.scene = type(one.scene)(SHOP)
+    one.seen.clear()
     one.is_heard = False
     one.start()
     one.passes(300)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector.alerts.sights import Known, agents, sights
+from reachmap_collector.fold import Told
 from reachmap_collector.judge import Judge
 from reachmap_collector.roster import AgentState
 from reachmap_shared.vocabulary import Outcome, State
@@ -14,13 +15,16 @@ WELL = {State.OK, State.DEGRADED}
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 @pytest.mark.parametrize("now", [105.0, 1000.0])
-def test_it_agrees_with_the_judge(scene: Any, outcome: Outcome, now: float) -> None:
+def test_it_agrees_with_the_judge(
+    scene: Any, observation: Any, outcome: Outcome, now: float
+) -> None:
     """Fresh or stale, expected or forbidden; degraded is as good as ok here."""
     one = scene()
     for agent in ("pc-1", "web-1", "db-1"):
         one.hear(agent, 100.0)
     for record in one.flows:
-        one.flows.observe(record.key, one_observation(outcome), 101.0)
+        change = Told(101.0, "boot-1", 0, observation(outcome))
+        one.flows.tell(record.key, str(record.expected.service), change)
     judge = Judge(one.flows, one.roster, one.topology.checks, now)
     for sight in sights(one.flows, one.roster, one.topology.checks, now):
         record = one.flows.get(sight.key)
@@ -28,12 +32,6 @@ def test_it_agrees_with_the_judge(scene: Any, outcome: Outcome, now: float) -> N
         judged = judge.judge(record).state
         assert sight.state is judged or {sight.state, judged} <= WELL
         assert sight.source_address == "10.0.1.1"
-
-
-def one_observation(outcome: Outcome) -> Any:
-    from reachmap_shared.messages import Observation
-
-    return Observation(0, 0, outcome, None, True, 0, 0, 0, "10.0.1.1:40000", ())
 
 
 def test_what_nobody_has_seen_is_not_known(scene: Any) -> None:

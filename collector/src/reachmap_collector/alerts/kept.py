@@ -1,14 +1,12 @@
-"""What must survive the collector: alerts, acknowledgements, silences, what waits to be told."""
+"""What must survive the collector: alerts, acknowledgements, silences, what waits to be told.
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+Pure: a store is somebody else's.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
-from reachmap_collector.errors import StoreUnavailable
-from reachmap_collector.store import open_store
-from reachmap_collector.store.api import Batch, Kept
-from reachmap_shared import log
+from reachmap_collector.store.api import Kept
 
 ALERTS: Final = "alerts"
 TOLD: Final = "alerts-told"
@@ -17,11 +15,12 @@ SILENCES: Final = "alerts-silences"
 QUEUE: Final = "alerts-queue"
 AREAS: Final = (ALERTS, TOLD, ACKS, SILENCES, QUEUE)
 
-_log = log.get("alerts")
-
 
 class Memory(Protocol):
     """Small things under names, in areas."""
+
+    async def load(self) -> None:
+        """Take up what was kept before; waits until that can be read."""
 
     def kept(self, area: str) -> Mapping[str, bytes]:
         """All that is kept in an area, by key."""
@@ -34,16 +33,18 @@ class Mirror:
     """A memory that has all of itself at hand, and writes each change down elsewhere.
 
     Args:
-        rows: What was written down before.
         write: Writes one thing down, at once or soon.
     """
 
-    def __init__(self, rows: Iterable[Kept], write: Callable[[Kept], None]) -> None:
+    def __init__(self, write: Callable[[Kept], None]) -> None:
         self._areas: dict[str, dict[str, bytes]] = {}
         self._write = write
+
+    def begin(self, rows: Iterable[Kept]) -> None:
+        """Take up what was written down before; what was kept since then stays."""
         for row in rows:
             if row.value is not None:
-                self._areas.setdefault(row.area, {})[row.key] = row.value
+                self._areas.setdefault(row.area, {}).setdefault(row.key, row.value)
 
     def kept(self, area: str) -> Mapping[str, bytes]:
         """All that is kept in an area, by key."""
@@ -59,20 +60,3 @@ class Mirror:
         else:
             here[key] = value
         self._write(Kept(area, key, value))
-
-
-@contextmanager
-def store_memory(url: str) -> Iterator[Mirror]:
-    """A memory in a store; raises StoreRefused and StoreUnavailable where there is none."""
-    with contextlib.closing(open_store(url)) as store:
-        store.open()
-        rows = [row for area in AREAS for row in store.kept(area)]
-
-        def write(one: Kept) -> None:
-            try:
-                store.commit(Batch(kept=(one,)))
-            except StoreUnavailable as error:
-                # People are told all the same; only a restart would tell them once more.
-                _log.warning("not written down", area=one.area, reason=str(error))
-
-        yield Mirror(rows, write)

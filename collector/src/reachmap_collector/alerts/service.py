@@ -45,6 +45,9 @@ _SHARE: Final = 10
 
 _CHECK_AGENTS_S: Final = 1.0
 
+_GRACE_S: Final = 30.0
+"""After a start, for agents to find the bus and to speak: some were last heard long before it."""
+
 _ANYWAY_S: Final = 600.0
 """How long until the next look where nothing has changed: certificates end by themselves."""
 
@@ -115,7 +118,7 @@ class Alerts:
         self._configured = asyncio.Event()
         self.configuration = configuration
         self._rules = Rules(configuration.table, self.roles_of)
-        self._restore()
+        self._began = watched.now()
 
     def roles_of(self, host: str) -> Sequence[str]:
         """The roles of a host; none of one that nobody knows."""
@@ -131,6 +134,9 @@ class Alerts:
 
     async def run(self) -> None:
         """Look, and have people told, until cancelled."""
+        await self._memory.load()
+        self.restore()
+        self._began = self._watched.now()
         while True:
             self._configured.clear()
             async with delivering(self._places(), self._memory, self._actively) as self.queues:
@@ -162,7 +168,7 @@ class Alerts:
         self.book.timing = self._timing(checks.interval_s)
         self.book.decide = self._rules.decide
         seen = sights(watched.flows, watched.roster, checks, now)
-        states = self._due.states = agents(watched.members, watched.roster, now)
+        states = self._due.states = self._agents(now)
         causes: list[Cause] = find_causes(
             seen,
             states,
@@ -225,10 +231,19 @@ class Alerts:
         if now < self._due.agents:
             return False
         began = time.monotonic()
-        states = agents(self._watched.members, self._watched.roster, now)
+        states = self._agents(now)
         took_s = time.monotonic() - began
         self._due.agents = now + max(_CHECK_AGENTS_S, took_s * _SHARE)
         return states != self._due.states
+
+    def _agents(self, now: float) -> dict[str, AgentState]:
+        """How agents stand; at first, those that had no turn to speak are not called silent."""
+        states = agents(self._watched.members, self._watched.roster, now)
+        if now - self._began < _GRACE_S:
+            for name, state in states.items():
+                if state is AgentState.SILENT:
+                    states[name] = AgentState.ABSENT
+        return states
 
     def _is_anything_open(self) -> bool:
         return any(alert.phase is not Phase.RESOLVED for alert in self.book.alerts.values())
@@ -356,7 +371,7 @@ class Alerts:
         value = _SILENCE.dump_json(silence) if silence else None
         self._memory.keep(kept.SILENCES, ident, value)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
         """Begin where the process before this one ended."""
         for area, adapter, into in (
             (kept.ALERTS, _ALERT, self.book.alerts),
@@ -368,7 +383,7 @@ class Alerts:
             reads: TypeAdapter[Any] = adapter
             for key, value in self._memory.kept(area).items():
                 try:
-                    known[key] = reads.validate_json(value)
+                    known.setdefault(key, reads.validate_json(value))
                 except (ValidationError, json.JSONDecodeError):
                     # Of another version: rather told twice than never.
                     _log.warning("forgotten, since it cannot be read", area=area, key=key)

@@ -132,7 +132,9 @@ def serve(
     elif nats_certificate or nats_key:
         raise click.UsageError("--nats-certificate and --nats-key go together")
     listening = Listening(nats_port, _address(nats_listen), names, tls)
-    settings = ServeSettings(topology, data, urls, listening, given if urls else None, config)
+    settings = ServeSettings(
+        topology, data, urls, listening, given if urls else None, config=config
+    )
     run_until_signal(lambda: run_collector(settings))
 
 

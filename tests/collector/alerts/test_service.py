@@ -1,5 +1,7 @@
 """Alerting at work: told once, to whom it may concern, whatever happens in between."""
 
+import contextlib
+from collections.abc import Coroutine
 from itertools import count
 from typing import Any
 
@@ -34,6 +36,13 @@ addresses = ["10.0.2.1"]
 """
 AGENTS = ("web", "pc-1", "pc-2")
 DAY_S = 86_400
+
+
+def at_once(turn: Coroutine[Any, Any, None]) -> None:
+    """Have a turn to its end without a loop: it waits for nobody, and only lets others in."""
+    with contextlib.suppress(StopIteration):
+        while True:
+            turn.send(None)
 
 
 class World:
@@ -89,7 +98,7 @@ class World:
                 self._hear()
             if self.time % 10 == 0 and self.is_heard:
                 self._check()
-            self.alerts.turn(self.time)
+            at_once(self.alerts.turn(self.time))
             for name, queue in self.alerts.queues.items():
                 for one in queue.waiting.values():
                     self.told.append((name, one.status, one.subject))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reachmap_collector.alerts.sights import Known, agents, sights
+from reachmap_collector.alerts.sights import Known, Look, agents
 from reachmap_collector.fold import Told
 from reachmap_collector.judge import Judge
 from reachmap_collector.roster import AgentState
@@ -26,9 +26,10 @@ def test_it_agrees_with_the_judge(
         change = Told(101.0, "boot-1", 0, observation(outcome))
         one.flows.tell(record.key, str(record.expected.service), change)
     judge = Judge(one.flows, one.roster, one.topology.checks, now)
-    for sight in sights(one.flows, one.roster, one.topology.checks, now):
-        record = one.flows.get(sight.key)
-        assert record is not None
+    look = Look(one.flows, one.roster, one.topology.checks, now, now)
+    for record in one.flows:
+        sight = look.sight(record)
+        assert look.is_well(record) <= (sight.state is State.OK)
         judged = judge.judge(record).state
         assert sight.state is judged or {sight.state, judged} <= WELL
         assert sight.source_address == "10.0.1.1"
@@ -39,7 +40,8 @@ def test_what_nobody_has_seen_is_not_known(scene: Any) -> None:
     one = scene()
     one.hear("pc-1", 100.0)
     one.see("pc-1", "web-1", Outcome.OPEN, 101.0, service="web:8080")
-    seen = sights(one.flows, one.roster, one.topology.checks, 105.0)
+    look = Look(one.flows, one.roster, one.topology.checks, 105.0, 105.0)
+    seen = [look.sight(record) for record in one.flows]
     states = agents(one.members, one.roster, 105.0)
     known = Known(seen, states)
     assert known(one.record("pc-1", "web-1", "web:8080").key)

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reachmap_collector.advice import what_to_do
 from reachmap_collector.alerts import kept, notices
-from reachmap_collector.alerts.causes import Cause, find_causes
+from reachmap_collector.alerts.causes import Cause, Sight, find_causes
 from reachmap_collector.alerts.certificates import expiries
 from reachmap_collector.alerts.dispatch import Queue, delivering
 from reachmap_collector.alerts.kept import Memory
@@ -29,8 +29,8 @@ from reachmap_collector.alerts.muting import Acknowledgement, Silence, muted_by
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets import BUS, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
-from reachmap_collector.alerts.sights import Known, agents, sights
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.alerts.sights import FAILING, Known, Look, agents
+from reachmap_collector.fold import FlowMap, FlowRecord
 from reachmap_collector.judge import Judge
 from reachmap_collector.planner import FlowKey, Member
 from reachmap_collector.roster import AgentState, Roster
@@ -42,6 +42,12 @@ _TURN_S: Final = 0.25
 
 _SHARE: Final = 10
 """Looks take at most about one part of so many of the time, however large the map is."""
+
+_AT_ONCE: Final = 2000
+"""Flows looked at before all else has its turn: some ten milliseconds."""
+
+_MANY: Final = 20_000
+"""Flows from which on their causes are found in a thread."""
 
 _CHECK_AGENTS_S: Final = 1.0
 
@@ -141,16 +147,16 @@ class Alerts:
             self._configured.clear()
             async with delivering(self._places(), self._memory, self._actively) as self.queues:
                 while not self._configured.is_set():
-                    self.turn(self._watched.now())
+                    await self.turn(self._watched.now())
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_TURN_S):
                             await self._configured.wait()
 
-    def turn(self, now: float) -> None:
+    async def turn(self, now: float) -> None:
         """See whether there is anything to look at, look, and put what is to be told in queues."""
         if self._is_time(now):
             began = time.monotonic()
-            self.look(now)
+            await self.look(now)
             took_s = time.monotonic() - began
             self._due.earliest = now + took_s * _SHARE
         for ident, silence in [*self.silences.items()]:
@@ -158,7 +164,7 @@ class Alerts:
                 self._keep_silence(ident, None)
         self._tell(now)
 
-    def look(self, now: float) -> None:
+    async def look(self, now: float) -> None:
         """Look at the whole map, and bring the book up to date."""
         watched, table = self._watched, self.configuration.table
         checks = watched.topology.checks
@@ -167,21 +173,41 @@ class Alerts:
         self._judge = None
         self.book.timing = self._timing(checks.interval_s)
         self.book.decide = self._rules.decide
-        seen = sights(watched.flows, watched.roster, checks, now)
         states = self._due.states = self._agents(now)
-        causes: list[Cause] = find_causes(
-            seen,
-            states,
-            watched.topology.dependencies(),
-            now=now,
-            interval_s=checks.interval_s,
-        )
+        seen = await self._see(now, now + table.certificate_warning_s)
+        find = partial(find_causes, now=now, interval_s=checks.interval_s)
+        needs = watched.topology.dependencies()
+        causes: list[Cause]
+        if len(seen) > _MANY:
+            causes = await asyncio.to_thread(find, seen, states, needs)
+        else:
+            causes = find(seen, states, needs)
         causes += expiries(seen, now, table.certificate_warning_s, table.certificate_critical_s)
         before = dict(self.book.alerts)
         self.book.update(causes, now, Known(seen, states))
         self._remember(before)
         pause_s = checks.interval_s if self._is_anything_open() else _ANYWAY_S
         self._due.latest = now + pause_s
+
+    async def _see(self, now: float, until: float) -> list[Sight]:
+        """All flows as they are now, a part after the other; the well ones only if any fails."""
+        watched = self._watched
+        look = Look(watched.flows, watched.roster, watched.topology.checks, now, until)
+        seen: list[Sight] = []
+        well: list[FlowRecord] = []
+        for number, record in enumerate(watched.flows, 1):
+            if look.is_well(record):
+                well.append(record)
+            else:
+                seen.append(look.sight(record))
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)
+        if any(sight.state in FAILING for sight in seen):
+            for number, record in enumerate(well, 1):
+                seen.append(look.sight(record))
+                if not number % _AT_ONCE:
+                    await asyncio.sleep(0)
+        return seen
 
     def notice(self, alert: Alert, now: float) -> Notice:
         """An alert as it stands, with whatever keeps it from being told."""

@@ -1,6 +1,6 @@
 """From the map to what causes are found in: each flow and agent as it is now. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from reachmap_collector.alerts.causes import Member, Sight
@@ -12,12 +12,10 @@ from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.topology.schema import Checks
 from reachmap_shared.vocabulary import Expectation, Outcome, State
 
+FAILING: Final = frozenset({State.BROKEN, State.EXPOSED})
+"""What is somebody's business."""
+
 _SEEN: Final = frozenset({State.OK, State.DEGRADED, State.BROKEN, State.EXPOSED})
-
-
-def sights(flows: FlowMap, roster: Roster, checks: Checks, now: float) -> list[Sight]:
-    """Every flow as it is now, in the order of their keys."""
-    return [*_Looking(flows, roster, checks, now)]
 
 
 def agents(members: Mapping[str, Host], roster: Roster, now: float) -> dict[str, AgentState]:
@@ -26,7 +24,7 @@ def agents(members: Mapping[str, Host], roster: Roster, now: float) -> dict[str,
 
 
 class Known:
-    """Of which flows and agents it is known how they are."""
+    """Of which flows and agents it is known how they are; flows that are well may be left out."""
 
     def __init__(self, flows: list[Sight], agents: Mapping[str, AgentState]) -> None:
         self._unseen = {sight.key for sight in flows if sight.state not in _SEEN}
@@ -39,24 +37,24 @@ class Known:
         return member not in self._absent
 
 
-class _Looking:
+class Look:
     """One look at the map. What is plainly well needs no judgement, and that is nearly all."""
 
-    def __init__(self, flows: FlowMap, roster: Roster, checks: Checks, now: float) -> None:
+    def __init__(
+        self, flows: FlowMap, roster: Roster, checks: Checks, now: float, until: float
+    ) -> None:
         self._flows = flows
         self._roster = roster
         self._checks = checks
         self._now = now
+        self._until = until
         self._stale_s = MISSED_CHECKS * checks.interval_s + checks.timeout_s
         self._judge: Judge | None = None
-        self._fresh: dict[str, bool] = {}
+        self._conflicts: dict[str, bool] = {}
 
-    def __iter__(self) -> Iterator[Sight]:
-        for record in self._flows:
-            yield self._well(record) if self._is_well(record) else self._judged(record)
-
-    def _is_well(self, record: FlowRecord) -> bool:
-        last, source = record.last, record.key.source
+    def is_well(self, record: FlowRecord) -> bool:
+        """Whether there is nothing to say of a flow, and no certificate ends by `until`."""
+        last = record.last
         if (
             last is None
             or last.outcome is not Outcome.OPEN
@@ -64,9 +62,17 @@ class _Looking:
             or self._now - record.checked > self._stale_s
         ):
             return False
-        if source not in self._fresh:
-            self._fresh[source] = self._roster.state(source, self._now) is not AgentState.CONFLICT
-        return self._fresh[source]
+        ends, source = last.certificate_until, record.key.source
+        if ends is not None and ends <= self._until:
+            return False
+        if source not in self._conflicts:
+            state = self._roster.state(source, self._now)
+            self._conflicts[source] = state is AgentState.CONFLICT
+        return not self._conflicts[source]
+
+    def sight(self, record: FlowRecord) -> Sight:
+        """A flow as it is now."""
+        return self._well(record) if self.is_well(record) else self._judged(record)
 
     def _well(self, record: FlowRecord) -> Sight:
         assert record.last is not None

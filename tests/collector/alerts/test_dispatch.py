@@ -56,6 +56,16 @@ async def test_what_waits_survives(recorder: Any, disk: Any, told: Any, eventual
     assert recorder.told[-1].status == "resolved"
 
 
+async def test_what_waits_for_an_outlet_that_is_no_more_is_forgotten(
+    recorder: Any, disk: Any, told: Any
+) -> None:
+    """Nobody would ever take it."""
+    Queue("gone", disk.memory()).put(told())
+    async with delivering({"hook": Place(recorder)}, disk.memory(), nothing_active):
+        pass
+    assert disk.rows == {}
+
+
 def test_a_later_word_takes_the_place_of_an_earlier(disk: Any, told: Any) -> None:
     """Who has heard nothing yet hears the latest, once; and the labels to end are the oldest."""
     queue = Queue("hook", disk.memory())

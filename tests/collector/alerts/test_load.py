@@ -103,8 +103,13 @@ def test_a_wrong_value_is_found_by_its_path(load: Any, text: str, problem: str) 
     assert found.startswith(problem)
 
 
-def test_an_apprise_url_that_nobody_knows_is_refused(load: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["sesame://nonsense", "mailto://user:sesame@", "tgram://sesame/x"])
+def test_an_apprise_url_that_nobody_knows_is_refused(
+    load: Any, tmp_path: Path, url: str, capfd: pytest.CaptureFixture[str], caplog: Any
+) -> None:
     """When the file is read, and not when something is wrong; without a word of it."""
-    (tmp_path / "urls").write_text("sesame://nonsense")
+    (tmp_path / "urls").write_text(url)
     text = '[[alerts.outlets]]\nname = "a"\nkind = "apprise"\nurl_file = "urls"'
     assert refusal(load, text) == ["alerts.outlets[0]: URL 1 is none that Apprise knows"]
+    out, err = capfd.readouterr()
+    assert "sesame" not in out + err + caplog.text

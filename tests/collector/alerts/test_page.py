@@ -48,3 +48,10 @@ def test_every_kind_of_outlet_has_an_example() -> None:
 def test_every_kind_of_alert_is_told_of(kind: Kind) -> None:
     """With the severity that it has where nobody says otherwise."""
     assert f"| `{kind}` | {SEVERITIES[kind]} | " in PAGE.read_text()
+
+
+def test_the_packaged_configuration_is_one() -> None:
+    """And so is what stands in it behind the marks."""
+    packaged = PAGE.parent.parent / "packaging" / "collector" / "collector.toml"
+    assert not load_configuration(packaged).places
+    assert "kind = " in packaged.read_text()

@@ -244,6 +244,17 @@ def test_what_is_acknowledged_is_not_told_of_its_changes_but_of_its_end(world: A
     assert one.alerts.acknowledged == {}
 
 
+def test_what_gets_milder_keeps_its_labels(world: Any) -> None:
+    """It is known by them; only what gets worse must be routed anew."""
+    one = world(rules=[{"kinds": ["host-unreachable", "port-blocked"], "severity": "info"}])
+    one.fails = True
+    one.passes(30)
+    one.outcome = Outcome.TIMEOUT
+    one.passes(60)
+    assert one.last.severity == "info" and one.last.replaces is None
+    assert one.last.labels["severity"] == "critical"
+
+
 def test_rules_say_who_is_told(world: Any) -> None:
     """The bus hears all that anybody may hear."""
     one = world(rules=[{"hosts": ["web"], "outlets": []}])

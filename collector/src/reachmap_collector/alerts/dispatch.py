@@ -145,6 +145,9 @@ async def delivering(
 ) -> AsyncIterator[dict[str, Queue]]:
     """Queues to these outlets, which are worked off as long as the block lasts."""
     queues = {name: Queue(name, memory) for name in places}
+    for key in memory.kept(kept.QUEUE):
+        if key.partition("/")[0] not in places:  # an outlet that is no more
+            memory.keep(kept.QUEUE, key, None)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = []

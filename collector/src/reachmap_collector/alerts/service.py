@@ -23,7 +23,7 @@ from reachmap_collector.alerts.causes import Cause, Sight, find_causes
 from reachmap_collector.alerts.certificates import expiries
 from reachmap_collector.alerts.dispatch import Queue, delivering
 from reachmap_collector.alerts.kept import Memory
-from reachmap_collector.alerts.lifecycle import Alert, Book, Phase, Timing, face
+from reachmap_collector.alerts.lifecycle import Alert, Book, Phase, Severity, Timing, face
 from reachmap_collector.alerts.load import Configuration, Place
 from reachmap_collector.alerts.muting import Acknowledgement, Silence, muted_by
 from reachmap_collector.alerts.notices import Notice
@@ -309,7 +309,7 @@ class Alerts:
         advice = notices.notice(alert, {}, self._advise).advice
         if told is None:
             told = Told(notices.labels(alert), now_face, advice=advice)
-        got_worse = told.labels.get("severity") != alert.severity
+        got_worse = not at_least(Severity(told.labels["severity"]), alert.severity)
         replaces = dict(told.labels) if got_worse and told.outlets else None
         labels = notices.labels(alert) if got_worse else told.labels
         is_known = alert.id in self.acknowledged and not got_worse

@@ -1,5 +1,6 @@
 """What all that speak HTTP share: what is worth another try, and that no secret gets out."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ def hook(outlet: Any, server: Any) -> Any:
     return outlet(HOOK, url=f"{server.url}/hidden-path", token="sesame")
 
 
-async def test_a_token_is_shown(hook: Any, server: Any, told: Any) -> None:
+async def test_a_token_is_shown(hook: Any, server: Any, told: Any, caplog: Any) -> None:
     """As a bearer's; and what came back is told."""
+    caplog.set_level(logging.INFO)
     assert await hook.send(told(), []) == "200 OK: thanks"
     assert server.requests[0].headers["authorization"] == "Bearer sesame"
     assert server.requests[0].path == "/hidden-path"
+    assert "hidden" not in caplog.text
     await hook.close()
 
 

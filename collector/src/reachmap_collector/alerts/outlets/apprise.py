@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,9 @@ from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets.base import OutletFailed
 from reachmap_collector.alerts.secrets import Secrets
+
+# It logs URLs, with all their secrets, when something is wrong with them.
+logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
 
 _TYPES: Final[Mapping[Severity, str]] = {
     Severity.INFO: "info",

@@ -1,5 +1,6 @@
 """What every outlet is to its queue, and what those that speak HTTP share."""
 
+import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -10,6 +11,9 @@ from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.secrets import Secrets
 from reachmap_shared import __version__
 from reachmap_shared.errors import ReachmapError
+
+# It would log each URL, and a URL may be a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _SHOWN: Final = 200
 """Characters of an answer that people are shown."""

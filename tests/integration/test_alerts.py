@@ -233,7 +233,7 @@ def test_a_wrong_configuration_starts_nothing_and_reloads_nothing(deployment: An
     wrong = '[[alerts.outlets]]\nname = "a"\nkind = "webhook"\nurl = "ftp://x"\n'
     config.write_text(wrong)
     data = ["--topology", str(deployment.topology), "--data", str(deployment.folder / "data")]
-    refused = deployment.reachmap("serve", *data, "--config", str(config))
+    refused = deployment.reachmap("serve", *data)  # it is beside the topology
     assert refused.returncode == 2
     assert "alerts.outlets[0].url: expected a URL" in refused.stderr
     config.write_text(wrong.replace("ftp://", "http://127.0.0.1:9/"))

@@ -69,7 +69,7 @@ class World:
         self.alerts.queues = {
             name: Queue(name, self.disk.memory()) for name in (*self.names, "bus")
         }
-        self.alerts.restore()
+        self.alerts.archive.restore(self.alerts.book.alerts)
         self.told: list[tuple[str, str, str]] = []
 
     def configuration(self, **rules: Any) -> Configuration:
@@ -199,7 +199,9 @@ def test_an_outage_goes_on_over_a_restart(world: Any) -> None:
 def test_a_silence_keeps_an_alert_from_being_told_and_not_its_end(world: Any) -> None:
     """What began before it ends as ever; what goes on when it expires is told then."""
     one = world()
-    one.alerts.silence(Silence("s1", Filter(hosts=["web"]), one.time + 100, "ann", ""))
+    one.alerts.archive.keep_silence(
+        "s1", Silence("s1", Filter(hosts=["web"]), one.time + 100, "ann", "")
+    )
     one.fails = True
     one.passes(60)
     assert one.told == []
@@ -207,8 +209,10 @@ def test_a_silence_keeps_an_alert_from_being_told_and_not_its_end(world: Any) ->
     assert one.alerts.notice(alert, one.time).muted_by == "silence s1"
     one.passes(60)
     assert one.words() == [DOWN]
-    assert one.alerts.silences == {}
-    one.alerts.silence(Silence("s2", Filter(hosts=["web"]), one.time + 1000, "ann", ""))
+    assert one.alerts.archive.silences == {}
+    one.alerts.archive.keep_silence(
+        "s2", Silence("s2", Filter(hosts=["web"]), one.time + 1000, "ann", "")
+    )
     one.fails = False
     one.passes(60)
     assert one.words() == [DOWN, OVER]
@@ -220,10 +224,14 @@ def test_a_silence_survives_a_restart(world: Any) -> None:
     one.fails = True
     one.passes(30)
     [alert] = one.alerts.book.active()
-    one.alerts.acknowledge(Acknowledgement(alert.id, "ann", "on it", one.time))
-    one.alerts.silence(Silence("s1", Filter(hosts=["web"]), one.time + 1000, "ann", ""))
+    one.alerts.archive.keep_acknowledgement(
+        alert.id, Acknowledgement(alert.id, "ann", "on it", one.time)
+    )
+    one.alerts.archive.keep_silence(
+        "s1", Silence("s1", Filter(hosts=["web"]), one.time + 1000, "ann", "")
+    )
     one.start()
-    assert [*one.alerts.silences] == ["s1"]
+    assert [*one.alerts.archive.silences] == ["s1"]
     assert one.alerts.notice(alert, one.time).acknowledged_by == "ann"
 
 
@@ -233,7 +241,9 @@ def test_what_is_acknowledged_is_not_told_of_its_changes_but_of_its_end(world: A
     one.fails = True
     one.passes(30)
     [alert] = one.alerts.book.active()
-    one.alerts.acknowledge(Acknowledgement(alert.id, "ann", "", one.time))
+    one.alerts.archive.keep_acknowledgement(
+        alert.id, Acknowledgement(alert.id, "ann", "", one.time)
+    )
     one.outcome = Outcome.TIMEOUT  # it is another cause now
     one.passes(60)
     assert one.alerts.book.active()[0].cause.kind != alert.cause.kind
@@ -241,7 +251,7 @@ def test_what_is_acknowledged_is_not_told_of_its_changes_but_of_its_end(world: A
     one.fails = False
     one.passes(60)
     assert [status for status, _ in one.words()] == ["firing", "resolved"]
-    assert one.alerts.acknowledged == {}
+    assert one.alerts.archive.acknowledged == {}
 
 
 def test_what_gets_milder_keeps_its_labels(world: Any) -> None:

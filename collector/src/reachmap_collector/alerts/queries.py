@@ -46,7 +46,7 @@ class AlertQueries:
         shown = [self._alerts.notice(alert, now) for alert in wanted]
         return {
             "alerts": [notices.document(one) for one in shown],
-            "silences": [_silence(one) for one in self._alerts.silences.values()],
+            "silences": [_silence(one) for one in self._alerts.archive.silences.values()],
             "outlets": [
                 {
                     "outlet": name,
@@ -68,17 +68,17 @@ class AlertQueries:
         if alert is None or alert.phase is not Phase.FIRING:
             raise QueryRefused("404", f"no alert {ident!r} fires{_hint(ident, known)}")
         by, comment = _text(parameters, "by"), _text(parameters, "comment", "")
-        self._alerts.acknowledge(Acknowledgement(ident, by, comment, now))
+        self._alerts.archive.keep_acknowledgement(ident, Acknowledgement(ident, by, comment, now))
         return notices.document(self._alerts.notice(alert, now))
 
     async def silence(self, parameters: Json) -> Json:
         """Begin a silence: `{kinds, hosts, roles, services, for, by, comment}`; or `{end}` one."""
         if (ending := parameters.get("end")) is not None:
-            known = self._alerts.silences
+            known = self._alerts.archive.silences
             if ending not in known:
                 raise QueryRefused("404", f"no silence {ending!r}{_hint(str(ending), known)}")
             ended = _silence(known[ending])
-            self._alerts.unsilence(ending)
+            self._alerts.archive.keep_silence(ending, None)
             return ended
         given = {name: parameters[name] for name in _FILTER if parameters.get(name)}
         try:
@@ -96,7 +96,7 @@ class AlertQueries:
         now = self._watched.now()
         by, comment = _text(parameters, "by"), _text(parameters, "comment", "")
         made = Silence(f"s{int(now * 1000):x}", what, now + lasts, by, comment)
-        self._alerts.silence(made)
+        self._alerts.archive.keep_silence(made.id, made)
         return _silence(made)
 
     async def test(self, parameters: Json) -> Json:

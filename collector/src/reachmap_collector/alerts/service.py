@@ -8,24 +8,22 @@ of their own.
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
 from reachmap_collector.advice import what_to_do
-from reachmap_collector.alerts import kept, notices
+from reachmap_collector.alerts import notices
+from reachmap_collector.alerts.archive import Archive, Told
 from reachmap_collector.alerts.causes import Cause, Sight, find_causes
 from reachmap_collector.alerts.certificates import expiries
 from reachmap_collector.alerts.dispatch import Queue, delivering
 from reachmap_collector.alerts.kept import Memory
 from reachmap_collector.alerts.lifecycle import Alert, Book, Phase, Severity, Timing, face
 from reachmap_collector.alerts.load import Configuration, Place
-from reachmap_collector.alerts.muting import Acknowledgement, Silence, muted_by
+from reachmap_collector.alerts.muting import muted_by
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets import BUS, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
@@ -76,22 +74,6 @@ class Watched(Protocol):
         """Seconds since the epoch, by a clock that never jumps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What was told of an alert, and to whom."""
-
-    labels: dict[str, str]
-    face: tuple[str, ...]
-    outlets: tuple[str, ...] = ()
-    advice: str = ""
-
-
-_ALERT: Final = TypeAdapter(Alert)
-_TOLD: Final = TypeAdapter(Told)
-_ACK: Final = TypeAdapter(Acknowledgement)
-_SILENCE: Final = TypeAdapter(Silence)
-
-
 @dataclass(slots=True)
 class _Due:
     """When to look next, in the loop's time."""
@@ -110,15 +92,13 @@ class Alerts:
         self, watched: Watched, memory: Memory, bus: Outlet, configuration: Configuration
     ) -> None:
         self.book = Book()
-        self.acknowledged: dict[str, Acknowledgement] = {}
-        self.silences: dict[str, Silence] = {}
+        self.archive = Archive(memory)
         self.queues: dict[str, Queue] = {}
         self.looks = 0
         """How often the whole map was looked at."""
         self._watched = watched
         self._memory = memory
         self._bus = bus
-        self._told: dict[str, Told] = {}
         self._due = _Due()
         self._judge: Judge | None = None
         self._configured = asyncio.Event()
@@ -141,7 +121,7 @@ class Alerts:
     async def run(self) -> None:
         """Look, and have people told, until cancelled."""
         await self._memory.load()
-        self.restore()
+        self.archive.restore(self.book.alerts)
         self._began = self._watched.now()
         while True:
             self._configured.clear()
@@ -159,9 +139,9 @@ class Alerts:
             await self.look(now)
             took_s = time.monotonic() - began
             self._due.earliest = now + took_s * _SHARE
-        for ident, silence in [*self.silences.items()]:
+        for ident, silence in [*self.archive.silences.items()]:
             if silence.until <= now:
-                self._keep_silence(ident, None)
+                self.archive.keep_silence(ident, None)
         self._tell(now)
 
     async def look(self, now: float) -> None:
@@ -185,7 +165,7 @@ class Alerts:
         causes += expiries(seen, now, table.certificate_warning_s, table.certificate_critical_s)
         before = dict(self.book.alerts)
         self.book.update(causes, now, Known(seen, states))
-        self._remember(before)
+        self.archive.keep_alerts(before, self.book.alerts)
         pause_s = checks.interval_s if self._is_anything_open() else _ANYWAY_S
         self._due.latest = now + pause_s
 
@@ -211,8 +191,8 @@ class Alerts:
 
     def notice(self, alert: Alert, now: float) -> Notice:
         """An alert as it stands, with whatever keeps it from being told."""
-        told = self._told.get(alert.id)
-        ack = self.acknowledged.get(alert.id)
+        told = self.archive.told.get(alert.id)
+        ack = self.archive.acknowledged.get(alert.id)
         return notices.notice(
             alert,
             told.labels if told else notices.labels(alert),
@@ -220,19 +200,6 @@ class Alerts:
             acknowledged_by=ack.by if ack else "",
             muted_by=self._muted(alert.cause, now),
         )
-
-    def acknowledge(self, ack: Acknowledgement) -> None:
-        """Take note that somebody looks after an alert."""
-        self.acknowledged[ack.alert] = ack
-        self._memory.keep(kept.ACKS, ack.alert, _ACK.dump_json(ack))
-
-    def silence(self, silence: Silence) -> None:
-        """Tell nobody of what fits, for a while."""
-        self._keep_silence(silence.id, silence)
-
-    def unsilence(self, ident: str) -> None:
-        """End a silence before its time."""
-        self._keep_silence(ident, None)
 
     def outlets(self) -> Mapping[str, Outlet]:
         """All outlets there are, by name."""
@@ -291,16 +258,16 @@ class Alerts:
         for alert in [*self.book.alerts.values()]:
             if alert.phase is Phase.FIRING:
                 self._tell_of(alert, now)
-            elif alert.phase is Phase.RESOLVED and (told := self._told.get(alert.id)):
+            elif alert.phase is Phase.RESOLVED and (told := self.archive.told.get(alert.id)):
                 ended = self._notice_of(alert, told)
                 for name in told.outlets:
                     if name in self.queues:
                         self.queues[name].put(ended)
-                self._keep_told(alert.id, None)
-                self._forget_ack(alert.id)
+                self.archive.keep_told(alert.id, None)
+                self.archive.keep_acknowledgement(alert.id, None)
 
     def _tell_of(self, alert: Alert, now: float) -> None:
-        told = self._told.get(alert.id)
+        told = self.archive.told.get(alert.id)
         now_face = tuple(map(str, face(alert)))
         new = [name for name in self._audience(alert) if told is None or name not in told.outlets]
         is_other = told is not None and told.face != now_face
@@ -312,10 +279,10 @@ class Alerts:
         got_worse = not at_least(Severity(told.labels["severity"]), alert.severity)
         replaces = dict(told.labels) if got_worse and told.outlets else None
         labels = notices.labels(alert) if got_worse else told.labels
-        is_known = alert.id in self.acknowledged and not got_worse
+        is_known = alert.id in self.archive.acknowledged and not got_worse
         again = told.outlets if is_other and not is_known else ()
         told = Told(labels, now_face, tuple(dict.fromkeys([*told.outlets, *new])), advice)
-        self._keep_told(alert.id, told)
+        self.archive.keep_told(alert.id, told)
         for name in (*new, *again):
             if name in self.queues:
                 first = name in new
@@ -335,7 +302,7 @@ class Alerts:
     def _notice_of(
         self, alert: Alert, told: Told, replaces: Mapping[str, str] | None = None
     ) -> Notice:
-        ack = self.acknowledged.get(alert.id)
+        ack = self.archive.acknowledged.get(alert.id)
         return notices.notice(
             alert,
             told.labels,
@@ -352,12 +319,12 @@ class Alerts:
         return [
             self._notice_of(alert, told)
             for alert in self.book.active()
-            if (told := self._told.get(alert.id)) and name in told.outlets
+            if (told := self.archive.told.get(alert.id)) and name in told.outlets
         ]
 
     def _muted(self, cause: Cause, now: float) -> str:
         windows = self.configuration.table.maintenance
-        return muted_by(cause, windows, self.silences.values(), self.roles_of, now)
+        return muted_by(cause, windows, self.archive.silences.values(), self.roles_of, now)
 
     def _advise(self, key: FlowKey) -> str | None:
         record = self._watched.flows.get(key)
@@ -368,49 +335,3 @@ class Alerts:
             checks, now = watched.topology.checks, watched.now()
             self._judge = Judge(watched.flows, watched.roster, checks, now)
         return what_to_do(self._judge.judge(record))
-
-    def _remember(self, before: Mapping[str, Alert]) -> None:
-        after = self.book.alerts
-        for ident, alert in after.items():
-            if alert is not before.get(ident) and alert != before.get(ident):
-                self._memory.keep(kept.ALERTS, ident, _ALERT.dump_json(alert))
-        for ident in before.keys() - after.keys():
-            self._memory.keep(kept.ALERTS, ident, None)
-            self._forget_ack(ident)
-
-    def _keep_told(self, ident: str, told: Told | None) -> None:
-        if told is None:
-            self._told.pop(ident, None)
-        else:
-            self._told[ident] = told
-        self._memory.keep(kept.TOLD, ident, _TOLD.dump_json(told) if told else None)
-
-    def _forget_ack(self, ident: str) -> None:
-        if self.acknowledged.pop(ident, None) is not None:
-            self._memory.keep(kept.ACKS, ident, None)
-
-    def _keep_silence(self, ident: str, silence: Silence | None) -> None:
-        if silence is None:
-            self.silences.pop(ident, None)
-        else:
-            self.silences[ident] = silence
-        value = _SILENCE.dump_json(silence) if silence else None
-        self._memory.keep(kept.SILENCES, ident, value)
-
-    def restore(self) -> None:
-        """Begin where the process before this one ended."""
-        for area, adapter, into in (
-            (kept.ALERTS, _ALERT, self.book.alerts),
-            (kept.TOLD, _TOLD, self._told),
-            (kept.ACKS, _ACK, self.acknowledged),
-            (kept.SILENCES, _SILENCE, self.silences),
-        ):
-            known: dict[str, Any] = into
-            reads: TypeAdapter[Any] = adapter
-            for key, value in self._memory.kept(area).items():
-                try:
-                    known.setdefault(key, reads.validate_json(value))
-                except (ValidationError, json.JSONDecodeError):
-                    # Of another version: rather told twice than never.
-                    _log.warning("forgotten, since it cannot be read", area=area, key=key)
-                    self._memory.keep(area, key, None)

@@ -21,7 +21,7 @@ from reachmap_shared.lifecycle import run_until_signal
 EMBEDDED: Final = "embedded"
 
 _TOPOLOGY: Final = Path("/etc/reachmap/topology.toml")
-_CONFIG: Final = Path("/etc/reachmap/collector.toml")
+_CONFIG: Final = "collector.toml"
 
 
 def _urls(nats: str) -> tuple[str, ...] | None:
@@ -50,7 +50,7 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     "--config",
     type=click.Path(path_type=Path),
     help="Rules and outlets for alerts. SIGHUP reads it again.  "
-    f"[default: {_CONFIG}, if it is there]",
+    f"[default: {_CONFIG} beside the topology, if it is there]",
 )
 @click.option(
     "--nats",
@@ -122,8 +122,9 @@ def serve(
       reachmap serve --topology topology.toml --nats tls://nats-1.example:4222 --ca ca.pem
     """
     log.configure(verbose=verbose)
-    if config is None and os.path.lexists(_CONFIG):
-        config = _CONFIG
+    # Beside the topology: a trial of another one must not ring where the real one does.
+    if config is None and os.path.lexists(topology.parent / _CONFIG):
+        config = topology.parent / _CONFIG
     urls = _urls(nats)
     given = access.given()
     tls = None

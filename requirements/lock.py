@@ -35,7 +35,8 @@ def main() -> None:
     groups = root["dependency-groups"]
     server = root["project"]["optional-dependencies"]["embedded"]
     run = root["project"]["dependencies"] + server + groups["build"]
-    lock("dev.txt", run + groups["test"] + groups["lint"] + groups["lock"])
+    tests = groups["test"] + groups["test-collector"]
+    lock("dev.txt", run + tests + groups["lint"] + groups["lock"])
     lock("run.txt", run)
     lock("agent-test.txt", shared["project"]["dependencies"] + groups["test"] + server)
 

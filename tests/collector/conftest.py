@@ -4,6 +4,8 @@ Builders are fixtures that hold for the whole run, so that hypothesis may use th
 """
 
 import asyncio
+import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -215,6 +217,20 @@ async def run_collector(collector: Collector, bus: FakeBus) -> AsyncIterator[Non
             await bus.is_listened_to.wait()
         yield
         running.cancel()
+
+
+def find_tool(program: str, package: str) -> str:
+    """Where a program is that a test needs; without it the test is skipped, and fails in CI."""
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is not None:
+        return found
+    give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    return give_up(f"{program} is not installed: apt install {package}")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str, str], str]:
+    return find_tool
 
 
 @pytest.fixture(scope="session")

@@ -199,7 +199,7 @@ async def test_a_cursor_that_is_none_is_refused(queries: Queries, after: Any) ->
         (
             {"colour": "red"},
             "400",
-            "unknown filter 'colour': expected one of source, destination, service, role, state",
+            "unknown filter 'colour': expected one of source, destination, service, role, state, row",
         ),
         ({"source": 7}, "400", "source: expected a string"),
         ({"source": ["pc-1"]}, "400", "source: expected a string"),

@@ -54,10 +54,13 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
             return json.loads(json.dumps(asyncio.run(queries[name](given))))
 
         def ask_for_flows(
-            nats: str | None, context: str | None, filters: Mapping[str, Any]
-        ) -> list[Any]:
-            found: list[Any] = ask(nats, context, "flows", {"filters": filters})["flows"]
-            return found
+            nats: str | None,
+            context: str | None,
+            filters: Mapping[str, Any],
+            *,
+            details: bool = False,
+        ) -> Any:
+            return ask(nats, context, "flows", {"filters": filters, "details": details})
 
         monkeypatch.setattr(query, "ask", ask)
         monkeypatch.setattr(query, "ask_for_flows", ask_for_flows)

@@ -190,8 +190,8 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
     """Over one connection, each page from where the last ended, with the same filters."""
     asked: list[Any] = []
     pages = [
-        {"flows": [{"n": 1}, {"n": 2}], "next": ["x", 2], "total": 3},
-        {"flows": [{"n": 3}], "next": None, "total": 3},
+        {"flows": [{"n": 1}, {"n": 2}], "next": ["x", 2], "total": 3, "rows": None},
+        {"flows": [{"n": 3}], "next": None, "total": 3, "rows": None},
     ]
 
     class Connection:
@@ -206,9 +206,14 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(options.bus, "connected", connected)
     found = options.ask_for_flows("nats://a:1", None, {"source": "pc-1", "state": None})
-    assert found == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert found == {
+        "flows": [{"n": 1}, {"n": 2}, {"n": 3}],
+        "next": None,
+        "total": 3,
+        "rows": None,
+    }
     filters = {"source": "pc-1", "state": None}
     assert asked == [
-        ("flows", {"filters": filters, "after": None}),
-        ("flows", {"filters": filters, "after": ["x", 2]}),
+        ("flows", {"filters": filters, "details": False, "after": None}),
+        ("flows", {"filters": filters, "details": False, "after": ["x", 2]}),
     ]

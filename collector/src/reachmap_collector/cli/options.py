@@ -48,8 +48,9 @@ def formatted(command: Command) -> Command:
 
 
 def filtered(command: Command) -> Command:
-    """Which flows: --source, --destination, --role, --service, --state; they combine."""
+    """Which flows: --source, --destination, --role, --service, --state, --row; they combine."""
     for name, what in (
+        ("row", "Of this row of a port table: 7, openuem:7, or words such as '4433 console'."),
         ("state", f"In this state: {', '.join(State)}."),
         ("service", "To this service, as in nats-server:4433."),
         ("role", "With this role on either end."),
@@ -81,19 +82,29 @@ def ask(
     return asyncio.run(question())
 
 
-def ask_for_flows(nats: str | None, context: str | None, filters: Mapping[str, Any]) -> list[Any]:
-    """All flows that fit the filters, page after page."""
+def ask_for_flows(
+    nats: str | None, context: str | None, filters: Mapping[str, Any], *, details: bool = False
+) -> Any:
+    """All flows that fit the filters, page after page, as one answer.
 
-    async def question() -> list[Any]:
+    Args:
+        nats: URLs, as --nats has them.
+        context: Of the nats command line, as --context has it.
+        filters: By their names; None leaves one out.
+        details: Whether each flow comes with what `explain` adds.
+    """
+
+    async def question() -> Any:
         flows: list[Any] = []
+        parameters = {"filters": dict(filters), "details": details}
         after: Any = None
         async with bus.connected(urls(nats, context), "reachmap command line") as connection:
             while True:
-                page = await connection.query("flows", {"filters": dict(filters), "after": after})
+                page = await connection.query("flows", {**parameters, "after": after})
                 flows += page["flows"]
                 after = page["next"]
                 if after is None:
-                    return flows
+                    return {**page, "flows": flows}
 
     return asyncio.run(question())
 

@@ -56,7 +56,7 @@ def show(
     """
     if style == "table":
         out = console()
-        print_trimmed(out, table(_printable(answer), out.width))
+        print_trimmed(out, table(printable(answer), out.width))
     elif style == "json":
         click.echo(json.dumps(answer, indent=2))
     elif style == "ndjson":
@@ -68,15 +68,15 @@ def show(
         click.echo(f"reachmap: {style} leaves out {left_out}; --format json has it all", err=True)
 
 
-def _printable(answer: Any) -> Any:
+def printable(answer: Any) -> Any:
     """The answer without what a terminal would obey: agents and strangers said much of it."""
     if isinstance(answer, str):
         spaced = (" " if character.isspace() else character for character in answer)
         return "".join(character if character.isprintable() else "\ufffd" for character in spaced)
     if isinstance(answer, list):
-        return [_printable(item) for item in answer]
+        return [printable(item) for item in answer]
     if isinstance(answer, dict):
-        return {key: _printable(item) for key, item in answer.items()}
+        return {key: printable(item) for key, item in answer.items()}
     return answer
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from reachmap_collector import credentials, embedded
+from reachmap_collector import credentials, embedded, http
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.http import HttpSettings
 from reachmap_collector.queries import Queries
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
@@ -38,6 +39,8 @@ class ServeSettings:
     """URLs of NATS servers of one cluster; None to start a server of our own."""
     nats_port: int = embedded.DEFAULT_PORT
     """Port of our own server, on loopback."""
+    http: HttpSettings | None = None
+    """Where the HTTP API is; None for none."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -45,7 +48,8 @@ async def serve(settings: ServeSettings) -> None:
 
     Raises:
         InvalidFile: The topology or the data directory is wrong; nothing was started.
-        ServerError: Our own NATS server did not start, or ended by itself.
+        ServerError: Our own NATS server did not start, or ended by itself; or the HTTP API
+            cannot listen where it should.
     """
     topology = load_topology(settings.topology)
     try:
@@ -60,15 +64,21 @@ async def serve(settings: ServeSettings) -> None:
     ):
         await _refuse_a_second(connection, urls)
         collector = Collector(topology, own, connection)
-        await connection.serve_queries(Queries(collector).endpoints())
-        with _reloading_on_hangup(collector, settings.topology):
-            _log.info(
-                "collector ready",
-                nats=",".join(urls),
-                hosts=len(topology.hosts),
-                flows=len(collector.flows),
-            )
-            await collector.run()
+        queries = Queries(collector)
+        await connection.serve_queries(queries.endpoints())
+        async with http.serving(settings.http, queries, lambda: connection.is_connected):
+            await _run(collector, settings, urls)
+
+
+async def _run(collector: Collector, settings: ServeSettings, urls: Sequence[str]) -> None:
+    with _reloading_on_hangup(collector, settings.topology):
+        _log.info(
+            "collector ready",
+            nats=",".join(urls),
+            hosts=len(collector.topology.hosts),
+            flows=len(collector.flows),
+        )
+        await collector.run()
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:

@@ -230,6 +230,8 @@ class Status(_Document):
     """The worst of any flow; null when there is none."""
     refused_messages: dict[str, Count]
     """Messages that were not taken, by reason."""
+    now: Moment
+    """By the collector's clock."""
 
 
 class Listens(_Document):

@@ -125,7 +125,7 @@ class Queries:
 
     async def status(self, _parameters: Json) -> Json:
         """How many flows and agents are in each state."""
-        return self._collector.status()
+        return self._collector.status() | {"now": views.timestamp(self._collector.now())}
 
     async def topology(self, _parameters: Json) -> Json:
         """The topology in force: hosts with what their agents announced, and roles."""

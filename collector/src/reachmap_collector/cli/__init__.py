@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from reachmap_collector.cli import demo, query, serve, topology
+from reachmap_collector.cli import demo, export, query, schema, serve, topology
 from reachmap_collector.errors import InvalidFile, ServerError
 from reachmap_shared import __version__
 from reachmap_shared.errors import BusUnavailable, InvalidName, QueryRefused, ReachmapError
@@ -66,6 +66,8 @@ def main() -> None:
 
 for command in (
     *query.COMMANDS,
+    export.export,
+    schema.schema,
     serve.serve,
     topology.topology,
     demo.demo,

@@ -10,8 +10,10 @@ from reachmap_collector import embedded
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.app import serve as run_collector
 from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.http import HttpSettings, http_settings
 from reachmap_shared import log
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
+from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.lifecycle import run_until_signal
 
 EMBEDDED: Final = "embedded"
@@ -38,6 +40,17 @@ def _urls(nats: str) -> tuple[str, ...] | None:
                 f"nor {EMBEDDED!r}"
             )
     return urls
+
+
+def _http(listen: str | None, *files: Path | None) -> HttpSettings | None:
+    if listen is None:
+        if any(files):
+            raise click.UsageError("--http-...: expected --http ADDRESS:PORT too")
+        return None
+    try:
+        return http_settings(listen, *files)
+    except InvalidSettings as error:
+        raise click.UsageError(str(error)) from error
 
 
 @click.command()
@@ -71,15 +84,49 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     help="Where the collector keeps its state.  [default: /var/lib/reachmap-collector for root, "
     "else ~/.local/state/reachmap]",
 )
+@click.option(
+    "--http",
+    "listen",
+    metavar="ADDRESS:PORT",
+    help="Serve the HTTP API and metrics here. Beyond loopback it needs a token and a certificate."
+    "  [default: off]",
+)
+@click.option(
+    "--http-token-file",
+    type=click.Path(path_type=Path),
+    help="File with the token that clients of the HTTP API have to show.",
+)
+@click.option(
+    "--http-certificate",
+    type=click.Path(path_type=Path),
+    help="PEM file with the HTTP API's certificate and its chain: it speaks TLS then.",
+)
+@click.option(
+    "--http-key",
+    type=click.Path(path_type=Path),
+    help="PEM file with the certificate's key.  [default: in the certificate's file]",
+)
 @click.option("--verbose", is_flag=True, help="Log more.")
-def serve(topology: Path, nats: str, nats_port: int, data: Path, verbose: bool) -> None:
+def serve(
+    topology: Path,
+    nats: str,
+    nats_port: int,
+    data: Path,
+    listen: str | None,
+    http_token_file: Path | None,
+    http_certificate: Path | None,
+    http_key: Path | None,
+    verbose: bool,
+) -> None:
     """Run the collector in the foreground until SIGINT or SIGTERM.
 
     \b
     Examples:
       reachmap serve --topology topology.toml
       reachmap serve --topology topology.toml --nats nats://nats-1.example:4222
+      reachmap serve --topology topology.toml --http 127.0.0.1:8686
     """
+    api = _http(listen, http_token_file, http_certificate, http_key)
     log.configure(verbose=verbose)
-    settings = ServeSettings(topology=topology, data=data, nats=_urls(nats), nats_port=nats_port)
+    settings = ServeSettings(topology, data, _urls(nats), nats_port, api)
     run_until_signal(lambda: run_collector(settings))

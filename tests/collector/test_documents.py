@@ -162,7 +162,8 @@ def test_a_schema_bears_fields_of_later_versions(name: str) -> None:
 
 def test_a_validator_here_can_fail() -> None:
     """A field that is missing, one too many, and a word that is none."""
-    good = {"flows": {}, "agents": {}, "agents_missing": 0, "state": None, "refused_messages": {}}
+    good: Json = {"flows": {}, "agents": {}, "agents_missing": 0, "state": None}
+    good |= {"refused_messages": {}, "now": "2026-01-01T00:00:00.000Z"}
     holds("status", good)
     for wrong in (
         {**good, "more": 1},

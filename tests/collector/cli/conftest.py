@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from reachmap_collector.cli import main, query, topology
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli import export, main, query, status, topology
+from reachmap_collector.cli.servers import NATS_VARIABLE
 from reachmap_collector.collector import Collector
 from reachmap_collector.queries import Queries
 
@@ -62,9 +62,10 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         ) -> Any:
             return ask(nats, context, "flows", {"filters": filters, "details": details})
 
-        monkeypatch.setattr(query, "ask", ask)
-        monkeypatch.setattr(query, "ask_for_flows", ask_for_flows)
-        monkeypatch.setattr(topology, "ask", ask)
+        for module in (export, query, status, topology):
+            monkeypatch.setattr(module, "ask", ask)
+        for module in (export, query):
+            monkeypatch.setattr(module, "ask_for_flows", ask_for_flows)
         return collector
 
     return answering

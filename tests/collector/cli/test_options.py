@@ -10,8 +10,8 @@ from typing import Any
 import click
 import pytest
 
-from reachmap_collector.cli import options
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli import options, servers
+from reachmap_collector.cli.servers import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
 from reachmap_shared.bus import DEFAULT_URL
 
@@ -36,7 +36,7 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_the_bus_is_where_nats_says(nats: str | None, expected: list[str]) -> None:
     """One server or several of a cluster; else on this host."""
-    assert options.urls(nats, None) == expected
+    assert servers.urls(nats, None) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_context_of_the_nats_command_line_is_read(
     """The file that `nats context add` writes."""
     content = {"description": "ours", "url": url, "token": "", "user": "", "nsc": ""}
     (contexts / "home.json").write_text(json.dumps(content))
-    assert options.urls(None, "home") == expected
+    assert servers.urls(None, "home") == expected
 
 
 def test_contexts_are_in_the_home_folder_by_default(
@@ -65,7 +65,7 @@ def test_contexts_are_in_the_home_folder_by_default(
     (folder / "home.json").write_text('{"url": "nats://a:1"}')
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert options.urls(None, "home") == ["nats://a:1"]
+    assert servers.urls(None, "home") == ["nats://a:1"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_context_that_is_none_is_wrong_usage(
     if content is not None:
         (contexts / "home.json").write_text(content)
     with pytest.raises(click.UsageError) as caught:
-        options.urls(None, "home")
+        servers.urls(None, "home")
     assert caught.value.message.startswith(message)
     assert str(contexts / "home.json") in caught.value.message
 

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector import render
-from reachmap_collector.cli import query
 from reachmap_collector.collector import Collector
-from reachmap_shared.errors import BusUnavailable, QueryRefused
 from reachmap_shared.vocabulary import Outcome
 
 
@@ -191,67 +189,3 @@ def test_a_map_without_flows_has_its_header(reachmap: Any, asked: Any) -> None:
         result = reachmap("map", "--by", str(by), "--format", "csv")
         assert result.stdout == ",".join(columns) + "\n"
     assert reachmap("agents", "--format", "csv").stdout == ",".join(render.AGENT_COLUMNS) + "\n"
-
-
-# Status.
-
-
-def test_the_status_is_one_line_and_its_code(reachmap: Any, office: Collector) -> None:
-    """What a monitoring system runs."""
-    result = reachmap("status")
-    assert (result.exit_code, result.stderr) == (2, "")
-    assert result.stdout == (
-        "REACHMAP CRITICAL - flows: 1 ok, 1 broken, 2 unknown; 3 agents, 2 missing "
-        "| ok=1 degraded=0 broken=1 exposed=0 unknown=2 agents_missing=2\n"
-    )
-
-
-def test_the_status_of_a_line_has_all_of_it(reachmap: Any, office: Collector) -> None:
-    """Agents and refused messages too, and standard error has nothing to add."""
-    result = reachmap("status", "--format", "ndjson")
-    row = json.loads(result.stdout)
-    assert (row["broken"], row["agents"]["absent"], row["agents_missing"]) == (1, 2, 2)
-    assert (row["state"], row["refused_messages"]) == ("broken", {})
-    table = csv.DictReader(io.StringIO(reachmap("status", "--format", "csv").stdout))
-    [columns] = table
-    assert (columns["broken"], columns["agents_absent"]) == ("1", "2")
-    assert result.stderr == ""
-
-
-@pytest.mark.parametrize("style", ["json", "ndjson", "csv"])
-def test_the_status_has_its_code_in_every_format(
-    reachmap: Any, office: Collector, style: str
-) -> None:
-    """Scripts may want the numbers and the code."""
-    assert reachmap("status", "--format", style).exit_code == 2
-
-
-def test_the_status_of_a_deployment_without_flows_cannot_be_told(reachmap: Any, asked: Any) -> None:
-    """Nothing to check is not the same as all well."""
-    asked("")
-    result = reachmap("status")
-    assert (result.exit_code, result.stdout.split(" - ")[0]) == (3, "REACHMAP UNKNOWN")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        BusUnavailable("no collector is on this bus"),
-        QueryRefused("500", "the query status failed in the collector"),
-    ],
-)
-def test_a_status_that_cannot_be_had_is_unknown(
-    reachmap: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """In words that a monitoring system understands; never as critical, never as ok."""
-
-    def ask(*_: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(query, "ask", ask)
-    result = reachmap("status")
-    assert (result.exit_code, result.stdout) == (3, f"REACHMAP UNKNOWN - {error}\n")
-    for style in ("json", "ndjson", "csv"):
-        result = reachmap("status", "--format", style)
-        assert (result.exit_code, result.stdout) == (3, "")
-        assert result.stderr == f"REACHMAP UNKNOWN - {error}\n"

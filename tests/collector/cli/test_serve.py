@@ -10,7 +10,7 @@ import pytest
 
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.cli import serve
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli.servers import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
 
 

@@ -93,3 +93,6 @@ def _write(path: Path, text: str) -> None:
             made.unlink(missing_ok=True)
         reason = f"cannot be written: {error.strerror}"
         raise InvalidFile(path, [Problem("", reason)]) from error
+
+
+COMMANDS: Final = (export,)

@@ -1,14 +1,13 @@
-"""`reachmap map`, `flows`, `explain`, `agents` and `status`: questions to a running collector."""
+"""`reachmap map`, `flows`, `explain` and `agents`: questions to a running collector."""
 
-import sys
 from typing import Any, Final
 
 import click
 
 from reachmap_collector import render
+from reachmap_collector.cli import names
 from reachmap_collector.cli.options import ask, ask_for_flows, filtered, formatted, on_bus
 from reachmap_collector.views import By
-from reachmap_shared.errors import BusError
 from reachmap_shared.names import port_number
 
 
@@ -69,9 +68,16 @@ def flows(style: str, nats: str | None, context: str | None, **filters: Any) -> 
 
 
 @click.command()
-@click.argument("source", required=False)
-@click.argument("destination", metavar="[DESTINATION[:PORT]]", required=False)
-@click.option("--row", metavar="ROW", help="Of a row of a port table, instead of two hosts.")
+@click.argument("source", required=False, shell_complete=names.hosts)
+@click.argument(
+    "destination", metavar="[DESTINATION[:PORT]]", required=False, shell_complete=names.hosts
+)
+@click.option(
+    "--row",
+    metavar="ROW",
+    help="Of a row of a port table, instead of two hosts.",
+    shell_complete=names.rows,
+)
 @click.option("--rules", is_flag=True, help="Show the firewall rules to ask for, in full.")
 @formatted
 @on_bus
@@ -136,27 +142,4 @@ def agents(style: str, nats: str | None, context: str | None) -> None:
     )
 
 
-@click.command()
-@formatted
-@on_bus
-def status(style: str, nats: str | None, context: str | None) -> None:
-    """Say in one line how things are, with Nagios's exit codes and performance data.
-
-    Exit code 0: all as expected; 1: degraded or unknown; 2: broken or exposed; 3: cannot tell.
-    """
-    try:
-        answer = ask(nats, context, "status")
-    except BusError as error:
-        click.echo(f"REACHMAP UNKNOWN - {error}", err=style != "table")
-        sys.exit(3)
-    render.show(
-        style,
-        answer,
-        table=render.status,
-        rows=lambda: render.status_rows(answer),
-        spread=("agents",),
-    )
-    sys.exit(render.status_exit_code(answer))
-
-
-COMMANDS: Final = (show_map, flows, explain, agents, status)
+COMMANDS: Final = (show_map, flows, explain, agents)

@@ -1,6 +1,7 @@
 """`reachmap schema`: the JSON Schemas of what `--format json` prints."""
 
 import json
+from typing import Final
 
 import click
 
@@ -17,3 +18,6 @@ def schema(name: str) -> None:
       reachmap schema flows > flows.schema.json
     """
     click.echo(json.dumps(documents.schema(name), indent=2))
+
+
+COMMANDS: Final = (schema,)

@@ -9,7 +9,7 @@ import click
 from reachmap_collector import embedded
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.app import serve as run_collector
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli.servers import NATS_VARIABLE
 from reachmap_collector.http import HttpSettings, http_settings
 from reachmap_shared import log
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
@@ -130,3 +130,6 @@ def serve(
     log.configure(verbose=verbose)
     settings = ServeSettings(topology, data, _urls(nats), nats_port, api)
     run_until_signal(lambda: run_collector(settings))
+
+
+COMMANDS: Final = (serve,)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from reachmap_collector import documents
@@ -23,7 +24,10 @@ _REFUSALS: Final[Mapping[str, str]] = {
 
 def description(*, needs_token: bool) -> Json:
     """The whole document."""
-    models = [documents.Problem, *(model for one in ENDPOINTS for model in one.gives)]
+    models: list[type[BaseModel]] = [
+        documents.Problem,
+        *(model for one in ENDPOINTS for model in one.gives),
+    ]
     _, schemas = models_json_schema(
         [(model, "serialization") for model in models],
         ref_template="#/components/schemas/{model}",

@@ -7,6 +7,7 @@ name with 404 and the names nearest to it.
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from reachmap_collector import rules, views
@@ -33,6 +34,17 @@ FILTERS: Final = (*views.FILTERS, ROW)
 
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
 """Of flows in one answer: agents may send much evidence, and an answer has to fit the bus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The whole deployment at one moment."""
+
+    judgements: Sequence[Judgement]
+    agents: Sequence[Json]
+    status: Json
+    flows: Sequence[Json] | None
+    """None where nobody asked for them: they cost more than all the rest."""
 
 
 class Queries:
@@ -81,10 +93,18 @@ class Queries:
             "rows": None if rows is None else [views.table_row(row) for row in rows],
         }
 
-    def every_flow(self, parameters: Json) -> list[Json]:
-        """All flows that fit `{filters}` at once, for those within this process."""
-        judgements, _ = self._selected(parameters)
-        return [self._flow(judgement, details=False) for judgement in judgements]
+    def moment(self, *, flows: bool) -> Moment:
+        """All at once, for those within this process; with every flow as JSON if asked."""
+        collector = self._collector
+        judgements = collector.judgements()
+        agents = collector.agents()["agents"]
+        status = views.status(judgements, agents, dict(collector.refused))
+        return Moment(
+            judgements,
+            agents,
+            status | {"now": views.timestamp(collector.now())},
+            [self._flow(one, details=False) for one in judgements] if flows else None,
+        )
 
     async def map(self, parameters: Json) -> Json:
         """The matrix: `{filters, by}`, where `by` is role, host or row."""
@@ -205,9 +225,10 @@ def _unknown_row(text: str, rows: Sequence[TableRow]) -> str:
     """What to type instead of something that means no row."""
     if not rows:
         return f"unknown row {text!r}: no profile of this topology has a port table"
-    shown = {str(row): f"{row.number} ({row})" for row in rows}
-    near = difflib.get_close_matches(text, shown, n=3, cutoff=0.3)
-    hint = "; did you mean " + ", or ".join(shown[one] for one in near) + "?" if near else ""
+    shown = {f"{row.row.component} {row.row.port}".casefold(): row for row in rows}
+    near = difflib.get_close_matches(text.casefold(), shown, n=3, cutoff=0.5)
+    hints = [f"{shown[one].number} ({shown[one]})" for one in near]
+    hint = f"; did you mean {', or '.join(hints)}?" if hints else ""
     return f"unknown row {text!r}: there are {len(rows)}, see `reachmap map --by row`{hint}"
 
 

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 _LATE_S: Final = 1.0
 """How late a check may start before people are told; a tenth of a long interval if that is more."""
 
-_END_OF_TIME: Final = 253_402_300_799
+END_OF_TIME: Final = 253_402_300_799
 """9999-12-31, in seconds since the epoch: the last moment that a certificate can name."""
 
 WORST_FIRST: Final = (State.BROKEN, State.EXPOSED, State.DEGRADED, State.UNKNOWN, State.OK)
@@ -322,7 +322,7 @@ def _duration_ms(seen: Observation) -> float:
 def _certificate_until(seen: Observation) -> str | None:
     """As a timestamp; null too for what no certificate can say, whoever sent it."""
     until = seen.certificate_until
-    return None if until is None or not 0 <= until <= _END_OF_TIME else timestamp(until)
+    return None if until is None or not 0 <= until <= END_OF_TIME else timestamp(until)
 
 
 def _notes(name: str, hello: Hello, deployment: Topology) -> Iterator[str]:

@@ -6,22 +6,18 @@ only on request. Where blackbox_exporter has a name for a thing, this is it.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Final
+from typing import Final, Self
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from reachmap_collector.export.snapshot import (
-    Json,
-    Options,
-    Snapshot,
-    seconds,
-    source_roles,
-    states,
-)
+from reachmap_collector.export.snapshot import Json, Options, Snapshot, seconds, source_roles
+from reachmap_collector.judge import Judgement
 from reachmap_collector.roster import AgentState
+from reachmap_collector.views import END_OF_TIME
 from reachmap_shared import __version__
 from reachmap_shared.vocabulary import State
 
@@ -33,48 +29,104 @@ _FLOW: Final = (
 _AS_IT_SHOULD_BE: Final = frozenset({State.OK, State.DEGRADED})
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What all metrics but those of single flows need of a flow. Times are in seconds."""
+
+    roles: tuple[str, ...]
+    service: str
+    state: State
+    connect_s: float | None
+    checked: float | None
+    certificate_until: float | None
+
+    @classmethod
+    def from_flow(cls, flow: Json) -> Self:
+        """From a flow as it is answered."""
+        return cls(
+            roles=tuple(source_roles(flow)),
+            service=flow["service"],
+            state=State(flow["state"]),
+            connect_s=None if flow["latency_ms"] is None else flow["latency_ms"] / 1000,
+            checked=seconds(flow["checked"]) if flow["checked"] else None,
+            certificate_until=_seconds_or_none(flow["certificate_until"]),
+        )
+
+    @classmethod
+    def from_judgement(cls, judgement: Judgement) -> Self:
+        """From what answers are made of: a fifth of the work, which each scrape costs."""
+        record, seen = judgement.record, judgement.seen
+        because = record.expected.connections or record.expected.denies
+        until = seen.certificate_until if seen else None
+        connect_ms = record.latency_ms
+        return cls(
+            roles=tuple(dict.fromkeys(reason.role for reason in because)),
+            service=str(record.expected.service),
+            state=judgement.state,
+            connect_s=None if connect_ms is None else connect_ms / 1000,
+            checked=record.checked if seen else None,
+            certificate_until=until if until is not None and 0 <= until <= END_OF_TIME else None,
+        )
+
+
 def text(snapshot: Snapshot, options: Options) -> str:
     """All metrics, in the text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Metrics(snapshot, per_flow=options.per_flow))
+    measured = [Measured.from_flow(flow) for flow in snapshot.flows]
+    flows = snapshot.flows if options.per_flow else None
+    registry.register(Metrics(measured, snapshot.agents, snapshot.status, flows))
     return generate_latest(registry).decode()
 
 
 class Metrics(Collector):
-    """One snapshot's metrics, for a registry that may have others beside them."""
+    """One moment's metrics, for a registry that may have others beside them.
 
-    def __init__(self, snapshot: Snapshot, *, per_flow: bool) -> None:
-        self._snapshot = snapshot
-        self._per_flow = per_flow
+    Args:
+        measured: All flows.
+        agents: As they are answered.
+        status: As it is answered.
+        flows: As they are answered, for series for each; None for none.
+    """
+
+    def __init__(
+        self,
+        measured: Sequence[Measured],
+        agents: Sequence[Json],
+        status: Json,
+        flows: Sequence[Json] | None = None,
+    ) -> None:
+        self._measured = measured
+        self._agents = agents
+        self._status = status
+        self._flows = flows
 
     def collect(self) -> Iterable[Metric]:
         """Every family with its samples."""
-        snapshot = self._snapshot
         build = GaugeMetricFamily("reachmap_build_info", "The version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        yield from _flows(snapshot.flows)
-        yield from _ages(snapshot)
-        yield from _agents(snapshot.status)
-        if self._per_flow:
-            yield from _per_flow(snapshot.flows)
+        yield from _flows(self._measured)
+        yield from _ages(self._measured, self._agents, seconds(self._status["now"]))
+        yield from _agents(self._status)
+        if self._flows is None:
+            yield _certificates(self._measured)
         else:
-            yield _certificates(snapshot.flows)
+            yield from _per_flow(self._flows)
 
 
-def _flows(flows: Sequence[Json]) -> Iterator[Metric]:
+def _flows(measured: Sequence[Measured]) -> Iterator[Metric]:
     total = GaugeMetricFamily("reachmap_flows", "Flows by state, each once.", labels=["state"])
-    counted = states(flows)
+    counted = Counter(flow.state for flow in measured)
     for state in State:
         total.add_metric([state], counted[state])
     yield total
     by_pair: dict[tuple[str, str], Counter[State]] = {}
     times: dict[str, list[float]] = {}
-    for flow in flows:
-        for role in source_roles(flow):
-            by_pair.setdefault((role, flow["service"]), Counter())[State(flow["state"])] += 1
-        if flow["latency_ms"] is not None and flow["state"] in _AS_IT_SHOULD_BE:
-            times.setdefault(flow["service"], []).append(flow["latency_ms"] / 1000)
+    for flow in measured:
+        for role in flow.roles:
+            by_pair.setdefault((role, flow.service), Counter())[flow.state] += 1
+        if flow.connect_s is not None and flow.state in _AS_IT_SHOULD_BE:
+            times.setdefault(flow.service, []).append(flow.connect_s)
     pairs = GaugeMetricFamily(
         "reachmap_role_flows",
         "Flows by the role that needs them, service and state; one that two roles need is in both.",
@@ -95,12 +147,12 @@ def _flows(flows: Sequence[Json]) -> Iterator[Metric]:
     yield connect
 
 
-def _ages(snapshot: Snapshot) -> Iterator[Metric]:
+def _ages(measured: Sequence[Measured], agents: Sequence[Json], now: float) -> Iterator[Metric]:
     """How old the newest and the oldest news are; none where there is none."""
-    checks = [seconds(flow["checked"]) for flow in snapshot.flows if flow["checked"]]
+    checks = [flow.checked for flow in measured if flow.checked is not None]
     fresh = [
         seconds(row["heard"])
-        for row in snapshot.agents
+        for row in agents
         if "heard" in row and row["state"] == AgentState.FRESH
     ]
     for name, what, moments in (
@@ -112,7 +164,7 @@ def _ages(snapshot: Snapshot) -> Iterator[Metric]:
                 f"reachmap_{stat}_{name}_age_seconds", f"Age of the {stat} {what}."
             )
             if moments:
-                family.add_metric([], max(0.0, snapshot.moment - pick(moments)))
+                family.add_metric([], max(0.0, now - pick(moments)))
             yield family
 
 
@@ -138,17 +190,16 @@ def _agents(status: Json) -> Iterator[Metric]:
     yield reasons
 
 
-def _certificates(flows: Sequence[Json]) -> Metric:
+def _certificates(measured: Sequence[Measured]) -> Metric:
     family = GaugeMetricFamily(
         "probe_ssl_earliest_cert_expiry",
         "When the first of a service's certificates ends, in unixtime.",
         labels=["service"],
     )
     ends: dict[str, float] = {}
-    for flow in flows:
-        if flow["certificate_until"]:
-            end = seconds(flow["certificate_until"])
-            ends[flow["service"]] = min(end, ends.get(flow["service"], end))
+    for flow in measured:
+        if (end := flow.certificate_until) is not None:
+            ends[flow.service] = min(end, ends.get(flow.service, end))
     for service, end in sorted(ends.items()):
         family.add_metric([service], end)
     return family
@@ -187,3 +238,7 @@ def _version(address: str | None) -> int | None:
     if ":" in address:
         return 6
     return 4 if address.replace(".", "").isdigit() else None
+
+
+def _seconds_or_none(timestamp: str | None) -> float | None:
+    return None if timestamp is None else seconds(timestamp)

@@ -20,11 +20,6 @@ class Snapshot:
     agents: Sequence[Json]
     status: Json
 
-    @property
-    def moment(self) -> float:
-        """When it was so, by the collector's clock: seconds since the epoch."""
-        return seconds(self.status["now"])
-
 
 @dataclass(frozen=True, slots=True)
 class Options:

@@ -13,8 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from reachmap_collector.export.prometheus import Metrics
-from reachmap_collector.export.snapshot import Snapshot
+from reachmap_collector.export.prometheus import Measured, Metrics
 from reachmap_collector.http.endpoints import ENDPOINTS, PER_FLOW, Endpoint, read, to_cursor
 from reachmap_collector.http.guard import Guard, problem
 from reachmap_collector.http.openapi import description
@@ -72,13 +71,10 @@ def _answering(queries: Queries, endpoint: Endpoint) -> Handler:
 def _metrics(queries: Queries) -> Handler:
     async def metrics(request: Request) -> Response:
         asked = read((PER_FLOW,), request.query_params.multi_items())
-        snapshot = Snapshot(
-            flows=queries.every_flow({}),
-            agents=(await queries.agents({}))["agents"],
-            status=await queries.status({}),
-        )
+        moment = queries.moment(flows=asked.get(PER_FLOW.name, False))
+        measured = [Measured.from_judgement(one) for one in moment.judgements]
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(Metrics(snapshot, per_flow=asked.get(PER_FLOW.name, False)))
+        registry.register(Metrics(measured, moment.agents, moment.status, moment.flows))
         ProcessCollector(registry=registry)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from reachmap_shared.errors import InvalidSettings
+from reachmap_shared.names import port_number
+
+_LISTEN: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]{16,512}=*")
 """What an Authorization header may bear (RFC 6750, 2.1), and too long to be guessed."""
@@ -72,19 +75,17 @@ def http_settings(
 
 
 def _listen(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
-    host, _, number = text.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host
-    bare = host.removeprefix("[").removesuffix("]")
+    found = _LISTEN.fullmatch(text.replace("localhost:", "127.0.0.1:"))
     try:
-        address = ipaddress.ip_address(bare)
-        port = int(number) if number.isascii() and number.isdigit() else 0
-        if (address.version == 6) != (host != bare) or not 1 <= port <= 65535:
+        if found is None:
             raise ValueError(text)
+        v6, v4, port = found.groups()
+        address = ipaddress.IPv6Address(v6) if v6 else ipaddress.IPv4Address(v4)
+        return address, port_number(int(port))
     except ValueError:
         raise InvalidSettings(
             f"--http: {text!r}: expected ADDRESS:PORT, as in 127.0.0.1:8686 or [::1]:8686"
         ) from None
-    return address, port
 
 
 def _token(path: Path) -> bytes:

@@ -356,6 +356,10 @@ def _explain(flow: Json, *, rules: bool) -> RenderableType:
     because = "needed by" if flow["expect"] == Expectation.REACHABLE else "forbidden by"
     for index, reason in enumerate(flow["reasons"]):
         facts.add_row("" if index else because, _reason(reason))
+    told = [reason["row"] for reason in flow["reasons"]]
+    for row in flow.get("rows", ()):
+        if row not in told:
+            facts.add_row("listed in", f"row {row['row']} of {row['profile']}: {row['text']}")
     if flow["advice"]:
         facts.add_row("to do", Text(flow["advice"], "bold"))
     if flow.get("requests"):  # an older collector has none

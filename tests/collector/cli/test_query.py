@@ -4,12 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reachmap_collector import render
 from reachmap_collector.collector import Collector
+from reachmap_collector.topology.load import parse_topology
 from reachmap_shared.vocabulary import Outcome
 
 
@@ -189,3 +191,111 @@ def test_a_map_without_flows_has_its_header(reachmap: Any, asked: Any) -> None:
         result = reachmap("map", "--by", str(by), "--format", "csv")
         assert result.stdout == ",".join(columns) + "\n"
     assert reachmap("agents", "--format", "csv").stdout == ",".join(render.AGENT_COLUMNS) + "\n"
+
+
+# Rows of the port table, and rules to ask for.
+
+TABLE = parse_topology('profiles = ["openuem"]', Path("topology.toml")).rows
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: str(row.number))
+def test_each_row_of_the_port_table_can_be_asked_about(
+    reachmap: Any, asked: Any, openuem: Any, row: Any
+) -> None:
+    """All 21, by number and by words; the answer names the row, and tells of its flows alone."""
+    asked(openuem(2))
+    spoken = f"{row.row.port} {row.row.component} {row.row.traffic}"
+    heading = f"row {row.number} of openuem: {row}"
+    for text in (str(row.number), spoken, str(row)):
+        for command in (["flows"], ["explain"]):
+            result = reachmap(*command, "--row", text)
+            assert result.exit_code == 0
+            assert result.stdout.splitlines()[0] == heading
+        found = json.loads(reachmap("flows", "--row", text, "--format", "json").stdout)
+        assert found
+        for flow in found:
+            assert row.number in [one["row"] for one in flow["rows"]]
+            assert flow["port"] == row.row.port
+        [only] = json.loads(
+            reachmap("map", "--by", "row", "--row", text, "--format", "json").stdout
+        )["rows"]
+        assert (only["row"], only["flows"]) == (row.number, len(found))
+    every = json.loads(reachmap("flows", "--format", "json").stdout)
+    assert found == [flow for flow in every if row.number in [one["row"] for one in flow["rows"]]]
+
+
+def test_explaining_a_row_names_it_for_who_listens_too(
+    reachmap: Any, asked: Any, openuem: Any
+) -> None:
+    """An inbound row is in no one's reasons, so it is told beside them."""
+    asked(openuem(1))
+    text = reachmap("explain", "--row", "5432 console").stdout
+    assert text.count("row 15 of openuem") == 2  # once above, once as a reason
+    text = reachmap("explain", "admin-browser-1", "console-1:1323").stdout
+    assert "  listed in  row 5 of openuem: 1323 | Console | Inbound | Web server" in text
+
+
+def test_a_row_without_flows_is_named_all_the_same(reachmap: Any, asked: Any) -> None:
+    """No host has these roles: then nothing fits, and it is said of what."""
+    asked('profiles = ["openuem"]')
+    for command in ("flows", "explain"):
+        first, blank, nothing = reachmap(command, "--row", "7").stdout.splitlines()
+        assert first.startswith("row 7 of openuem: 4433 | Agent Worker")
+        assert (blank, nothing[:12]) == ("", "No flow fits")
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ("22", "there are 21, see `reachmap map --by row`"),
+        ("agent wroker 4433", "did you mean 7 (4433 | Agent Worker | Outbound"),
+    ],
+)
+def test_a_row_that_is_none_is_wrong_usage(
+    reachmap: Any, asked: Any, openuem: Any, row: str, hint: str
+) -> None:
+    """With those that are near."""
+    asked(openuem(1))
+    result = reachmap("flows", "--row", row)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert hint in result.stderr
+    asked("")
+    assert "no profile of this topology has a port table" in reachmap("map", "--row", row).stderr
+
+
+@pytest.fixture
+def blocked(asked: Any, openuem: Any, observation: Any) -> Collector:
+    """A deployment in which nothing gets anywhere."""
+    collector: Collector = asked(openuem(1))
+    for record in collector.flows:
+        record.fold(observation(Outcome.TIMEOUT, local="10.0.9.9:40000"), collector.now())
+    return collector
+
+
+def test_explain_ends_with_the_rule_to_ask_for(
+    reachmap: Any, blocked: Collector, hello: Any
+) -> None:
+    """In one line; all forms on request, and in JSON in any case."""
+    blocked.roster.hear(hello("agent-1"), blocked.now())
+    short = reachmap("explain", "agent-1", "ocsp-responder-1").stdout
+    last = short.splitlines()[-1]
+    assert last.startswith(
+        "  ask for    allow tcp from 10.0.9.9 (agent-1) to 10.0.2.1 (ocsp-responder-1)"
+    )
+    assert last.endswith("port 8000   (--rules: as a command)")
+    text = reachmap("explain", "agent-1", "ocsp-responder-1", "--rules").stdout
+    answer = reachmap("explain", "agent-1", "ocsp-responder-1", "--format", "json").stdout
+    [flow] = json.loads(answer)
+    assert list(flow["requests"]) == ["plain", "nftables", "firewalld", "ufw", "windows", "csv"]
+    for name, rule in flow["requests"].items():
+        assert rule in text
+        assert name == "plain" or f"\n  {name}: {rule}\n" in text
+    assert "agent to ocsp-responder:8000, openuem row 4" in flow["requests"]["nftables"]
+
+
+def test_where_no_rule_helps_none_is_asked_for(reachmap: Any, office: Collector) -> None:
+    """A service that is not there is to be started."""
+    result = reachmap("explain", "pc-1", "web-1:9090", "--rules")
+    assert "ask for" not in result.stdout
+    [flow] = json.loads(reachmap("explain", "pc-1", "web-1:9090", "--format", "json").stdout)
+    assert flow["requests"] is None

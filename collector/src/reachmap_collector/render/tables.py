@@ -362,14 +362,20 @@ def _explain(flow: Json, *, rules: bool) -> RenderableType:
             facts.add_row("listed in", f"row {row['row']} of {row['profile']}: {row['text']}")
     if flow["advice"]:
         facts.add_row("to do", Text(flow["advice"], "bold"))
-    if flow.get("requests"):  # an older collector has none
-        for name, text in flow["requests"].items():
-            if name == "plain":
-                hint = "" if rules else "   (--rules: as a command)"
-                facts.add_row("ask for", Text.assemble(text, (hint, "dim")))
-            elif rules:
-                facts.add_row(name, text)
-    return Group(title, Padding(facts, (0, 0, 0, 2)))
+    requests = flow.get("requests") or {}  # an older collector has none
+    if requests:
+        hint = "" if rules else "   (--rules: as a command)"
+        facts.add_row("ask for", Text.assemble(requests["plain"], (hint, "dim")))
+    commands = [one for one in requests.items() if rules and one[0] != "plain"]
+    return Group(
+        title,
+        Padding(facts, (0, 0, 0, 2)),
+        # Each in a line of its own, however long: a command in pieces cannot be copied.
+        *(
+            Text.assemble((f"  {name}: ", "dim"), text, no_wrap=True, overflow="ignore")
+            for name, text in commands
+        ),
+    )
 
 
 def _basis(entry: Json) -> str:

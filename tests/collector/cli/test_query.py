@@ -289,7 +289,7 @@ def test_explain_ends_with_the_rule_to_ask_for(
     assert list(flow["requests"]) == ["plain", "nftables", "firewalld", "ufw", "windows", "csv"]
     for name, rule in flow["requests"].items():
         assert rule in text
-        assert name == "plain" or f"\n  {name}: {rule}\n" in text
+        assert name == "plain" or f"\n  {name}\n  {rule}\n" in text
     assert "agent to ocsp-responder:8000, openuem row 4" in flow["requests"]["nftables"]
 
 

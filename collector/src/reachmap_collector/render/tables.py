@@ -372,7 +372,7 @@ def _explain(flow: Json, *, rules: bool) -> RenderableType:
         Padding(facts, (0, 0, 0, 2)),
         # Each in a line of its own, however long: a command in pieces cannot be copied.
         *(
-            Text.assemble((f"  {name}: ", "dim"), text, no_wrap=True, overflow="ignore")
+            Text.assemble((f"  {name}\n", "dim"), f"  {text}", no_wrap=True, overflow="ignore")
             for name, text in commands
         ),
     )

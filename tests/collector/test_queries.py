@@ -431,3 +431,33 @@ async def test_a_rule_names_the_only_address_that_its_source_has(
     assert flow["requests"]["plain"].startswith(
         "allow tcp from 10.0.1.1 (pc-1) to 10.0.0.1 (web-1)"
     )
+
+
+async def test_every_agent_is_on_one_page(collector_of: Any, hello: Any) -> None:
+    """However many there are, none is lost between pages, and both of one name are on one."""
+    collector = collector_of("")
+    now = collector.now()
+    names = [f"pc-{number}" for number in range(2000)]
+    for name in names:
+        collector.roster.hear(hello(name, capabilities=("x" * 400,)), now)
+    for name in names[::3]:
+        for later, boot in enumerate(("boot-2", "boot-1"), 1):
+            collector.roster.hear(hello(name, boot, capabilities=("x" * 400,)), now + later)
+    queries = Queries(collector)
+    pages: list[Any] = []
+    after: Any = None
+    while not pages or after is not None:
+        text = json.dumps(await queries.agents({"after": after}))
+        assert len(text) < codec.MAX_MESSAGE
+        pages.append(json.loads(text))
+        after = pages[-1]["next"]
+    assert len(pages) > 3
+    found = [row["agent"] for page in pages for row in page["agents"]]
+    assert found == sorted([*names, *names[::3]])
+    of_page = [{row["agent"] for row in page["agents"]} for page in pages]
+    assert sum(map(len, of_page)) == len(names)
+
+
+async def test_a_page_of_agents_that_nobody_gave_is_refused(queries: Queries) -> None:
+    code, message = await refusal(queries.agents({"after": ["x"]}))
+    assert (code, message) == ("400", "after: expected what the page before gave as `next`")

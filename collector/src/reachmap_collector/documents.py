@@ -319,9 +319,11 @@ class Explanation(_Document):
 
 
 class Agents(_Document):
-    """Who reports."""
+    """One page of who reports."""
 
     agents: list[Agent | AbsentAgent]
+    next: str | None
+    """What to pass as `after` for the next page; null on the last."""
 
 
 class Problem(_Document):

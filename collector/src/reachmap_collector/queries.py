@@ -8,6 +8,8 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from reachmap_collector import rules, views
@@ -33,7 +35,9 @@ FILTERS: Final = (*views.FILTERS, ROW)
 """What flows and the map can be filtered by."""
 
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
-"""Of flows in one answer: agents may send much evidence, and an answer has to fit the bus."""
+"""Of flows or agents in one answer: agents may say much, and an answer has to fit the bus."""
+
+_NO_PAGE: Final = "after: expected what the page before gave as `next`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +143,24 @@ class Queries:
             )
         return {"flows": [self._flow(one, details=True) for one in found]}
 
-    async def agents(self, _parameters: Json) -> Json:
-        """Who reports, from where, how fresh."""
-        return self._collector.agents()
+    async def agents(self, parameters: Json) -> Json:
+        """One page of who reports, from where, how fresh: `{after}` to `{agents, next}`."""
+        after = parameters.get("after")
+        if after is not None and not isinstance(after, str):
+            raise QueryRefused("400", _NO_PAGE)
+        rows = self._collector.agents()["agents"]
+        page: list[Json] = []
+        size = 0
+        # Those of one name stay together, since the next page begins after a name.
+        for name, group in groupby(rows, key=itemgetter("agent")):
+            if after is not None and name <= after:
+                continue
+            of_name = [*group]
+            size += len(json.dumps(of_name))
+            if page and size > _PAGE_BYTES:
+                return {"agents": page, "next": page[-1]["agent"]}
+            page += of_name
+        return {"agents": page, "next": None}
 
     async def status(self, _parameters: Json) -> Json:
         """How many flows and agents are in each state."""
@@ -242,4 +261,4 @@ def _key(cursor: Any) -> FlowKey:
         source, destination, address, port, transport = cursor
         return FlowKey(str(source), str(destination), str(address), int(port), Transport(transport))
     except (TypeError, ValueError, OverflowError):
-        raise QueryRefused("400", "after: expected what the page before gave as `next`") from None
+        raise QueryRefused("400", _NO_PAGE) from None

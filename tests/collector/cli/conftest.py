@@ -64,8 +64,13 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
         for module in (export, query, status, topology):
             monkeypatch.setattr(module, "ask", ask)
+
+        def ask_for_agents(nats: str | None, context: str | None) -> Any:
+            return ask(nats, context, "agents")["agents"]
+
         for module in (export, query):
             monkeypatch.setattr(module, "ask_for_flows", ask_for_flows)
+            monkeypatch.setattr(module, "ask_for_agents", ask_for_agents)
         return collector
 
     return answering

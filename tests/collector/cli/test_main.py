@@ -187,7 +187,7 @@ def test_an_error_of_ours_is_a_line_and_an_exit_code(
         raise raised
 
     monkeypatch.setattr(query, "ask", ask)
-    result = reachmap("agents")
+    result = reachmap("map")
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.splitlines() == [f"reachmap: {line}" for line in lines]
 
@@ -205,7 +205,7 @@ def test_a_bug_is_not_hidden(
 
     monkeypatch.setattr(query, "ask", ask)
     with pytest.raises(type(error)):
-        reachmap("agents")
+        reachmap("map")
 
 
 # Standard output, and Ctrl-C.
@@ -262,7 +262,7 @@ def test_other_errors_of_the_system_keep_their_traceback(
 
     monkeypatch.setattr(query, "ask", ask)
     with contextlib.nullcontext() if is_told else pytest.raises(OSError):
-        assert reachmap("agents").exit_code == 1
+        assert reachmap("map").exit_code == 1
 
 
 def test_an_error_that_names_a_file_is_not_the_output_s(
@@ -275,7 +275,7 @@ def test_an_error_that_names_a_file_is_not_the_output_s(
 
     monkeypatch.setattr(query, "ask", ask)
     with pytest.raises(OSError, match="somewhere"):
-        reachmap("agents")
+        reachmap("map")
 
 
 def test_ctrl_c_ends_a_command_quietly(reachmap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_ctrl_c_ends_a_command_quietly(reachmap: Any, monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(query, "ask", ask)
-    result = reachmap("agents")
+    result = reachmap("map")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
 

@@ -102,7 +102,7 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     class Connection:
         async def query(self, name: str, parameters: Mapping[str, Any]) -> Any:
-            assert (name, dict(parameters)) == ("agents", {})
+            assert (name, dict(parameters)) == ("agents", {"after": None})
             return {"agents": []}
 
     @asynccontextmanager
@@ -217,3 +217,22 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
         ("flows", {"filters": filters, "details": False, "after": None}),
         ("flows", {"filters": filters, "details": False, "after": ["x", 2]}),
     ]
+
+
+def test_agents_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a collector that knows no pages gives all of them at once."""
+    asked: list[Any] = []
+    pages = [{"agents": [1, 2], "next": "b"}, {"agents": [3]}]
+
+    class Connection:
+        async def query(self, name: str, parameters: Mapping[str, Any]) -> Any:
+            asked.append((name, dict(parameters)))
+            return pages[len(asked) - 1]
+
+    @asynccontextmanager
+    async def connected(_urls: Sequence[str], _name: str) -> AsyncIterator[Connection]:
+        yield Connection()
+
+    monkeypatch.setattr(options.bus, "connected", connected)
+    assert options.ask_for_agents("nats://a:1", None) == [1, 2, 3]
+    assert asked == [("agents", {"after": None}), ("agents", {"after": "b"})]

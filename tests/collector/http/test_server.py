@@ -85,6 +85,26 @@ async def test_there_are_only_so_many_places(
             await asyncio.sleep(0.01)
 
 
+async def test_a_crowd_is_cut(
+    served: Any, collector_of: Any, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, so that idle connections take only so many descriptors."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    most = server.CROWD * 2
+    async with served(http_settings(f"127.0.0.1:{port}"), collector_of()):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(most + 3)]
+
+        def cut() -> int:
+            return sum(reader.at_eof() or reader.exception() is not None for reader, _ in idle)
+
+        async with asyncio.timeout(10):
+            while cut() < 3:
+                await asyncio.sleep(0.01)
+        assert cut() == 3
+        for _, writer in idle:
+            writer.close()
+
+
 async def test_it_speaks_tls(served: Any, collector_of: Any, port: int, certificate: Any) -> None:
     """Of this century; and plain text gets no answer there."""
     settings = http_settings(f"127.0.0.1:{port}", None, certificate)

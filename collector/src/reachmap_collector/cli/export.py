@@ -8,7 +8,13 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from reachmap_collector.cli.options import ask, ask_for_flows, filtered, on_bus
+from reachmap_collector.cli.options import (
+    ask,
+    ask_for_agents,
+    ask_for_flows,
+    filtered,
+    on_bus,
+)
 from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.export import EXPORTERS, Options, Snapshot
 from reachmap_collector.views import By
@@ -65,7 +71,7 @@ def export(
             raise click.UsageError(f"{option} is for --format {' and '.join(formats)}")
     snapshot = Snapshot(
         flows=ask_for_flows(nats, context, filters, details=True)["flows"],
-        agents=ask(nats, context, "agents")["agents"],
+        agents=ask_for_agents(nats, context),
         status=ask(nats, context, "status"),
     )
     text = EXPORTERS[style](snapshot, Options(By(by), per_flow))

@@ -86,17 +86,29 @@ def ask_for_flows(
         filters: By their names; None leaves one out.
         details: Whether each flow comes with what `explain` adds.
     """
+    return _ask_for_all(nats, context, "flows", {"filters": dict(filters), "details": details})
+
+
+def ask_for_agents(nats: str | None, context: str | None) -> list[Any]:
+    """All agents, page after page."""
+    found: list[Any] = _ask_for_all(nats, context, "agents", {})["agents"]
+    return found
+
+
+def _ask_for_all(
+    nats: str | None, context: str | None, query: str, parameters: Mapping[str, Any]
+) -> Any:
+    """All pages of a query whose answer has its rows under the query's own name, as one."""
 
     async def question() -> Any:
-        flows: list[Any] = []
-        parameters = {"filters": dict(filters), "details": details}
+        rows: list[Any] = []
         after: Any = None
         async with bus.connected(urls(nats, context), "reachmap command line") as connection:
             while True:
-                page = await connection.query("flows", {**parameters, "after": after})
-                flows += page["flows"]
-                after = page["next"]
+                page = await connection.query(query, {**parameters, "after": after})
+                rows += page[query]
+                after = page.get("next")  # an older collector has but one page of agents
                 if after is None:
-                    return {**page, "flows": flows}
+                    return {**page, query: rows}
 
     return asyncio.run(question())

@@ -6,7 +6,14 @@ import click
 
 from reachmap_collector import render
 from reachmap_collector.cli import names
-from reachmap_collector.cli.options import ask, ask_for_flows, filtered, formatted, on_bus
+from reachmap_collector.cli.options import (
+    ask,
+    ask_for_agents,
+    ask_for_flows,
+    filtered,
+    formatted,
+    on_bus,
+)
 from reachmap_collector.views import By
 from reachmap_shared.names import port_number
 
@@ -132,7 +139,7 @@ def _ends(source: str, destination: str) -> dict[str, Any]:
 @on_bus
 def agents(style: str, nats: str | None, context: str | None) -> None:
     """List the agents: who reports, from where, how fresh."""
-    answer = ask(nats, context, "agents")["agents"]
+    answer = ask_for_agents(nats, context)
     render.show(
         style,
         answer,

@@ -65,7 +65,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def to_cursor(place: Sequence[str | int] | None) -> str | None:
+def to_cursor(place: Sequence[str | int] | str | None) -> str | None:
     """The bus's cursor as one word for a URL."""
     if place is None:
         return None
@@ -80,6 +80,8 @@ def from_cursor(text: str) -> Any:
     except (ValueError, binascii.Error, RecursionError):
         raise QueryRefused("404", "after: expected what a page gave as `next`") from None
 
+
+_AFTER: Final = Parameter("after", "What the page before gave as `next`.", _TEXT, from_cursor)
 
 _FILTERS: Final = (
     Parameter("source", "From this host.", _TEXT, filters=True),
@@ -110,7 +112,7 @@ ENDPOINTS: Final = (
         (documents.FlowPage,),
         (
             *_FILTERS,
-            Parameter("after", "What the page before gave as `next`.", _TEXT, from_cursor),
+            _AFTER,
             Parameter(
                 "details",
                 "Whether each flow comes with what `explain` adds.",
@@ -133,7 +135,11 @@ ENDPOINTS: Final = (
         ),
     ),
     Endpoint(
-        "/api/v1/agents", "agents", "Who reports, from where, how fresh.", (documents.Agents,)
+        "/api/v1/agents",
+        "agents",
+        "Who reports, from where, how fresh; a page at a time.",
+        (documents.Agents,),
+        (_AFTER,),
     ),
     Endpoint("/api/v1/status", "status", "The whole in one line's worth.", (documents.Status,)),
     Endpoint("/api/v1/topology", "topology", "The topology in force.", (documents.Topology,)),

@@ -22,6 +22,9 @@ MAX_HEAD: Final = 16_384
 MAX_CONNECTIONS: Final = 64
 """At once; more are told to come back later."""
 
+CROWD: Final = 4
+"""Times that number may be connected, most of them to be told so; whoever comes then is cut."""
+
 PATIENCE_S: Final = 20.0
 """For a request to arrive and its answer to be taken, and for the next on the same connection."""
 
@@ -39,6 +42,9 @@ class _Patient(H11Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # it narrows the type
+        if len(self.connections) > CROWD * MAX_CONNECTIONS:
+            self.transport.abort()  # the process's descriptors are not for strangers to use up
+            return
         self._due = self.loop.call_later(PATIENCE_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:

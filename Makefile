@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ALONE  := .venv-agent-alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab test-agent-wheel lint bench format lock wheels clean
+.PHONY: help demo test lab test-agent-wheel lint bench format docs lock wheels clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -32,6 +32,9 @@ bench: $(VENV)/.run  ## What it costs, as ratios to a floor and to peers in the 
 format: $(VENV)/.dev  ## Bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## The pages that are written from the code
+	$(BIN)/python docs/agent_settings.py
 
 lock: $(VENV)/.dev  ## Renew requirements/*.txt: versions and hashes, no addresses
 	$(BIN)/python requirements/lock.py

@@ -13,6 +13,8 @@ import connect_rate
 import lateness
 import listeners
 import one_destination
+import planning
+import store
 
 SUBJECTS = {
     "connect_rate": connect_rate.main,
@@ -20,6 +22,8 @@ SUBJECTS = {
     "lateness": lateness.main,
     "listeners": listeners.main,
     "one_destination": one_destination.main,
+    "planning": planning.main,
+    "store": store.main,
 }
 
 

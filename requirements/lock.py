@@ -1,7 +1,7 @@
 """Renew this folder's lock files: versions and hashes for every platform, and no address.
 
 run.txt         what reachmap needs to run from a checkout, the NATS server included
-dev.txt         that, and everything its tests and checks need
+dev.txt         that, and everything its tests and checks need, PostgreSQL's driver included
 agent-test.txt  what the agent alone and its tests need: proof that it needs no more
 """
 
@@ -31,14 +31,19 @@ def lock(name: str, requirements: list[str]) -> None:
 def main() -> None:
     """Lock everything first, then the two parts with the same versions."""
     root = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    shared = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())
+    parts = {
+        part: tomllib.loads((ROOT / part / "pyproject.toml").read_text())["project"]["dependencies"]
+        for part in ("agent", "shared")
+    }
     groups = root["dependency-groups"]
-    server = root["project"]["optional-dependencies"]["embedded"]
+    extras = root["project"]["optional-dependencies"]
+    server, database = extras["embedded"], extras["postgres"]
     run = root["project"]["dependencies"] + server + groups["build"]
     tests = groups["test"] + groups["test-collector"]
-    lock("dev.txt", run + tests + groups["lint"] + groups["lock"])
+    lock("dev.txt", run + database + tests + groups["lint"] + groups["lock"])
     lock("run.txt", run)
-    lock("agent-test.txt", shared["project"]["dependencies"] + groups["test"] + server)
+    agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
+    lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What an agent is told on its own host: the last word wins, a mistake names where it stands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent import settings
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.settings import Settings, load
+from reachmap_shared.access import Access
 from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.names import host_name
 
@@ -199,6 +202,46 @@ def test_a_wrong_file_is_told(file: Path, text: str, reason: str) -> None:
     assert refusal(file).startswith(f"{file}: {reason}")
 
 
+def test_the_listeners_limits_are_settings(file: Path) -> None:
+    """Those that are given; the others stay as they are. A whole number is a number of seconds."""
+    assert load(None, {}, SILENT).listeners == ListenerLimits()
+    file.write_text('id = "x"\n[listeners]\nidle_places = 1000\nvisit_s = 2\nfarewell_s = 0.5\n')
+    assert load(file, {}, SILENT).listeners == replace(
+        ListenerLimits(), idle_places=1000, visit_s=2, farewell_s=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("listeners = 5", "listeners: expected a table"),
+        ("[[listeners]]\nbacklog = 1", "listeners: expected a table"),
+        ("[listeners]\nplaces = 5", "listeners: unknown key places: expected one of idle_places, "),
+        (
+            "[listeners]\nidle_places = 0",
+            "listeners.idle_places: expected a whole number from 1 to 100000, got 0",
+        ),
+        ("[listeners]\nidle_places = 100001", "listeners.idle_places: expected a whole number"),
+        ("[listeners]\nidle_places = 12.0", "listeners.idle_places: expected a whole number"),
+        ("[listeners]\nidle_places = true", "listeners.idle_places: expected a whole number"),
+        ('[listeners]\nbacklog = "many"', "listeners.backlog: expected a whole number from 1"),
+        ("[listeners.backlog]\nsize = 5", "listeners.backlog: expected a whole number from 1"),
+        (
+            "[listeners]\nvisit_s = 0",
+            "listeners.visit_s: expected a number of seconds from 0.1 to 300, got 0",
+        ),
+        ("[listeners]\nvisit_s = nan", "listeners.visit_s: expected a number of seconds"),
+        ("[listeners]\nvisit_s = inf", "listeners.visit_s: expected a number of seconds"),
+        ("[listeners]\nvisit_s = true", "listeners.visit_s: expected a number of seconds"),
+        ("[listeners]\nwindow_s = '5s'", "listeners.window_s: expected a number of seconds"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_told(file: Path, text: str, reason: str) -> None:
+    """With the key's whole path, and what was expected."""
+    file.write_text(text)
+    assert refusal(file).startswith(f"{file}: {reason}")
+
+
 def test_a_file_in_another_encoding_is_no_toml(file: Path) -> None:
     """Said, not guessed."""
     file.write_bytes('id = "Zürich"'.encode("latin-1"))
@@ -284,3 +327,34 @@ def test_a_certificate_and_its_key_are_files() -> None:
     assert loaded.key == Path("/etc/reachmap/agent.key")
     said = refusal(None, {"REACHMAP_KEY": "/etc/reachmap/agent.key"})
     assert "REACHMAP_KEY" in said and "certificate" in said
+
+
+FILES = ("nats_credentials", "nats_nkey", "nats_ca", "nats_certificate", "nats_key")
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_what_is_shown_to_the_bus_comes_from_file_environment_or_option(
+    file: Path, key: str
+) -> None:
+    """The last word wins here too; a file's path is a string."""
+    file.write_text(f'id = "pc-17"\n{key} = "/from/file"\n')
+    variable = f"REACHMAP_{key.upper()}"
+    assert getattr(load(file, {}, SILENT), key) == Path("/from/file")
+    assert getattr(load(file, {variable: "/environment"}, SILENT), key) == Path("/environment")
+    typed = {**SILENT, key: "/argument"}
+    assert getattr(load(file, {variable: "/environment"}, typed), key) == Path("/argument")
+    file.write_text(f"{key} = 7\n")
+    assert refusal(file) == f"{file}: {key}: expected a string"
+
+
+def test_how_the_bus_is_reached_is_one_object(file: Path) -> None:
+    """With an inbox of this host's own, which the server lets nobody else listen at."""
+    file.write_text('id = "pc-17"\n' + "".join(f'{key} = "/{key}"\n' for key in FILES))
+    assert load(file, {}, SILENT).access == Access(
+        credentials=Path("/nats_credentials"),
+        nkey=Path("/nats_nkey"),
+        ca=Path("/nats_ca"),
+        certificate=Path("/nats_certificate"),
+        key=Path("/nats_key"),
+        inbox="_INBOX.pc-17",
+    )

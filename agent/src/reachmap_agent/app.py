@@ -9,7 +9,7 @@ import contextlib
 import ssl
 from typing import Final
 
-from reachmap_agent import identity
+from reachmap_agent import descriptors, identity
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.checks import Checks
 from reachmap_agent.credentials import Contexts
@@ -67,9 +67,10 @@ class Agent:
         self._tasks = tasks
         self._boot = identity.new_boot()
         self._ceded = Ceded(ceded_path(settings))
-        self._listeners = Listeners(settings.addresses, self._ceded)
+        self._listeners = Listeners(settings.addresses, self._ceded, settings.listeners)
         self._outbox = Outbox(settings.id, self._boot)
-        self._checks = Checks(settings.id, tasks, self._ask_window, self._put_out)
+        places = settings.listeners.descriptors
+        self._checks = Checks(settings.id, tasks, self._ask_window, self._put_out, places)
         self._plan: Plan | None = None
         self._plan_refused = ""
         self._flushing = asyncio.Lock()
@@ -83,7 +84,7 @@ class Agent:
         with contextlib.suppress(BusUnavailable):
             await self._bus.subscribe(subjects.plan(self._settings.id), self._receive_plan)
         with contextlib.suppress(BusUnavailable):
-            await self._bus.answer(subjects.window(self._settings.id), self._open_window)
+            await self._bus.answer(subjects.all_windows(self._settings.id), self._open_window)
         self._tasks.create_task(self._report())
         await self._say_hello()
 
@@ -147,8 +148,11 @@ class Agent:
     async def _ask_window(self, spec: CheckSpec, seconds: float) -> WindowReply | None:
         question = WindowRequest(self._settings.id, spec.port, spec.transport, seconds)
         try:
-            answer = await self._bus.request(
-                subjects.window(spec.destination), codec.encode(question), _WINDOW_ANSWER_S
+            answer = await self._bus.ask(
+                subjects.window(spec.destination, self._settings.id),
+                codec.encode(question),
+                _WINDOW_ANSWER_S,
+                answerer=spec.destination,
             )
             return codec.decode(WindowReply, answer)
         except (BusUnavailable, MalformedMessage):
@@ -239,6 +243,10 @@ async def run(settings: Settings) -> None:
         BusUnavailable: The NATS server will not have this agent.
     """
     Contexts.from_pem("", settings.certificate, settings.key)
+    limits = settings.listeners
+    descriptors.allow(limits.descriptors + limits.leaving)
+    if (few := descriptors.allowed()) < limits.descriptors + descriptors.KEPT:
+        _log.warning("fewer file descriptors than listeners.*_places need", allowed=few)
     news = asyncio.Event()
 
     async def bus_is_back() -> None:
@@ -248,7 +256,9 @@ async def run(settings: Settings) -> None:
         "agent starting", id=settings.id, nats=",".join(map(bus.without_password, settings.nats))
     )
     async with (
-        bus.staying(settings.nats, f"reachmap-agent {settings.id}", bus_is_back) as connection,
+        bus.staying(
+            settings.nats, f"reachmap-agent {settings.id}", bus_is_back, access=settings.access
+        ) as connection,
         asyncio.TaskGroup() as tasks,
     ):
         agent = Agent(settings, connection, tasks, news)

@@ -6,14 +6,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from reachmap_collector.cli import main, names
+from reachmap_collector.cli import access, main, names
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Place, Store
+from reachmap_shared.access import Access
+from reachmap_shared.bus import DEFAULT_URL
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -99,6 +104,40 @@ def test_no_answer_is_no_name_and_no_word(deaf: str, port: int) -> None:
         assert complete("explain", "pc", REACHMAP_NATS_URL=url) == []
         assert complete("flows", "--nats", url, "--row", "") == []
         assert time.monotonic() - began < 2 * names.TIMEOUT_S + 1
+
+
+def test_the_collector_is_found_as_the_command_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what its user's collector keeps; what is typed goes before it."""
+    monkeypatch.setattr(access, "default_data", lambda: tmp_path)
+    store = Store(tmp_path)
+    store.prepare()
+    store.place = Place(Mode.JWT, ("nats://127.0.0.1:4777",))
+    found: list[tuple[list[str], Access]] = []
+
+    class Connection:
+        async def query(self, _name: str, _parameters: Any, *, timeout_s: float) -> Any:
+            assert timeout_s == names.TIMEOUT_S
+            return {"hosts": [{"host": "pc-17"}]}
+
+    @asynccontextmanager
+    async def connected(
+        urls: Sequence[str], _name: str, shown: Access
+    ) -> AsyncIterator[Connection]:
+        found.append((list(urls), shown))
+        yield Connection()
+
+    monkeypatch.setattr(names.bus, "connected", connected)
+    assert complete("explain", "pc") == ["pc-17"]
+    assert complete("explain", "--nats", "nats://b:2", "--nkey", "seed", "pc") == ["pc-17"]
+    assert complete("explain", "pc", REACHMAP_NATS_CREDENTIALS="a.creds") == ["pc-17"]
+    assert complete("explain", "--nats", "nats://b:2", "--context", "c", "pc") == []
+    assert found == [
+        (["nats://127.0.0.1:4777"], Access(credentials=store.folder / "operator.creds")),
+        (["nats://b:2"], Access(nkey=Path("seed"))),
+        ([DEFAULT_URL], Access(credentials=Path("a.creds"))),
+    ]
 
 
 def test_bash_completes(reachmap: Any, tmp_path: Path) -> None:

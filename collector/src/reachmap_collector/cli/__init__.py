@@ -16,16 +16,26 @@ from typing import Any, Final, TextIO
 
 import click
 
-from reachmap_collector.errors import InvalidFile, ServerError
+from reachmap_collector.errors import InvalidFile, ServerError, StoreError, StoreRefused
 from reachmap_shared import __version__
-from reachmap_shared.errors import BusUnavailable, InvalidName, QueryRefused, ReachmapError
+from reachmap_shared.errors import (
+    AccessRefused,
+    BusUnavailable,
+    InvalidName,
+    InvalidSettings,
+    QueryRefused,
+    ReachmapError,
+)
 
 _EXIT_CODES: Final[tuple[tuple[type[ReachmapError], int], ...]] = (
     (InvalidFile, 2),
     (InvalidName, 2),
+    (StoreRefused, 2),
+    (InvalidSettings, 2),
     (QueryRefused, 2),
     (BusUnavailable, 3),
     (ServerError, 1),
+    (StoreError, 1),
 )
 
 
@@ -38,15 +48,19 @@ _INTERRUPTED: Final = 130
 
 _MODULES: Final[Mapping[str, str]] = {
     "agents": "query",
+    "bus": "bus",
     "completion": "completion",
     "demo": "demo",
+    "enroll": "bus",
     "explain": "query",
     "export": "export",
     "flows": "query",
     "map": "query",
+    "revoke": "bus",
     "schema": "schema",
     "serve": "serve",
     "status": "status",
+    "store": "store",
     "topology": "topology",
 }
 """Where each command is. A module is loaded when it is needed: a monitoring system that asks for
@@ -86,6 +100,7 @@ def main() -> None:
     \b
     Try it:            reachmap demo
     Start a collector: reachmap serve --topology topology.toml
+    Let a host join:   reachmap enroll HOST
     Ask it:            reachmap map, flows, explain, agents, status
     For programs:      reachmap export, --format json, reachmap serve --http
     """
@@ -142,7 +157,13 @@ def _told_to_people() -> Iterator[None]:
 def _tell(error: BaseException) -> None:
     for line in str(error).splitlines():
         click.echo(f"reachmap: {line}", err=True)
-    if isinstance(error, BusUnavailable):
+    if isinstance(error, AccessRefused):
+        click.echo(
+            "reachmap: run this as the collector's user, or say what to show with --creds or "
+            "REACHMAP_NATS_CREDENTIALS (bus/operator.creds of its data directory); see docs/bus.md",
+            err=True,
+        )
+    elif isinstance(error, BusUnavailable):
         click.echo(
             "reachmap: is the collector running (reachmap serve)? Say where its NATS server is "
             "with --nats URL or REACHMAP_NATS_URL.",

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from reachmap_collector.cli.servers import urls
+from reachmap_collector.cli import access
 from reachmap_shared import bus
 from reachmap_shared.vocabulary import State
 
@@ -66,9 +66,10 @@ def _asked(context: click.Context, query: str, parameters: dict[str, Any]) -> An
     """The collector's answer, or None."""
 
     async def question() -> Any:
-        servers = urls(context.params.get("nats"), context.params.get("context"))
+        with context.scope(cleanup=False):  # click has left it when it asks what fits
+            found = access.server(context.params.get("nats"), context.params.get("context"))
         async with asyncio.timeout(TIMEOUT_S):
-            async with bus.connected(servers, "reachmap completion") as connection:
+            async with bus.connected(found.urls, "reachmap completion", found.access) as connection:
                 return await connection.query(query, parameters, timeout_s=TIMEOUT_S)
 
     # Whatever it is: a message in the midst of a line that is being typed helps nobody.

@@ -1,34 +1,72 @@
 """Options that several commands share, and how a query command asks its question."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import click
 
-from reachmap_collector.cli import names
-from reachmap_collector.cli.servers import NATS_VARIABLE, urls
+from reachmap_collector.cli import access, names
 from reachmap_collector.render import FORMATS
+from reachmap_collector.store import default_url
 from reachmap_shared import bus
+from reachmap_shared.bus import Bus
 from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+STORE_VARIABLE: Final = "REACHMAP_STORE"
+
 
 def on_bus(command: Command) -> Command:
-    """Where the bus is: --nats, --context."""
+    """Where the bus is: --nats, --context; and how to connect to it."""
+    command = access.accessed(command)
     command = click.option(
         "--context",
         metavar="NAME",
-        help="Take the server from this context of the nats command line.",
+        help="Take server and credentials from this context of the nats command line.",
     )(command)
     return click.option(
         "--nats",
         metavar="URL",
-        envvar=NATS_VARIABLE,
+        envvar=access.NATS_VARIABLE,
         show_envvar=True,
-        help=f"NATS server(s), separated by commas. [default: {bus.DEFAULT_URL}]",
+        help="NATS server(s), separated by commas. [default: this user's collector's, else "
+        f"{bus.DEFAULT_URL}]",
     )(command)
+
+
+def in_data(command: Command) -> Command:
+    """Where the collector's state is: --data."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=access.default_data,
+        help="Where the collector keeps its state.  [default: /var/lib/reachmap-collector for "
+        "root, else ~/.local/state/reachmap]",
+    )(command)
+
+
+def stored(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the store is, as the argument `url`: --store, or else in --data."""
+
+    @in_data
+    @click.option(
+        "--store",
+        metavar="URL",
+        envvar=STORE_VARIABLE,
+        show_envvar=True,
+        help="sqlite:///PATH or postgresql://USER@HOST/DATABASE.  [default: reachmap.sqlite in "
+        "the data directory]",
+    )
+    @functools.wraps(command)
+    def resolved(*arguments: Any, store: str | None, data: Path, **options: Any) -> None:
+        command(*arguments, url=store or default_url(data), **options)
+
+    return resolved
 
 
 def formatted(command: Command) -> Command:
@@ -69,10 +107,15 @@ def ask(
     """The collector's answer to one query; raises BusUnavailable and QueryRefused."""
 
     async def question() -> Any:
-        async with bus.connected(urls(nats, context), "reachmap command line") as connection:
+        async with _connected(nats, context) as connection:
             return await connection.query(query, parameters or {})
 
     return asyncio.run(question())
+
+
+def _connected(nats: str | None, context: str | None) -> AbstractAsyncContextManager[Bus]:
+    found = access.server(nats, context)
+    return bus.connected(found.urls, "reachmap command line", found.access)
 
 
 def ask_for_flows(
@@ -103,7 +146,7 @@ def _ask_for_all(
     async def question() -> Any:
         rows: list[Any] = []
         after: Any = None
-        async with bus.connected(urls(nats, context), "reachmap command line") as connection:
+        async with _connected(nats, context) as connection:
             while True:
                 page = await connection.query(query, {**parameters, "after": after})
                 rows += page[query]

@@ -5,6 +5,8 @@ Builders are fixtures that hold for the whole run, so that hypothesis may use th
 
 import asyncio
 import contextlib
+import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -389,6 +391,20 @@ async def run_collector(
                 running.cancel()
         finally:
             collector._keeper.close()
+
+
+def find_tool(program: str, package: str) -> str:
+    """Where a program is that a test needs; without it the test is skipped, and fails in CI."""
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is not None:
+        return found
+    give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    return give_up(f"{program} is not installed: apt install {package}")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str, str], str]:
+    return find_tool
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ def test_a_flow_has_just_the_fields_that_are_promised(scene: Any) -> None:
     stage = scene()
     for judgement in stage.judgements(NOW):
         flow = views.flow(judgement)
-        assert list(flow) == [*FLOW_FIELDS, "reasons", "certificate_until", "seen_as", "checks"]
+        more = ["duration_ms", "reasons", "certificate_until", "seen_as", "checks"]
+        assert list(flow) == [*FLOW_FIELDS, *more]
         assert list(flow["checks"]) == ["made", "open", "local_error"]
 
 
@@ -78,6 +79,7 @@ def test_a_flow_that_is_as_it_should_be(scene: Any) -> None:
         "since": AT,
         "checked": AT,
         "latency_ms": 1.234,
+        "duration_ms": 1.744,
         "reasons": [
             {"role": "browser", "service": "web:8080", "basis": "local", "row": None, "note": ""}
         ],

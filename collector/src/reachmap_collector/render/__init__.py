@@ -1,6 +1,12 @@
 """Answers on a terminal or in a pipe: tables for people, JSON and CSV for programs."""
 
-from reachmap_collector.render.output import FORMATS, console, print_trimmed, show
+from reachmap_collector.render.output import (
+    FORMATS,
+    console,
+    print_trimmed,
+    printable,
+    show,
+)
 from reachmap_collector.render.tables import (
     AGENT_COLUMNS,
     FLOW_COLUMNS,
@@ -33,6 +39,7 @@ __all__ = [
     "matrix",
     "matrix_rows",
     "print_trimmed",
+    "printable",
     "show",
     "status",
     "status_exit_code",

@@ -32,7 +32,7 @@ from reachmap_collector.store import open_store
 from reachmap_collector.store.api import Keep
 from reachmap_collector.topology.load import load_profile, parse_topology
 from reachmap_collector.topology.model import Topology
-from reachmap_shared import bus, codec, logscale
+from reachmap_shared import bus, codec, logscale, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.messages import (
     Change,
@@ -371,6 +371,16 @@ def make_collector(text: str = OFFICE, bus: Any = None, store: Any = None) -> Co
     return Collector(make_topology(text), credentials, bus, Keeper(store, time.time, Keep()))
 
 
+def mishear(collector: Collector, times: int = 1) -> None:
+    """Somebody sends what is no hello."""
+
+    async def send() -> None:
+        for _ in range(times):
+            await collector._hear_hello(subjects.hello("pc-1"), b"?")
+
+    asyncio.run(send())
+
+
 @asynccontextmanager
 async def run_collector(
     url: str, store: Any, text: str = OFFICE
@@ -465,6 +475,11 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def collector_of() -> Callable[..., Collector]:
     return make_collector
+
+
+@pytest.fixture(scope="session", name="mishear")
+def mishear_() -> Callable[..., None]:
+    return mishear
 
 
 @pytest.fixture(scope="session")

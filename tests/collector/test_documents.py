@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from reachmap_collector import documents, rules, views
 from reachmap_collector.advice import what_to_do, what_would_settle
+from reachmap_collector.fold import Told
 from reachmap_collector.queries import Queries
 from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
@@ -47,7 +48,7 @@ def holds(name: str, answer: Any) -> None:
 
 @pytest.fixture
 def queries(
-    collector_of: Any, openuem: Any, hello: Any, listener: Any, observation: Any
+    collector_of: Any, openuem: Any, hello: Any, listener: Any, told: Any, mishear: Any
 ) -> Queries:
     """Of a deployment in which everything occurs: every outcome, and agents in several states."""
     collector = collector_of(openuem(2))
@@ -61,9 +62,9 @@ def queries(
     for number, record in enumerate(collector.flows):
         if number % 7:
             outcome = list(Outcome)[number % len(Outcome)]
-            seen = observation(outcome, certificate_until=2_000_000_000, seen_as="10.9.9.9:1")
-            record.fold(seen, now)
-    collector.refused["malformed hello"] += 1
+            until = 2_000_000_000
+            record.fold(told(now, outcome, certificate_until=until, seen_as="10.9.9.9:1"))
+    mishear(collector)
     return Queries(collector)
 
 
@@ -101,7 +102,7 @@ async def test_every_answer_of_an_empty_deployment_is_too(collector_of: Any) -> 
 observations = st.builds(
     Observation,
     slot=st.just(0),
-    age_ms=st.just(0),
+    at_ms=st.just(0),
     outcome=st.sampled_from(Outcome),
     answered_by=st.none() | st.sampled_from(AnsweredBy),
     healthy=st.booleans(),
@@ -128,7 +129,7 @@ def test_whatever_is_seen_a_flow_is_what_its_schema_says(
         stage.hear(agent, 100.0)
     for at, one in enumerate(seen):
         for record in stage.flows:
-            record.fold(one, 90.0 + at)
+            record.fold(Told(90.0 + at, "boot-1", at, one))
     flows = []
     for judgement in stage.judgements(100.0):
         rows = [views.table_row(row) for row in views.table_rows(stage.topology, judgement.record)]

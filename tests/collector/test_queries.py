@@ -417,11 +417,11 @@ async def test_a_moment_is_all_of_it_at_once(
 
 
 async def test_a_rule_names_the_only_address_that_its_source_has(
-    queries: Queries, collector: Collector, observation: Any, hello: Any
+    queries: Queries, collector: Collector, told: Any, hello: Any
 ) -> None:
     """Where the check did not say which it came from."""
     for record in collector.flows:
-        record.fold(observation(Outcome.REJECTED, local=""), collector.now())
+        record.fold(told(collector.now(), Outcome.REJECTED, local=""))
     collector.roster.hear(hello("pc-1"), collector.now())
     [flow] = (await queries.explain({"source": "pc-1", "destination": "web-1", "port": 8080}))[
         "flows"

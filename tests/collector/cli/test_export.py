@@ -12,11 +12,11 @@ from reachmap_shared.vocabulary import Outcome
 
 
 @pytest.fixture
-def collector(asked: Any, openuem: Any, observation: Any) -> Any:
+def collector(asked: Any, openuem: Any, told: Any) -> Any:
     made = asked(openuem(1))
     now = made.now()
     for record in made.flows:
-        record.fold(observation(Outcome.OPEN), now)
+        record.fold(told(now, Outcome.OPEN))
     return made
 
 

@@ -265,11 +265,11 @@ def test_a_row_that_is_none_is_wrong_usage(
 
 
 @pytest.fixture
-def blocked(asked: Any, openuem: Any, observation: Any) -> Collector:
+def blocked(asked: Any, openuem: Any, told: Any) -> Collector:
     """A deployment in which nothing gets anywhere."""
     collector: Collector = asked(openuem(1))
     for record in collector.flows:
-        record.fold(observation(Outcome.TIMEOUT, local="10.0.9.9:40000"), collector.now())
+        record.fold(told(collector.now(), Outcome.TIMEOUT, local="10.0.9.9:40000"))
     return collector
 
 

@@ -34,7 +34,7 @@ PERFORMANCE = re.compile(
 
 @pytest.fixture
 def office(
-    asked: Callable[[str], Collector], office_text: str, hello: Any, observation: Any
+    asked: Callable[[str], Collector], office_text: str, hello: Any, told: Any
 ) -> Collector:
     """A collector of which pc-1 reports that all it may reach is open, but for the shop."""
     collector = asked(office_text)
@@ -43,7 +43,7 @@ def office(
     for record in collector.flows:
         if record.key.source == "pc-1" and record.key.destination == "web-1":
             outcome = Outcome.OPEN if record.key.port == 8080 else Outcome.REFUSED
-            record.fold(observation(outcome), now)
+            record.fold(told(now, outcome))
     return collector
 
 

@@ -45,7 +45,9 @@ def moment_of() -> Callable[[Collector], Snapshot]:
 
 
 @pytest.fixture(scope="session")
-def mixed(collector_of: Any, openuem: Any, hello: Any, listener: Any, observation: Any) -> Snapshot:
+def mixed(
+    collector_of: Any, openuem: Any, hello: Any, listener: Any, told: Any, mishear: Any
+) -> Snapshot:
     """OpenUEM, two hosts a role, in which every outcome was seen and some flows were not checked."""
     collector = collector_of(openuem(2))
     now = collector.now()
@@ -55,11 +57,10 @@ def mixed(collector_of: Any, openuem: Any, hello: Any, listener: Any, observatio
             collector.roster.hear(hello(name, listeners=(report,)), now)
     for number, record in enumerate(collector.flows):
         if number % 7:
-            seen = observation(
-                list(Outcome)[number % len(Outcome)], certificate_until=2_000_000_000 + number
-            )
-            record.fold(seen, now - number / 100)
-    collector.refused["malformed hello"] = 3
+            outcome = list(Outcome)[number % len(Outcome)]
+            until = 2_000_000_000 + number
+            record.fold(told(now - number / 100, outcome, certificate_until=until))
+    mishear(collector, 3)
     return take(collector)
 
 
@@ -70,7 +71,7 @@ def quiet(collector_of: Any) -> Snapshot:
 
 
 @pytest.fixture(scope="session")
-def large(collector_of: Any, hello: Any, observation: Any) -> Snapshot:
+def large(collector_of: Any, hello: Any, told: Any) -> Snapshot:
     """Ten thousand flows of 2,500 endpoints to four servers, of which one endpoint reaches none."""
     hosts = [
         f'pc-{n} = {{ roles = ["pc"], addresses = ["10.0.{n >> 8}.{n & 255}"] }}'
@@ -94,7 +95,7 @@ def large(collector_of: Any, hello: Any, observation: Any) -> Snapshot:
         collector.roster.hear(hello(name), now)
     for record in collector.flows:
         outcome = Outcome.TIMEOUT if record.key.source == "pc-7" else Outcome.OPEN
-        record.fold(observation(outcome), now)
+        record.fold(told(now, outcome))
     assert len(collector.flows) == 10_000
     return take(collector)
 

@@ -133,7 +133,7 @@ def test_promtool_has_nothing_to_say(
 
 
 def test_a_scrape_measures_what_an_export_does(
-    collector_of: Any, openuem: Any, observation: Any
+    collector_of: Any, openuem: Any, told: Any
 ) -> None:
     """Though it takes the shorter way."""
     collector = collector_of(openuem(2))
@@ -142,7 +142,7 @@ def test_a_scrape_measures_what_an_export_does(
         if number % 3:
             until = [None, 2_000_000_000, -1, 10**15][number % 4]
             outcome = [*Outcome][number % len(Outcome)]
-            record.fold(observation(outcome, certificate_until=until), now)
+            record.fold(told(now, outcome, certificate_until=until))
     moment = Queries(collector).moment(flows=True)
     assert moment.flows
     assert [Measured.from_judgement(one) for one in moment.judgements] == [

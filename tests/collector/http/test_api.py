@@ -26,14 +26,14 @@ GUARDS = {
 
 
 @pytest.fixture
-def collector(collector_of: Any, openuem: Any, hello: Any, observation: Any) -> Any:
+def collector(collector_of: Any, openuem: Any, hello: Any, told: Any) -> Any:
     made = collector_of(openuem(2))
     now = made.now()
     for name in made.members:
         made.roster.hear(hello(name), now)
     for number, record in enumerate(made.flows):
         if number % 7:
-            record.fold(observation([*Outcome][number % len(Outcome)]), now)
+            record.fold(told(now, [*Outcome][number % len(Outcome)]))
     return made
 
 

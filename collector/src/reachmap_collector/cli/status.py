@@ -15,8 +15,6 @@ from reachmap_collector import render
 from reachmap_collector.cli.options import ask, formatted, on_bus
 from reachmap_shared.errors import ReachmapError
 
-_CANNOT_TELL: Final = 3
-
 
 class _Plugin(click.Command):
     """A command of which every failure is an answer too: that it cannot tell."""
@@ -67,10 +65,8 @@ def _unknown_if_it_fails(*, to_people: bool = False) -> Iterator[None]:
 
 
 def _say_unknown(reason: str, *, to_people: bool) -> None:
-    """One line, in which no `|` begins performance data."""
-    line = " ".join(reason.replace("|", "/").split())
-    click.echo(f"REACHMAP UNKNOWN - {line}", err=to_people)
-    sys.exit(_CANNOT_TELL)
+    click.echo(render.cannot_tell(reason), err=to_people)
+    sys.exit(render.CANNOT_TELL)
 
 
 COMMANDS: Final = (status,)

@@ -7,6 +7,13 @@ from reachmap_collector.render.output import (
     printable,
     show,
 )
+from reachmap_collector.render.plugin import (
+    CANNOT_TELL,
+    cannot_tell,
+    status,
+    status_exit_code,
+    status_rows,
+)
 from reachmap_collector.render.tables import (
     AGENT_COLUMNS,
     FLOW_COLUMNS,
@@ -18,20 +25,19 @@ from reachmap_collector.render.tables import (
     flows,
     matrix,
     matrix_rows,
-    status,
-    status_exit_code,
-    status_rows,
     topology,
     topology_rows,
 )
 
 __all__ = [
     "AGENT_COLUMNS",
+    "CANNOT_TELL",
     "FLOW_COLUMNS",
     "FORMATS",
     "MATRIX_COLUMNS",
     "TOPOLOGY_COLUMNS",
     "agents",
+    "cannot_tell",
     "console",
     "explanation",
     "flow_rows",

@@ -141,25 +141,6 @@ def agents(rows: Sequence[Json], width: int) -> RenderableType:
     return Group(table(columns, lines, width), *([Text("")] if notes else []), *notes)
 
 
-def status(answer: Json, _width: int) -> RenderableType:
-    """The line that Nagios reads."""
-    counts, by_agent, missing = answer["flows"], answer["agents"], answer["agents_missing"]
-    told = [f"{count} {state}" for state, count in counts.items() if count]
-    agents_told = f"{sum(by_agent.values())} agents" + (f", {missing} missing" if missing else "")
-    data = " ".join(f"{state}={count}" for state, count in counts.items())
-    line = (
-        f"REACHMAP {_NAGIOS[status_exit_code(answer)]} - flows: {', '.join(told) or 'none'}; "
-        f"{agents_told}{_troubles(answer)} | {data} agents_missing={missing}"
-    )
-    # In a group, since a lone text is printed anew and may then be broken after all.
-    return Group(Text(line, no_wrap=True, overflow="ignore"))
-
-
-def status_rows(answer: Json) -> list[Json]:
-    """One row: flows by state, and then all the rest."""
-    return [{**answer["flows"], **{key: answer[key] for key in answer if key != "flows"}}]
-
-
 def topology(answer: Json, width: int) -> RenderableType:
     """Roles with their listeners and connections, then hosts, then deny rules."""
     columns = (Column("role", whole=True), Column("listens on"), Column("connects to"))
@@ -201,15 +182,6 @@ def topology_rows(answer: Json) -> list[Json]:
     ]
 
 
-def status_exit_code(answer: Json) -> int:
-    """Nagios's: 0 all as expected, 1 degraded or unknown, 2 broken or exposed, 3 cannot tell.
-
-    That the map cannot be kept, or nothing comes in for it, is a warning at least.
-    """
-    code = _EXIT_CODES.get(answer["state"], 3)
-    return max(code, 1) if _troubles(answer) else code
-
-
 _BASIS_LEGEND: Final = Text(
     "#3: row 3 of the profile's port table; +: not in the table, but seen in the source code", "dim"
 )
@@ -242,21 +214,6 @@ TOPOLOGY_COLUMNS: Final = (
 """What CSV has in its header, also where there is no row to say it."""
 
 _DAY_S: Final = 86_400
-
-_NAGIOS: Final = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_EXIT_CODES: Final = {
-    State.OK: 0,
-    State.DEGRADED: 1,
-    State.UNKNOWN: 1,
-    State.BROKEN: 2,
-    State.EXPOSED: 2,
-}
-
-
-def _troubles(answer: Json) -> str:
-    """What keeps the map from being complete, or from being kept."""
-    told = (("delivery", answer["delivery"]["trouble"]), ("store", answer["store"]["trouble"]))
-    return "".join(f"; {what}: {trouble.replace('|', '/')}" for what, trouble in told if trouble)
 
 
 def _blocks(columns: Sequence[str], rows: Sequence[Json], width: int) -> Iterable[list[str]]:

@@ -99,6 +99,8 @@ async def test_every_answer_of_an_empty_deployment_is_too(collector_of: Any) -> 
         holds("map", await queries.map({"by": by}))
 
 
+numbers = st.integers(-(10**7), 10**7)
+
 observations = st.builds(
     Observation,
     slot=st.just(0),
@@ -106,15 +108,18 @@ observations = st.builds(
     outcome=st.sampled_from(Outcome),
     answered_by=st.none() | st.sampled_from(AnsweredBy),
     healthy=st.booleans(),
-    name_us=st.integers(0, 10**7),
-    connect_us=st.integers(0, 10**7),
-    answer_us=st.integers(0, 10**7),
+    name_us=numbers,
+    connect_us=numbers,
+    answer_us=numbers,
     local=st.sampled_from(["", "10.0.1.1:40000", "[fd00::1]:4", "nonsense", "10.0.1.1"]),
     evidence=st.lists(st.text(max_size=20), max_size=3).map(tuple),
-    confirmed=st.booleans(),
     window=st.booleans(),
     certificate_until=st.none() | st.integers(-(10**12), 10**14),
     seen_as=st.text(max_size=30),
+)
+
+pulses = st.fixed_dictionaries(
+    dict.fromkeys(("made", "lost", "waiting", "late_ms", "told", "span_ms"), numbers)
 )
 
 
@@ -148,6 +153,19 @@ def test_whatever_is_seen_a_flow_is_what_its_schema_says(
     holds("flows", flows)
 
 
+@settings(max_examples=50, deadline=None)
+@given(said=pulses, changes_lost=numbers, skew_s=st.floats(-(10**9), 10**9))
+def test_whatever_an_agent_says_its_row_is_what_its_schema_says(
+    scene: Any, said: dict[str, int], changes_lost: int, skew_s: float
+) -> None:
+    """Nobody made fewer checks than none, whatever a pulse counts; nor does the status say so."""
+    stage = scene()
+    stage.hear("pc-1", 100.0, changes_lost=changes_lost)
+    stage.pulse("pc-1", 100.0, skew_s, **said)
+    holds("agents", stage.agents(100.0))
+    holds("status", stage.status(100.0) | {"now": views.timestamp(100.0)})
+
+
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
 def test_a_schema_bears_fields_of_later_versions(name: str) -> None:
     """Who validates with it is not broken by what is added; it says which dialect it is in."""
@@ -161,16 +179,16 @@ def test_a_schema_bears_fields_of_later_versions(name: str) -> None:
     }
 
 
-def test_a_validator_here_can_fail() -> None:
+def test_a_validator_here_can_fail(scene: Any) -> None:
     """A field that is missing, one too many, and a word that is none."""
-    good: Json = {"flows": {}, "agents": {}, "agents_missing": 0, "state": None}
-    good |= {"refused_messages": {}, "now": "2026-01-01T00:00:00.000Z"}
+    good: Json = scene().status(100.0) | {"now": "2026-01-01T00:00:00.000Z"}
     holds("status", good)
     for wrong in (
         {**good, "more": 1},
         {key: value for key, value in good.items() if key != "state"},
         {**good, "state": "fine"},
         {**good, "flows": {"fine": 1}},
+        {**good, "store": {**good["store"], "waiting": -1}},
     ):
         with pytest.raises(jsonschema.ValidationError):
             holds("status", wrong)

@@ -646,6 +646,7 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
         clock_offset_s=0.1234,
         store_trouble="the disk is full",
         store_waiting=7,
+        dead_letters=8,
     )
     refused = {"malformed hello": 2}
     status = views.status(stage.judgements(NOW), stage.agents(NOW), refused, delivery, stage.ledger)
@@ -666,7 +667,7 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
             "reports_missing": 3,
             "bus_clock_offset_s": 0.123,
         },
-        "store": {"trouble": "the disk is full", "waiting": 7},
+        "store": {"trouble": "the disk is full", "waiting": 7, "dead_letters": 8},
         "observations": {"received": 5, "refused": 2, "waiting": 3, "dropped": 5},
     }
     assert set(status["agents"]) == set(AgentState)

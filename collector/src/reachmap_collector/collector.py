@@ -217,6 +217,7 @@ class Collector:
             clock_offset_s=self._streams.clock.offset_s,
             store_trouble=self._keeper.trouble,
             store_waiting=self._keeper.waiting,
+            dead_letters=self._keeper.letters,
         )
         return views.status(judgements, agents, dict(self.refused), delivery, self.ledger)
 

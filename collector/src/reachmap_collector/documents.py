@@ -178,18 +178,18 @@ class Agent(AbsentAgent):
     plan: str
     plan_refused: str
     listeners: list[Listener]
-    checks_done: int
+    checks_done: Count
     """Observations made since its start."""
-    checks_late_ms: int
-    observations_received: int
+    checks_late_ms: Count
+    observations_received: Count
     """Those of them that the collector has counted."""
-    observations_refused: int
-    observations_waiting: int
+    observations_refused: Count
+    observations_waiting: Count
     """Those that wait for their delivery."""
-    observations_dropped: int
+    observations_dropped: Count
     """Those that nobody will ever hear of."""
-    changes_dropped: int
-    dropped_before: int
+    changes_dropped: Count
+    dropped_before: Count
     """Observations that earlier starts of it lost."""
     clock_skew_s: float | None
     """How far its wall clock is ahead of the bus's; null before its first pulse."""
@@ -255,6 +255,8 @@ class StoreStatus(_Document):
     trouble: str | None
     waiting: Count
     """Reports that it has not committed yet."""
+    dead_letters: Count
+    """Messages that could not be used, and were kept as they came, since the collector's start."""
 
 
 class Observations(_Document):

@@ -56,6 +56,8 @@ class Delivery:
     """Why the store takes nothing; empty while it does."""
     store_waiting: int = 0
     """Messages that are not kept yet."""
+    dead_letters: int = 0
+    """Messages that could not be used, and were kept as they came, since the collector's start."""
 
 
 class By(StrEnum):
@@ -273,6 +275,7 @@ def status(
         "store": {
             "trouble": delivery.store_trouble or None,
             "waiting": delivery.store_waiting,
+            "dead_letters": delivery.dead_letters,
         },
         "observations": {
             "received": sum(account.observations for account in ledger),
@@ -380,7 +383,8 @@ def _is_missing(row: Json) -> bool:
 
 def _duration_ms(seen: Observation) -> float:
     """How long a check took, from the name to the verdict."""
-    return round((seen.name_us + seen.connect_us + seen.answer_us) / 1000, 3)
+    taken = (seen.name_us, seen.connect_us, seen.answer_us)
+    return round(sum(max(0, us) for us in taken) / 1000, 3)
 
 
 def _certificate_until(seen: Observation) -> str | None:
@@ -472,11 +476,11 @@ def _instance(instance: Instance, now: float) -> Json:
             }
             for report in hello.listeners
         ],
-        "checks_done": pulse.made if pulse else 0,
-        "checks_late_ms": pulse.late_ms if pulse else 0,
-        "observations_dropped": pulse.lost if pulse else 0,
-        "observations_waiting": pulse.waiting if pulse else 0,
-        "changes_dropped": hello.changes_lost,
+        "checks_done": max(0, pulse.made) if pulse else 0,
+        "checks_late_ms": max(0, pulse.late_ms) if pulse else 0,
+        "observations_dropped": max(0, pulse.lost) if pulse else 0,
+        "observations_waiting": max(0, pulse.waiting) if pulse else 0,
+        "changes_dropped": max(0, hello.changes_lost),
         "clock_skew_s": round(instance.skew_s, 1) if pulse else None,
     }
 

@@ -29,6 +29,62 @@ _FLOW: Final = (
 _AS_IT_SHOULD_BE: Final = frozenset({State.OK, State.DEGRADED})
 
 
+_TROUBLE: Final = "trouble"
+"""The field of a status that has a text, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A metric that is a field of the status."""
+
+    name: str
+    what: str
+    part: str
+    field: str
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily] = GaugeMetricFamily
+
+
+_DATA_PATH: Final = (
+    _Field(
+        "reachmap_delivery_trouble",
+        "1 while reports do not come in, or plans do not go out.",
+        "delivery",
+        _TROUBLE,
+    ),
+    _Field(
+        "reachmap_stream_lag_reports",
+        "Reports in the stream that were not taken yet.",
+        "delivery",
+        "lag",
+    ),
+    _Field("reachmap_stream_reports", "Reports in the stream.", "delivery", "in_stream"),
+    _Field("reachmap_stream_size_bytes", "What they take there.", "delivery", "stream_octets"),
+    _Field(
+        "reachmap_reports_missing",
+        "Reports that agents numbered, and that did not come yet.",
+        "delivery",
+        "reports_missing",
+    ),
+    _Field("reachmap_reports", "Reports taken.", "delivery", "taken", CounterMetricFamily),
+    _Field(
+        "reachmap_duplicate_reports",
+        "Reports taken that had come before.",
+        "delivery",
+        "duplicates",
+        CounterMetricFamily,
+    ),
+    _Field("reachmap_store_trouble", "1 while the store takes nothing.", "store", _TROUBLE),
+    _Field("reachmap_store_waiting", "Messages that wait for the store.", "store", "waiting"),
+    _Field(
+        "reachmap_dead_letters",
+        "Messages that could not be used, and were kept as they came.",
+        "store",
+        "dead_letters",
+        CounterMetricFamily,
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What all metrics but those of single flows need of a flow. Times are in seconds."""
@@ -108,6 +164,7 @@ class Metrics(Collector):
         yield from _flows(self._measured)
         yield from _ages(self._measured, self._agents, seconds(self._status["now"]))
         yield from _agents(self._status)
+        yield from _data_path(self._status)
         if self._flows is None:
             yield _certificates(self._measured)
         else:
@@ -188,6 +245,22 @@ def _agents(status: Json) -> Iterator[Metric]:
     for reason, count in sorted(refused.items()):
         reasons.add_metric([reason], count)
     yield reasons
+
+
+def _data_path(status: Json) -> Iterator[Metric]:
+    """How what agents see comes to the map and into the store."""
+    for metric in _DATA_PATH:
+        value = status[metric.part][metric.field]
+        number = float(bool(value) if metric.field == _TROUBLE else value)
+        yield metric.family(metric.name, metric.what, value=number)
+    observations = GaugeMetricFamily(
+        "reachmap_observations",
+        "Observations made, by what became of them, as far as the agents tell.",
+        labels=["fate"],
+    )
+    for fate, count in status["observations"].items():
+        observations.add_metric([fate], count)
+    yield observations
 
 
 def _certificates(measured: Sequence[Measured]) -> Metric:

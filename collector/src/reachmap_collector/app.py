@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from reachmap_collector import credentials, embedded
+from reachmap_collector import credentials, embedded, http
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
+from reachmap_collector.http import HttpSettings
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import keeping
@@ -49,6 +50,8 @@ class ServeSettings:
     """How to connect to a server that is not our own; None for what was prepared for it."""
     store: str | None = None
     """URL of the database to keep things in; None for a file of our own."""
+    http: HttpSettings | None = None
+    """Where the HTTP API is; None for none."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -56,7 +59,8 @@ async def serve(settings: ServeSettings) -> None:
 
     Raises:
         InvalidFile: The topology or the data directory is wrong; nothing was started.
-        ServerError: Our own NATS server did not start, or ended by itself.
+        ServerError: Our own NATS server did not start, or ended by itself; or the HTTP API
+            cannot listen where it should.
         StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
@@ -83,15 +87,21 @@ async def serve(settings: ServeSettings) -> None:
             await _refuse_a_second(connection, urls)
             collector = Collector(topology, own, connection, keeper)
             collectors.append(collector)
-            await connection.serve_queries(Queries(collector).endpoints())
-            with _reloading_on_hangup(collector, settings.topology):
-                _log.info(
-                    "collector ready",
-                    nats=",".join(map(bus.without_password, urls)),
-                    hosts=len(topology.hosts),
-                    flows=len(collector.flows),
-                )
-                await collector.run()
+            queries = Queries(collector)
+            await connection.serve_queries(queries.endpoints())
+            async with http.serving(settings.http, queries, lambda: connection.is_connected):
+                await _run(collector, settings, urls)
+
+
+async def _run(collector: Collector, settings: ServeSettings, urls: Sequence[str]) -> None:
+    with _reloading_on_hangup(collector, settings.topology):
+        _log.info(
+            "collector ready",
+            nats=",".join(map(bus.without_password, urls)),
+            hosts=len(collector.topology.hosts),
+            flows=len(collector.flows),
+        )
+        await collector.run()
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from reachmap_collector import render, views
 from reachmap_collector.advice import what_to_do, what_would_settle
+from reachmap_collector.render import tables
 from reachmap_collector.views import By
 from reachmap_shared.vocabulary import ListenerState, Outcome
 
@@ -627,3 +628,19 @@ def test_a_moment_of_today_has_no_date(screen: Any, scene: Any) -> None:
     title = screen(render.explanation([flow], 80)).splitlines()[0]
     form = "%H:%M:%S" if time.gmtime(now)[:3] == time.gmtime()[:3] else "%Y-%m-%d %H:%M:%S"
     assert title == time.strftime(f"pc-1 -> web-1  web:8080  ✓ ok since {form}", time.gmtime(now))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        (None, "-"),
+        (0.031, "0.03"),
+        (0.949, "0.95"),
+        (0.951, "1.0"),
+        (1.24, "1.2"),
+        (250.0, "250.0"),
+    ],
+)
+def test_a_short_latency_is_not_nothing(milliseconds: float | None, shown: str) -> None:
+    """Within one machine it takes thirty microseconds, and not 0.0 ms."""
+    assert tables._latency(milliseconds) == shown

@@ -428,7 +428,10 @@ def _late(milliseconds: int) -> str:
 
 
 def _latency(milliseconds: float | None) -> str:
-    return "-" if milliseconds is None else f"{milliseconds:.1f}"
+    """To a tenth, or to a hundredth where a tenth would be nothing: within one host or rack."""
+    if milliseconds is None:
+        return "-"
+    return f"{milliseconds:.1f}" if milliseconds >= 0.95 else f"{milliseconds:.2f}"
 
 
 def _clock(timestamp: str) -> str:

@@ -40,7 +40,8 @@ def main() -> None:
     server = extras["embedded"]
     more = extras["apprise"] + extras["postgres"]
     run = root["project"]["dependencies"] + server + groups["build"]
-    lock("dev.txt", run + more + groups["test"] + groups["lint"] + groups["lock"])
+    tests = groups["test"] + groups["test-collector"]
+    lock("dev.txt", run + more + tests + groups["lint"] + groups["lock"])
     lock("run.txt", run)
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
     lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from reachmap_collector import credentials, embedded
+from reachmap_collector import credentials, embedded, http
 from reachmap_collector.alerts.load import NOTHING, load_configuration
 from reachmap_collector.alerts.outlets import BusOutlet
 from reachmap_collector.alerts.queries import AlertQueries
 from reachmap_collector.alerts.service import Alerts
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
+from reachmap_collector.http import HttpSettings
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import StoreMemory, keeping
@@ -54,6 +55,8 @@ class ServeSettings:
     """How to connect to a server that is not our own; None for what was prepared for it."""
     store: str | None = None
     """URL of the database to keep things in; None for a file of our own."""
+    http: HttpSettings | None = None
+    """Where the HTTP API is; None for none."""
     config: Path | None = None
     """Rules and outlets for alerts; None for none but the defaults."""
 
@@ -64,7 +67,8 @@ async def serve(settings: ServeSettings) -> None:
     Raises:
         InvalidFile: The topology, the configuration or the data directory is wrong; nothing was
             started.
-        ServerError: Our own NATS server did not start, or ended by itself.
+        ServerError: Our own NATS server did not start, or ended by itself; or the HTTP API
+            cannot listen where it should.
         StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
@@ -93,18 +97,25 @@ async def serve(settings: ServeSettings) -> None:
             collector = Collector(topology, own, connection, keeper)
             collectors.append(collector)
             alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
-            asked = AlertQueries(alerts, collector).endpoints()
-            await connection.serve_queries({**Queries(collector).endpoints(), **asked})
-            with _calling_on_hangup(partial(_reload, settings, collector, alerts)):
-                _log.info(
-                    "collector ready",
-                    nats=",".join(map(bus.without_password, urls)),
-                    hosts=len(topology.hosts),
-                    flows=len(collector.flows),
-                )
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(collector.run())
-                    tasks.create_task(alerts.run())
+            queries, asked = Queries(collector), AlertQueries(alerts, collector)
+            await connection.serve_queries({**queries.endpoints(), **asked.endpoints()})
+            async with http.serving(settings.http, queries, lambda: connection.is_connected):
+                await _run(collector, alerts, settings, urls)
+
+
+async def _run(
+    collector: Collector, alerts: Alerts, settings: ServeSettings, urls: Sequence[str]
+) -> None:
+    with _calling_on_hangup(partial(_reload, settings, collector, alerts)):
+        _log.info(
+            "collector ready",
+            nats=",".join(map(bus.without_password, urls)),
+            hosts=len(collector.topology.hosts),
+            flows=len(collector.flows),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(collector.run())
+            tasks.create_task(alerts.run())
 
 
 def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> None:

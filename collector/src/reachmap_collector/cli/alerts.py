@@ -9,8 +9,8 @@ from typing import Any, Final
 import click
 
 from reachmap_collector import render
-from reachmap_collector.cli.access import is_typed
-from reachmap_collector.cli.options import ask, formatted, on_bus, server
+from reachmap_collector.cli.access import is_typed, server
+from reachmap_collector.cli.options import ask, formatted, on_bus
 from reachmap_shared import bus, subjects
 
 _TRIAL_S: Final = 65.0

@@ -1,7 +1,20 @@
 """Answers on a terminal or in a pipe: tables for people, JSON and CSV for programs."""
 
 from reachmap_collector.render.alerts import ALERT_COLUMNS, alerts
-from reachmap_collector.render.output import FORMATS, console, print_trimmed, show
+from reachmap_collector.render.output import (
+    FORMATS,
+    console,
+    print_trimmed,
+    printable,
+    show,
+)
+from reachmap_collector.render.plugin import (
+    CANNOT_TELL,
+    cannot_tell,
+    status,
+    status_exit_code,
+    status_rows,
+)
 from reachmap_collector.render.tables import (
     AGENT_COLUMNS,
     FLOW_COLUMNS,
@@ -13,9 +26,6 @@ from reachmap_collector.render.tables import (
     flows,
     matrix,
     matrix_rows,
-    status,
-    status_exit_code,
-    status_rows,
     topology,
     topology_rows,
 )
@@ -23,12 +33,14 @@ from reachmap_collector.render.tables import (
 __all__ = [
     "AGENT_COLUMNS",
     "ALERT_COLUMNS",
+    "CANNOT_TELL",
     "FLOW_COLUMNS",
     "FORMATS",
     "MATRIX_COLUMNS",
     "TOPOLOGY_COLUMNS",
     "agents",
     "alerts",
+    "cannot_tell",
     "console",
     "explanation",
     "flow_rows",
@@ -36,6 +48,7 @@ __all__ = [
     "matrix",
     "matrix_rows",
     "print_trimmed",
+    "printable",
     "show",
     "status",
     "status_exit_code",

@@ -37,10 +37,11 @@ def main() -> None:
     }
     groups = root["dependency-groups"]
     extras = root["project"]["optional-dependencies"]
-    server, database = extras["embedded"], extras["postgres"]
+    server = extras["embedded"]
+    more = extras["apprise"] + extras["postgres"]
     run = root["project"]["dependencies"] + server + groups["build"]
     tests = groups["test"] + groups["test-collector"]
-    lock("dev.txt", run + database + tests + groups["lint"] + groups["lock"])
+    lock("dev.txt", run + more + tests + groups["lint"] + groups["lock"])
     lock("run.txt", run)
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
     lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)

@@ -4,19 +4,24 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from reachmap_collector import credentials, embedded, http
+from reachmap_collector.alerts.load import NOTHING, load_configuration
+from reachmap_collector.alerts.outlets import BusOutlet
+from reachmap_collector.alerts.queries import AlertQueries
+from reachmap_collector.alerts.service import Alerts
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
 from reachmap_collector.http import HttpSettings
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
-from reachmap_collector.keeper import keeping
+from reachmap_collector.keeper import StoreMemory, keeping
 from reachmap_collector.queries import Queries
 from reachmap_collector.store import default_url, open_store
 from reachmap_collector.topology.load import load_topology
@@ -52,18 +57,22 @@ class ServeSettings:
     """URL of the database to keep things in; None for a file of our own."""
     http: HttpSettings | None = None
     """Where the HTTP API is; None for none."""
+    config: Path | None = None
+    """Rules and outlets for alerts; None for none but the defaults."""
 
 
 async def serve(settings: ServeSettings) -> None:
     """Run the collector until cancelled.
 
     Raises:
-        InvalidFile: The topology or the data directory is wrong; nothing was started.
+        InvalidFile: The topology, the configuration or the data directory is wrong; nothing was
+            started.
         ServerError: Our own NATS server did not start, or ended by itself; or the HTTP API
             cannot listen where it should.
         StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
+    configuration = load_configuration(settings.config) if settings.config else NOTHING
     try:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = credentials.load_or_create(settings.data)
@@ -87,21 +96,39 @@ async def serve(settings: ServeSettings) -> None:
             await _refuse_a_second(connection, urls)
             collector = Collector(topology, own, connection, keeper)
             collectors.append(collector)
-            queries = Queries(collector)
-            await connection.serve_queries(queries.endpoints())
+            alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
+            queries, asked = Queries(collector), AlertQueries(alerts, collector)
+            await connection.serve_queries({**queries.endpoints(), **asked.endpoints()})
             async with http.serving(settings.http, queries, lambda: connection.is_connected):
-                await _run(collector, settings, urls)
+                await _run(collector, alerts, settings, urls)
 
 
-async def _run(collector: Collector, settings: ServeSettings, urls: Sequence[str]) -> None:
-    with _reloading_on_hangup(collector, settings.topology):
+async def _run(
+    collector: Collector, alerts: Alerts, settings: ServeSettings, urls: Sequence[str]
+) -> None:
+    with _calling_on_hangup(partial(_reload, settings, collector, alerts)):
         _log.info(
             "collector ready",
             nats=",".join(map(bus.without_password, urls)),
             hosts=len(collector.topology.hosts),
             flows=len(collector.flows),
         )
-        await collector.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(collector.run())
+            tasks.create_task(alerts.run())
+
+
+def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> None:
+    """Read the topology, rules and outlets again; wrong ones are reported and change nothing."""
+    collector.reload(settings.topology)
+    if settings.config is None:
+        return
+    try:
+        alerts.configure(load_configuration(settings.config))
+    except InvalidFile as error:
+        _log.error("configuration refused, the last good one stays in force", reason=str(error))
+    else:
+        _log.info("configuration reloaded", path=str(settings.config))
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
@@ -144,12 +171,12 @@ async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Ac
 
 
 @contextlib.contextmanager
-def _reloading_on_hangup(collector: Collector, path: Path) -> Iterator[None]:
+def _calling_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, collector.reload, path)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:

@@ -45,7 +45,7 @@ from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, InvalidName, MalformedMessage
-from reachmap_shared.messages import Ask, Hello, Pulse, Question
+from reachmap_shared.messages import Ask, Hello, ListenerReport, Pulse, Question
 
 _COMPILE_AFTER_S: Final = 0.2
 """A fleet that joins together is planned for together."""
@@ -116,6 +116,8 @@ class Collector:
         self._plans: Plans | None = None
         self._expected: Flows | None = None
         self._changed = asyncio.Event()
+        self._news = 0
+        """How often agents said something new of their listeners, which judgements rest on."""
         self._asked: dict[tuple[str, Question], float] = {}
         self._elsewhere: dict[str, float] = {}
         """Since when an agent has worked by another plan than it should."""
@@ -176,6 +178,11 @@ class Collector:
         """The server was away, and may have lost all that it had."""
         self._intake.look_again()
         self._changed.set()
+
+    @property
+    def version(self) -> int:
+        """Another one whenever something on the map may look different."""
+        return self.flows.changes + self._news
 
     def now(self) -> float:
         """Seconds since the epoch, by a clock that never jumps while this process runs."""
@@ -275,7 +282,10 @@ class Collector:
             check_sender(subject, hello.agent, hello.boot)
         except (MalformedMessage, InvalidName) as error:
             return self._refuse("malformed hello", subject, error)
-        if self.roster.hear(hello, self.now()):
+        before = self._listeners(hello.agent)
+        is_other = self.roster.hear(hello, self.now())
+        self._news += before != self._listeners(hello.agent)
+        if is_other:
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
             self._changed.set()
             said = codec.encode(self.roster.remembered(hello.agent))
@@ -338,6 +348,9 @@ class Collector:
         for letter in taken.batch.dead_letters:
             self._tell(letter.reason.partition(":")[0], letter.subject, letter.reason)
         return taken
+
+    def _listeners(self, agent: str) -> tuple[ListenerReport, ...] | None:
+        return self.roster.current(agent).hello.listeners if agent in self.roster else None
 
     def _refuse(self, what: str, subject: str, reason: object) -> None:
         self._reports.refused[what] += 1

@@ -196,14 +196,17 @@ class FlowRecord:
         """How many of them could not be made."""
         return sum(line.local_errors for line in self._counts())
 
-    def fold(self, told: Told) -> None:
-        """Add a change where it belongs; one that is there already is passed over."""
-        if not _insert(self._past, told) or len(self._past) <= _PAST:
-            return
+    def fold(self, told: Told) -> bool:
+        """Add a change where it belongs; returns False for one that is there already."""
+        if not _insert(self._past, told):
+            return False
+        if len(self._past) <= _PAST:
+            return True
         oldest, next_ = self._past[0], self._past[1]
         del self._past[0]
         same = _face(oldest.seen) == _face(next_.seen)
         self._began = (self._began if self._began is not None else oldest.at) if same else None
+        return True
 
     def _latest(self) -> Told | None:
         own = self._past[-1] if self._past else None
@@ -240,6 +243,8 @@ class FlowMap:
         self._names: dict[FlowKey, _Name] = {}
         """By the flow to the name."""
         self._sources: dict[str, Source] = {}
+        self.changes = 0
+        """How often something was told that is new: who looked since then saw all of it."""
 
     def expect(self, flows: Iterable[ExpectedFlow], now: float) -> set[str]:
         """Hold just these flows from now on; those known already keep their past.
@@ -263,6 +268,7 @@ class FlowMap:
             records[flow.key] = record
         self._records = records
         self._names = names
+        self.changes += 1
         return new
 
     def source(self, agent: str) -> Source:
@@ -278,7 +284,7 @@ class FlowMap:
             return False
         if not told.seen.resolved:
             # No name, or one that does not resolve: then none of its addresses is reached.
-            record.fold(told)
+            self.changes += record.fold(told)
             return True
         name = self._names.setdefault(flow, _Name())
         address = told.seen.address
@@ -286,7 +292,7 @@ class FlowMap:
             name.records[address] = FlowRecord(
                 _to(record.expected, address), record.known_since, record.source, record
             )
-        name.records[address].fold(told)
+        self.changes += name.records[address].fold(told)
         if name.newest is None or told.is_newer(name.newest):
             name.newest = told
         if len(name.records) > _HIDDEN:

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from reachmap_collector.alerts.kept import AREAS, Mirror
 from reachmap_collector.errors import StoreError
 from reachmap_collector.ledger import Account
 from reachmap_collector.reports import kept_account
-from reachmap_collector.store.api import Batch, Keep, Store
+from reachmap_collector.store.api import Batch, Keep, Kept, Store
 from reachmap_shared import log
 
 _GATHER_S: Final = 0.05
@@ -149,6 +150,29 @@ class Keeper:
     def close(self) -> None:
         """Let go of the thread; the store is whoever's who opened it."""
         self._thread.shutdown(wait=True)
+
+
+class StoreMemory(Mirror):
+    """What alerting remembers, kept in the store."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        super().__init__(lambda one: keeper.add(Batch(kept=(one,))))
+        self._keeper = keeper
+
+    async def load(self) -> None:
+        """Take up what was kept before; waits until that can be read."""
+        while True:
+            try:
+                rows = await self._keeper.read(_remembered)
+            except StoreError as error:
+                _log.warning("the store cannot be read, alerts wait for it", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return self.begin(rows)
+
+
+def _remembered(store: Store) -> list[Kept]:
+    return [row for area in AREAS for row in store.kept(area)]
 
 
 def _gathered(items: Sequence[_Item], accounts: Iterable[Account]) -> Batch:

@@ -19,6 +19,7 @@ QUERIES: Final = "reachmap.query"
 ALL_HELLOS: Final = "reachmap.hello.*"
 ALL_PULSES: Final = "reachmap.pulse.*"
 ALL_REPORTS: Final = "reachmap.report.*"
+ALL_ALERTS: Final = "reachmap.alert.*"
 
 REPORT_STREAM: Final = "reachmap-reports"
 """The JetStream stream that holds reports until the collector has kept them."""
@@ -72,6 +73,11 @@ def window(destination: str, source: str) -> str:
 def all_windows(destination: str) -> str:
     """Where `destination` is asked to listen for a moment, by anybody."""
     return f"reachmap.window.{host_name(destination)}.*"
+
+
+def alert(ident: str) -> str:
+    """Where the collector tells of the alert `ident`."""
+    return f"reachmap.alert.{host_name(ident)}"
 
 
 def query(name: str) -> str:

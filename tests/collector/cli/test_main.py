@@ -45,6 +45,10 @@ def test_there_are_just_these_commands() -> None:
     """As the contract names them, so far."""
     assert sorted(" ".join(command) for command in commands()) == [
         "agents",
+        "alerts",
+        "alerts ack",
+        "alerts silence",
+        "alerts test",
         "bus",
         "bus certificate",
         "bus config",
@@ -66,6 +70,7 @@ def test_there_are_just_these_commands() -> None:
         "topology check",
         "topology import",
         "topology show",
+        "watch",
     ]
 
 

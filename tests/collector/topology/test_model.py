@@ -230,3 +230,19 @@ def test_a_listener_of_udp_keeps_its_transport() -> None:
     """The transport of a service comes from its definition, never from its port."""
     topology, _ = assembled({})
     assert topology.listener(ServiceName("udp", 80)).detail.transport is Transport.UDP
+
+
+def test_a_service_says_without_which_others_it_does_not_work() -> None:
+    """So that its failure can be told as a consequence of theirs."""
+    roles = {"shop": {"listens": {"shop:90": {"requires": ["web:80"]}}}}
+    topology, problems = assembled({"roles": roles})
+    assert problems == []
+    assert topology.dependencies() == {"shop:90": ["web:80"]}
+
+
+def test_what_a_service_requires_must_exist() -> None:
+    """A slip of the pen would silently require nothing."""
+    roles = {"shop": {"listens": {"shop:90": {"requires": ["web:81"]}}}}
+    _, problems = assembled({"roles": roles})
+    [problem] = problems
+    assert problem.startswith('roles.shop.listens."shop:90".requires[0]: service nobody listens on')

@@ -48,6 +48,7 @@ _INTERRUPTED: Final = 130
 
 _MODULES: Final[Mapping[str, str]] = {
     "agents": "query",
+    "alerts": "alerts",
     "bus": "bus",
     "completion": "completion",
     "demo": "demo",
@@ -62,6 +63,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "status": "status",
     "store": "store",
     "topology": "topology",
+    "watch": "alerts",
 }
 """Where each command is. A module is loaded when it is needed: a monitoring system that asks for
 the status each minute has no use for web servers and templates."""
@@ -101,7 +103,7 @@ def main() -> None:
     Try it:            reachmap demo
     Start a collector: reachmap serve --topology topology.toml
     Let a host join:   reachmap enroll HOST
-    Ask it:            reachmap map, flows, explain, agents, status
+    Ask it:            reachmap map, flows, explain, agents, status, alerts
     For programs:      reachmap export, --format json, reachmap serve --http
     """
     # What a terminal cannot show becomes a question mark, and never an error.

@@ -95,7 +95,7 @@ def given() -> Access | None:
 
 def server(nats: str | None, context: str | None) -> Server:
     """The servers that the options mean, and how to connect to them."""
-    if nats and context and _is_typed("nats"):
+    if nats and context and is_typed("nats"):
         raise click.UsageError("--nats and --context both say where the bus is: give one")
     files = given()
     if context:
@@ -145,7 +145,7 @@ def _kept_here(urls: list[str] | None) -> Server | None:
     return Server(urls or list(place.urls), store.access(Party.OPERATOR, place.mode))
 
 
-def _is_typed(option: str) -> bool:
+def is_typed(option: str) -> bool:
     """Whether an option stands on the command line, and not just in the environment."""
     invocation = click.get_current_context(silent=True)
     return (

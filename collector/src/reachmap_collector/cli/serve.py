@@ -1,6 +1,7 @@
 """`reachmap serve`: the collector."""
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from reachmap_shared.lifecycle import run_until_signal
 EMBEDDED: Final = "embedded"
 
 _TOPOLOGY: Final = Path("/etc/reachmap/topology.toml")
+_CONFIG: Final = "collector.toml"
 
 
 def _urls(nats: str) -> tuple[str, ...] | None:
@@ -57,6 +59,12 @@ def _http(listen: str | None, *files: Path | None) -> HttpSettings | None:
     default=_TOPOLOGY,
     show_default=True,
     help="The deployment: hosts, their roles, and profiles. SIGHUP reads it again.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Rules and outlets for alerts. SIGHUP reads it again.  "
+    f"[default: {_CONFIG} beside the topology, if it is there]",
 )
 @click.option(
     "--nats",
@@ -136,6 +144,7 @@ def _http(listen: str | None, *files: Path | None) -> HttpSettings | None:
 @click.option("--verbose", is_flag=True, help="Log more.")
 def serve(
     topology: Path,
+    config: Path | None,
     nats: str,
     nats_port: int,
     nats_listen: str,
@@ -164,6 +173,9 @@ def serve(
     """
     api = _http(listen, http_token_file, http_certificate, http_key)
     log.configure(verbose=verbose)
+    # Beside the topology: a trial of another one must not ring where the real one does.
+    if config is None and os.path.lexists(topology.parent / _CONFIG):
+        config = topology.parent / _CONFIG
     urls = _urls(nats)
     given = access.given()
     tls = None
@@ -172,7 +184,8 @@ def serve(
     elif nats_certificate or nats_key:
         raise click.UsageError("--nats-certificate and --nats-key go together")
     listening = Listening(nats_port, _address(nats_listen), names, tls)
-    settings = ServeSettings(topology, data, urls, listening, given if urls else None, store, api)
+    reach = given if urls else None
+    settings = ServeSettings(topology, data, urls, listening, reach, store, api, config)
     run_until_signal(lambda: run_collector(settings))
 
 

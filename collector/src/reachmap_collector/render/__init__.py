@@ -1,5 +1,6 @@
 """Answers on a terminal or in a pipe: tables for people, JSON and CSV for programs."""
 
+from reachmap_collector.render.alerts import ALERT_COLUMNS, alerts
 from reachmap_collector.render.output import (
     FORMATS,
     console,
@@ -31,12 +32,14 @@ from reachmap_collector.render.tables import (
 
 __all__ = [
     "AGENT_COLUMNS",
+    "ALERT_COLUMNS",
     "CANNOT_TELL",
     "FLOW_COLUMNS",
     "FORMATS",
     "MATRIX_COLUMNS",
     "TOPOLOGY_COLUMNS",
     "agents",
+    "alerts",
     "cannot_tell",
     "console",
     "explanation",

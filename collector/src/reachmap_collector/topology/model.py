@@ -84,6 +84,15 @@ class Topology:
     admit: frozenset[str] = frozenset()
     checks: Checks = field(default_factory=Checks)
 
+    def dependencies(self) -> dict[str, list[str]]:
+        """For each service that needs others, those without which it does not work."""
+        return {
+            str(service): listener.detail.requires
+            for role in self.roles.values()
+            for service, listener in role.listeners.items()
+            if listener.detail.requires
+        }
+
     def listener(self, service: ServiceName) -> Listener:
         """The definition of a service that is known to exist."""
         return self.roles[service.role].listeners[service]
@@ -186,6 +195,11 @@ def _unknown_names(
                 if connect.to not in services:
                     place = _where(part, f"roles.{name}.connects[{index}]")
                     yield _unknown(place, "service nobody listens on", connect.to, services)
+            for service, listen in role.listens.items():
+                for index, required in enumerate(listen.requires):
+                    if required not in services:
+                        place = _where(part, f'roles.{name}.listens."{service}".requires[{index}]')
+                        yield _unknown(place, "service nobody listens on", required, services)
         for index, deny in enumerate(part.content.deny):
             if deny.source not in topology.roles:
                 place = _where(part, f"deny[{index}].from")

@@ -86,6 +86,9 @@ class Listen(_Table):
     basis: Basis = Basis.LOCAL
     row: Annotated[int, Field(ge=1)] | None = None
     """The row of the profile's table that says so, counted from 1."""
+    requires: list[Service] = []
+    """Services that its host connects to and without which it does not work: when those fail, its
+    own failure is their consequence."""
     note: Note = ""
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from reachmap_collector import credentials, embedded, http
 from reachmap_collector.alerts.load import NOTHING, load_configuration
+from reachmap_collector.alerts.metrics import exposition
 from reachmap_collector.alerts.outlets import BusOutlet
 from reachmap_collector.alerts.queries import AlertQueries
 from reachmap_collector.alerts.service import Alerts
@@ -99,7 +100,12 @@ async def serve(settings: ServeSettings) -> None:
             alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
             queries, asked = Queries(collector), AlertQueries(alerts, collector)
             await connection.serve_queries({**queries.endpoints(), **asked.endpoints()})
-            async with http.serving(settings.http, queries, lambda: connection.is_connected):
+            async with http.serving(
+                settings.http,
+                queries,
+                lambda: connection.is_connected,
+                lambda: exposition(alerts.book.active()),
+            ):
                 await _run(collector, alerts, settings, urls)
 
 

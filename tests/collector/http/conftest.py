@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reachmap_collector.alerts.metrics import exposition
 from reachmap_collector.http import HttpSettings, serving
 from reachmap_collector.queries import Queries
 
@@ -72,7 +73,7 @@ async def serve(
     settings: HttpSettings, collector: Any, is_ready: Callable[[], bool] = lambda: True
 ) -> AsyncIterator[Client]:
     """Serve a collector's API, and wait until it answers."""
-    async with serving(settings, Queries(collector), is_ready):
+    async with serving(settings, Queries(collector), is_ready, lambda: exposition([])):
         async with asyncio.timeout(10):
             while True:
                 try:

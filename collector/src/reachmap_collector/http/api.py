@@ -29,19 +29,25 @@ _FAILED: Final = "the collector failed; its log says why"
 _log = log.get("http")
 
 
-def application(queries: Queries, settings: HttpSettings, is_ready: Callable[[], bool]) -> ASGIApp:
+def application(
+    queries: Queries,
+    settings: HttpSettings,
+    is_ready: Callable[[], bool],
+    more_metrics: Callable[[], str],
+) -> ASGIApp:
     """The API of one collector.
 
     Args:
         queries: What answers.
         settings: Who may ask.
         is_ready: Whether the collector hears its agents right now.
+        more_metrics: Further series for Prometheus, in its text form.
     """
     document = description(needs_token=settings.token is not None)
     app = Starlette(
         routes=[
             *(Route(one.path, _answering(queries, one)) for one in ENDPOINTS),
-            Route("/metrics", _metrics(queries)),
+            Route("/metrics", _metrics(queries, more_metrics)),
             Route("/openapi.json", _always(document)),
             Route("/healthz", _always({"status": "ok"})),
             Route("/readyz", _ready(is_ready)),
@@ -68,7 +74,7 @@ def _answering(queries: Queries, endpoint: Endpoint) -> Handler:
     return answer
 
 
-def _metrics(queries: Queries) -> Handler:
+def _metrics(queries: Queries, more: Callable[[], str]) -> Handler:
     async def metrics(request: Request) -> Response:
         asked = read((PER_FLOW,), request.query_params.multi_items())
         moment = queries.moment(flows=asked.get(PER_FLOW.name, False))
@@ -76,7 +82,8 @@ def _metrics(queries: Queries) -> Handler:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Metrics(measured, moment.agents, moment.status, moment.flows))
         ProcessCollector(registry=registry)
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest(registry) + more().encode()
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return metrics
 

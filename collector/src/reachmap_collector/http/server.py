@@ -70,9 +70,18 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    settings: HttpSettings | None, queries: Queries, is_ready: Callable[[], bool]
+    settings: HttpSettings | None,
+    queries: Queries,
+    is_ready: Callable[[], bool],
+    more_metrics: Callable[[], str] = str,
 ) -> AsyncIterator[None]:
     """Serve the API while the block runs; with no settings there is none.
+
+    Args:
+        settings: Where, and who may ask.
+        queries: What answers.
+        is_ready: Whether the collector hears its agents right now.
+        more_metrics: Further series for Prometheus, in its text form.
 
     Raises:
         ServerError: The address cannot be listened on.
@@ -81,7 +90,7 @@ async def serving(
         yield
         return
     config = uvicorn.Config(
-        application(queries, settings, is_ready),
+        application(queries, settings, is_ready, more_metrics),
         http=_Patient,
         ws="none",
         lifespan="off",

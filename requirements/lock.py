@@ -3,6 +3,7 @@
 run.txt         what reachmap needs to run from a checkout, the NATS server included
 dev.txt         that, and everything its tests and checks need
 agent-test.txt  what the agent alone and its tests need: proof that it needs no more
+package.txt     what is frozen into the packages, and what freezes and packs it
 """
 
 import subprocess
@@ -40,6 +41,7 @@ def main() -> None:
     run = root["project"]["dependencies"] + server + groups["build"]
     lock("dev.txt", run + groups["test"] + groups["lint"] + groups["lock"])
     lock("run.txt", run)
+    lock("package.txt", run + groups["package"])
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
     lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)
 

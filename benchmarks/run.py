@@ -14,6 +14,7 @@ import lateness
 import listeners
 import one_destination
 import planning
+import store
 
 SUBJECTS = {
     "connect_rate": connect_rate.main,
@@ -22,6 +23,7 @@ SUBJECTS = {
     "listeners": listeners.main,
     "one_destination": one_destination.main,
     "planning": planning.main,
+    "store": store.main,
 }
 
 

@@ -22,6 +22,7 @@ import pytest
 from reachmap_agent import app, identity, prober, schedule
 from reachmap_agent.settings import Settings
 from reachmap_shared import __version__, bus, codec, keys
+from reachmap_shared.access import Access
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
 from reachmap_shared.messages import (
     CheckSpec,
@@ -75,7 +76,7 @@ class FakeBus:
         if self.broken:
             raise BusUnavailable("the server went away")
 
-    async def request(self, _subject: str, _payload: bytes, _timeout_s: float) -> bytes:
+    async def ask(self, _subject: str, _payload: bytes, _timeout_s: float, answerer: str) -> bytes:
         raise BusUnavailable("nobody there to ask")
 
     async def come_back(self) -> None:
@@ -115,8 +116,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBus:
     made = FakeBus()
 
     @asynccontextmanager
-    async def staying(_urls: Any, name: str, on_connect: Any = None) -> AsyncIterator[FakeBus]:
+    async def staying(
+        _urls: Any, name: str, on_connect: Any = None, *, access: Access
+    ) -> AsyncIterator[FakeBus]:
         assert name == "reachmap-agent pc-17"
+        assert access.inbox == "_INBOX.pc-17"
         made.on_connect = on_connect
         yield made
 

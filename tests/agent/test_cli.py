@@ -140,14 +140,14 @@ def test_a_server_that_throws_it_out_is_an_error(
 
     async def run(_: Settings) -> None:
         await asyncio.sleep(0)
-        raise BusUnavailable("the NATS server threw us out: user authentication expired")
+        raise BusUnavailable("the NATS client gave up: it closed the connection")
 
     monkeypatch.setattr(app, "run", run)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["run", "--id", "pc-17"])
     assert stopped.value.code == 1
     assert capsys.readouterr().err == (
-        "reachmap-agent: the NATS server threw us out: user authentication expired\n"
+        "reachmap-agent: the NATS client gave up: it closed the connection\n"
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from nats.aio.client import Client
 
 from reachmap_shared import bus, subjects
+from reachmap_shared.access import Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
 
@@ -307,6 +308,38 @@ async def test_a_request_comes_back_with_its_answer(shouting: str) -> None:
         )
         assert answers == [question.upper() for question in questions]
         assert await connection.request("reachmap.test", b"", 5) == b""
+
+
+async def test_one_agent_asks_another_and_hears_it_alone(nats_server: Any, other: Client) -> None:
+    """Each answer comes to the question it belongs to; another's inbox is another's subject."""
+    mine = Access(inbox="_INBOX.pc-1")
+
+    async def answer(message: Any) -> None:
+        assert message.reply.startswith("_INBOX.pc-1.pc-2.answer.")
+        await message.respond(message.data.upper())
+
+    await other.subscribe("reachmap.window.pc-2.*", cb=answer)
+    await other.flush()
+    async with bus.connected([nats_server.url], "test", mine) as connection:
+        answers = await asyncio.gather(
+            *(
+                connection.ask("reachmap.window.pc-2.pc-1", b"question %d" % n, 5, "pc-2")
+                for n in range(20)
+            )
+        )
+        assert answers == [b"QUESTION %d" % n for n in range(20)]
+
+
+async def test_an_agent_that_is_gone_is_told_at_once(nats_server: Any) -> None:
+    """The server knows that nobody listens; one that listens and is silent is not waited for."""
+    async with bus.connected([nats_server.url], "test", Access(inbox="_INBOX.pc-1")) as connection:
+        started = time.monotonic()
+        with pytest.raises(BusUnavailable, match="nobody there to ask"):
+            await connection.ask("reachmap.window.pc-2.pc-1", b"", 60, "pc-2")
+        assert time.monotonic() - started < 10
+        await connection.subscribe("reachmap.window.pc-2.pc-1", Inbox())
+        with pytest.raises(BusUnavailable, match=r"no answer in 0\.2 s"):
+            await connection.ask("reachmap.window.pc-2.pc-1", b"", 0.2, "pc-2")
 
 
 async def test_nobody_there_to_ask_is_told_at_once(shouting: str) -> None:
@@ -660,19 +693,43 @@ async def test_leaving_at_the_moment_the_server_goes_is_quick(
         await ends_soon(task)
 
 
-async def test_a_client_that_gave_up_for_good_is_not_kept_in_silence() -> None:
-    """After some errors the client never tries again: the block ends with that, and says why."""
+async def test_a_server_that_throws_us_out_is_asked_again(
+    eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less and less often, in silence after the first line: an administrator may let us in."""
+    monkeypatch.setattr(bus, "_RECONNECT_WAIT_S", 0.01)
+    told: list[str] = []
+
+    class Log:
+        def info(self, event: str, **_more: Any) -> None:
+            told.append(event)
+
+        warning = error = info
+
+    monkeypatch.setattr(bus, "_log", Log())
+    arrivals = 0
+    is_kind = False
 
     async def throw_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrivals
+        arrivals += 1
         writer.write(INFO)
         while not (await reader.readline()).startswith(b"PING"):
             pass
-        writer.write(b"PONG\r\n-ERR 'User Authentication Expired'\r\n")
-        await reader.read()
+        writer.write(b"PONG\r\n")
+        if not is_kind:
+            writer.write(b"-ERR 'User Authentication Expired'\r\n")
+            return
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
 
-    async with playing(throw_out) as url:
-        with pytest.raises(BusUnavailable, match=r"threw us out: .*user authentication expired"):
-            await asyncio.wait_for(Stay(url)(), 30)
+    async with playing(throw_out) as url, bus.staying([url], "test"):
+        await eventually(lambda: arrivals >= 5)
+        assert told == ["bus refuses us, trying again", "bus lost, reconnecting"]
+        is_kind = True
+        await eventually(lambda: "bus back" in told)
+        assert told[2:] == ["bus back"]
 
 
 async def test_an_error_in_the_block_stays_what_it_is(nats_server: Any) -> None:

@@ -10,7 +10,7 @@ from reachmap_shared import subjects
 from reachmap_shared.errors import InvalidName
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,63}", fullmatch=True)
-BY_AGENT = [subjects.hello, subjects.report, subjects.plan, subjects.window]
+BY_AGENT = [subjects.hello, subjects.report, subjects.plan]
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,8 @@ BY_AGENT = [subjects.hello, subjects.report, subjects.plan, subjects.window]
         (subjects.hello("pc-17"), "reachmap.hello.pc-17"),
         (subjects.report("pc-17"), "reachmap.report.pc-17"),
         (subjects.plan("pc-17"), "reachmap.plan.pc-17"),
-        (subjects.window("pc-17"), "reachmap.window.pc-17"),
+        (subjects.window("pc-17", "pc-2"), "reachmap.window.pc-17.pc-2"),
+        (subjects.all_windows("pc-17"), "reachmap.window.pc-17.*"),
         (subjects.query("flows"), "reachmap.query.flows"),
         (subjects.ALL_HELLOS, "reachmap.hello.*"),
         (subjects.ALL_REPORTS, "reachmap.report.*"),

@@ -84,7 +84,7 @@ class Agent:
         with contextlib.suppress(BusUnavailable):
             await self._bus.subscribe(subjects.plan(self._settings.id), self._receive_plan)
         with contextlib.suppress(BusUnavailable):
-            await self._bus.answer(subjects.window(self._settings.id), self._open_window)
+            await self._bus.answer(subjects.all_windows(self._settings.id), self._open_window)
         self._tasks.create_task(self._report())
         await self._say_hello()
 
@@ -148,8 +148,11 @@ class Agent:
     async def _ask_window(self, spec: CheckSpec, seconds: float) -> WindowReply | None:
         question = WindowRequest(self._settings.id, spec.port, spec.transport, seconds)
         try:
-            answer = await self._bus.request(
-                subjects.window(spec.destination), codec.encode(question), _WINDOW_ANSWER_S
+            answer = await self._bus.ask(
+                subjects.window(spec.destination, self._settings.id),
+                codec.encode(question),
+                _WINDOW_ANSWER_S,
+                answerer=spec.destination,
             )
             return codec.decode(WindowReply, answer)
         except (BusUnavailable, MalformedMessage):
@@ -253,7 +256,9 @@ async def run(settings: Settings) -> None:
         "agent starting", id=settings.id, nats=",".join(map(bus.without_password, settings.nats))
     )
     async with (
-        bus.staying(settings.nats, f"reachmap-agent {settings.id}", bus_is_back) as connection,
+        bus.staying(
+            settings.nats, f"reachmap-agent {settings.id}", bus_is_back, access=settings.access
+        ) as connection,
         asyncio.TaskGroup() as tasks,
     ):
         agent = Agent(settings, connection, tasks, news)

@@ -16,7 +16,7 @@ from reachmap_agent.listeners import EVERYWHERE
 from reachmap_agent.memory import ceded_path, load_plan
 from reachmap_agent.settings import Settings
 from reachmap_shared import bus
-from reachmap_shared.errors import BusUnavailable, InvalidSettings, MalformedMessage
+from reachmap_shared.errors import AccessRefused, BusUnavailable, InvalidSettings, MalformedMessage
 from reachmap_shared.messages import ListenerSpec, Plan
 from reachmap_shared.vocabulary import ListenMode
 
@@ -83,10 +83,20 @@ def _certificate(settings: Settings) -> Diagnosis:
 
 
 async def _bus(settings: Settings) -> Diagnosis:
-    urls = ", ".join(settings.nats)
+    urls = ", ".join(map(bus.without_password, settings.nats))
     try:
-        async with bus.connected(settings.nats, f"reachmap-agent doctor {settings.id}"):
+        name = f"reachmap-agent doctor {settings.id}"
+        async with bus.connected(settings.nats, name, settings.access):
             return Diagnosis("bus", Result.PASS, f"a NATS server answers at {urls}")
+    except InvalidSettings as error:
+        return Diagnosis("bus", Result.FAIL, str(error), "mend it; nothing is sent until then")
+    except AccessRefused as error:
+        return Diagnosis(
+            "bus",
+            Result.FAIL,
+            str(error),
+            f"enroll this host again (reachmap enroll {settings.id}), then reachmap-agent join",
+        )
     except BusUnavailable as error:
         return Diagnosis(
             "bus", Result.FAIL, str(error), "see whether the server runs, and what is in the way"

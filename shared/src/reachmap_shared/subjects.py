@@ -34,9 +34,14 @@ def plan(agent: str) -> str:
     return f"reachmap.plan.{host_name(agent)}"
 
 
-def window(agent: str) -> str:
-    """Where `agent` is asked to listen for a moment."""
-    return f"reachmap.window.{host_name(agent)}"
+def window(destination: str, source: str) -> str:
+    """Where `source` asks `destination` to listen for a moment."""
+    return f"reachmap.window.{host_name(destination)}.{host_name(source)}"
+
+
+def all_windows(destination: str) -> str:
+    """Where `destination` is asked to listen for a moment, by anybody."""
+    return f"reachmap.window.{host_name(destination)}.*"
 
 
 def query(name: str) -> str:

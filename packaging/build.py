@@ -67,8 +67,12 @@ PROGRAMS = {
 
 def main() -> None:
     """Freeze and pack what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", default=[*PROGRAMS], metavar="NAME", help="agent, collector")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", default=[*PROGRAMS], metavar="NAME", help="agent, collector"
+    )
     parser.add_argument("--version", default=_version(), help="of the packages [%(default)s]")
     parser.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR")
     parser.add_argument("--into", type=Path, default=ROOT / "dist", metavar="DIR")

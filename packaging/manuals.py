@@ -8,6 +8,7 @@ from argparse_manpage.manpage import Manpage
 from argparse_manpage.tooling import get_parser
 from click.core import Command
 from click_man.core import write_man_pages
+
 from reachmap_collector.cli import main
 
 

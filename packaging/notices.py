@@ -34,7 +34,9 @@ def write(name: str, stage: Path) -> None:
     """Write `copyright` and `licenses/` into the stage of the agent or the collector."""
     parts = [_HEAD]
     parts.append(_paragraph("*", "2026 The reachmap developers", "Apache-2.0"))
-    parts.extend(_paragraph(f"(in {_place(name)}) {what}", "see there", terms) for what, terms in _ALWAYS)
+    parts.extend(
+        _paragraph(f"(in {_place(name)}) {what}", "see there", terms) for what, terms in _ALWAYS
+    )
     texts = stage / "licenses"
     texts.mkdir()
     for found in _distributions(name):

@@ -7,6 +7,7 @@ it (systemd, most likely) starts it again: there is no supervisor in here.
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 from reachmap_agent import descriptors, identity
@@ -77,6 +78,15 @@ class Agent:
         self._addresses: tuple[str, ...] = ()
         self._lookup: asyncio.Future[tuple[str, ...]] | None = None
         self._news = news
+
+    @property
+    def standing(self) -> str:
+        """How it fares, in a line for people."""
+        plan = self._plan
+        works = "waits for a plan"
+        if plan is not None:
+            works = f"{len(plan.checks)} checks, {len(plan.listeners)} ports"
+        return f"{works}; {'on the bus' if self._bus.is_connected else 'no bus'}"
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -235,8 +245,8 @@ class Agent:
         return self._addresses
 
 
-async def run(settings: Settings) -> None:
-    """Run the agent until it is cancelled.
+async def run(settings: Settings, begun: Callable[[Agent], None] = lambda _agent: None) -> None:
+    """Run the agent until it is cancelled; `begun` is called once it is at work.
 
     Raises:
         InvalidSettings: This host's certificate cannot be used.
@@ -262,6 +272,7 @@ async def run(settings: Settings) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         agent = Agent(settings, connection, tasks, news)
+        begun(agent)
         try:
             await agent.run()
         finally:

@@ -20,6 +20,7 @@ from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
 
 _RIVAL_S: Final = 1.0
@@ -27,6 +28,9 @@ _RIVAL_S: Final = 1.0
 
 _REMIND_S: Final = 30.0
 """How often the log says that the bus is still away: whoever looks into it finds out soon."""
+
+_STATUS_S: Final = 5.0
+"""How old what `systemctl status` shows may be."""
 
 _log = log.get("serve")
 
@@ -67,14 +71,32 @@ async def serve(settings: ServeSettings) -> None:
         await _refuse_a_second(connection, urls)
         collector = Collector(topology, own, connection)
         await connection.serve_queries(Queries(collector).endpoints())
-        with _reloading_on_hangup(collector, settings.topology):
+        notifier = Notifier()
+        with _reloading_on_hangup(collector, settings.topology, notifier):
             _log.info(
                 "collector ready",
                 nats=",".join(map(bus.without_password, urls)),
                 hosts=len(topology.hosts),
                 flows=len(collector.flows),
             )
+            await _work(collector, connection, notifier)
+
+
+async def _work(collector: Collector, connection: Bus, notifier: Notifier) -> None:
+    """Run the collector until cancelled, and tell systemd how it fares."""
+
+    def status() -> str:
+        known = f"{len(collector.topology.hosts)} hosts, {len(collector.flows)} flows"
+        return f"{known}; {'on the bus' if connection.is_connected else 'no bus'}"
+
+    async with asyncio.TaskGroup() as tasks:
+        telling = tasks.create_task(notifier.keep_telling(status, _STATUS_S))
+        notifier.ready()
+        try:
             await collector.run()
+        finally:
+            notifier.stopping()
+            telling.cancel()
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
@@ -117,12 +139,18 @@ async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Ac
 
 
 @contextlib.contextmanager
-def _reloading_on_hangup(collector: Collector, path: Path) -> Iterator[None]:
+def _reloading_on_hangup(collector: Collector, path: Path, notifier: Notifier) -> Iterator[None]:
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield
         return
+
+    def reload() -> None:
+        notifier.reloading()
+        collector.reload(path)
+        notifier.ready()
+
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, collector.reload, path)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:

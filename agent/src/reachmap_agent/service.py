@@ -1,0 +1,118 @@
+"""The agent as a service of its host: what systemd hears of it, and what SIGHUP makes it do.
+
+A hangup reads the settings again. Where they say something else, the agent ends in good order and
+begins anew with them, within the same process: so everything that stands in agent.toml can change
+without a restart. What came from the environment or the command line stays as it was given.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from reachmap_agent import app
+from reachmap_agent.settings import Settings
+from reachmap_shared import log
+from reachmap_shared.errors import InvalidSettings, ReachmapError
+from reachmap_shared.notify import Notifier
+
+_STATUS_S: Final = 5.0
+"""How old what `systemctl status` shows may be."""
+
+_log = log.get("service")
+
+
+class Service:
+    """Runs the agent by the settings as they are now.
+
+    Args:
+        load: Reads the settings; raises InvalidSettings.
+        notifier: Who tells systemd.
+    """
+
+    def __init__(self, load: Callable[[], Settings], notifier: Notifier) -> None:
+        self._load = load
+        self._notifier = notifier
+        self._hangup = asyncio.Event()
+        self._agent: app.Agent | None = None
+        self._refused = ""
+
+    async def run(self) -> None:
+        """Run until cancelled.
+
+        Raises:
+            InvalidSettings: The first settings cannot be used; later ones are refused.
+            BusUnavailable: The NATS server will not have this agent.
+        """
+        settings = self._load()
+        try:
+            with _on_hangup(self._hangup.set):
+                async with asyncio.TaskGroup() as tasks:
+                    telling = self._notifier.keep_telling(self._status, _STATUS_S)
+                    tasks.create_task(telling)
+                    while True:
+                        settings = await self._serve(settings)
+        except BaseExceptionGroup as group:
+            if (ours := _first_of_ours(group)) is not None:
+                raise ours from None
+            raise
+
+    async def _serve(self, settings: Settings) -> Settings:
+        """Run the agent until a hangup brings other settings, and return these."""
+        async with asyncio.TaskGroup() as tasks:
+            agent = tasks.create_task(app.run(settings, self._begun))
+            try:
+                fresh = await self._other(settings)
+            except asyncio.CancelledError:
+                self._notifier.stopping()
+                raise
+            self._agent = None
+            agent.cancel()
+        return fresh
+
+    async def _other(self, settings: Settings) -> Settings:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            self._notifier.reloading()
+            try:
+                fresh = self._load()
+            except InvalidSettings as error:
+                self._refused = f"; new settings refused: {error}"
+                _log.error("settings refused, the last good ones stay in force", reason=str(error))
+            else:
+                self._refused = ""
+                _log.info("settings read again", changed=fresh != settings)
+                if fresh != settings:
+                    return fresh
+            self._notifier.status(self._status())
+            self._notifier.ready()
+
+    def _begun(self, agent: app.Agent) -> None:
+        self._agent = agent
+        self._notifier.status(self._status())
+        self._notifier.ready()
+
+    def _status(self) -> str:
+        standing = self._agent.standing if self._agent is not None else "starting"
+        return f"{standing}{self._refused}"
+
+
+@contextlib.contextmanager
+def _on_hangup(call: Callable[[], None]) -> Iterator[None]:
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, call)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _first_of_ours(error: BaseException) -> ReachmapError | None:
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_first_of_ours, error.exceptions)), None)
+    return error if isinstance(error, ReachmapError) else None

@@ -58,7 +58,7 @@ PROGRAMS = {
         "collector",
         "reachmap",
         without=(*_UNUSED, "setuptools", "reachmap_agent"),
-        with_=_NATS,
+        with_=(*_NATS, "psycopg", "psycopg_binary"),
         data=("reachmap_collector",),
         beside=("nats-server",),
     ),

@@ -42,7 +42,7 @@ def main() -> None:
     run = root["project"]["dependencies"] + server + groups["build"]
     lock("dev.txt", run + database + groups["test"] + groups["lint"] + groups["lock"])
     lock("run.txt", run)
-    lock("package.txt", run + groups["package"])
+    lock("package.txt", run + database + groups["package"])
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
     lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)
 

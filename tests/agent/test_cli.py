@@ -30,7 +30,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings of the agents that were run."""
     agents: list[Settings] = []
 
-    async def run(its: Settings) -> None:
+    async def run(its: Settings, _begun: Any) -> None:
         agents.append(its)
 
     monkeypatch.setattr(app, "run", run)
@@ -138,7 +138,7 @@ def test_a_server_that_throws_it_out_is_an_error(
 ) -> None:
     """One line and exit code 1: whoever started it may start it again."""
 
-    async def run(_: Settings) -> None:
+    async def run(_: Settings, _begun: Any) -> None:
         await asyncio.sleep(0)
         raise BusUnavailable("the NATS client gave up: it closed the connection")
 
@@ -154,7 +154,7 @@ def test_a_server_that_throws_it_out_is_an_error(
 def test_an_unforeseen_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is shown as what it is."""
 
-    async def run(_: Settings) -> None:
+    async def run(_: Settings, _begun: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(app, "run", run)

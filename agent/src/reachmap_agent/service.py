@@ -14,7 +14,7 @@ from typing import Final
 from reachmap_agent import app
 from reachmap_agent.settings import Settings
 from reachmap_shared import log
-from reachmap_shared.errors import InvalidSettings, ReachmapError
+from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.notify import Notifier
 
 _STATUS_S: Final = 5.0
@@ -49,27 +49,32 @@ class Service:
         try:
             with _on_hangup(self._hangup.set):
                 async with asyncio.TaskGroup() as tasks:
-                    telling = self._notifier.keep_telling(self._status, _STATUS_S)
-                    tasks.create_task(telling)
-                    while True:
-                        settings = await self._serve(settings)
+                    telling = tasks.create_task(
+                        self._notifier.keep_telling(self._status, _STATUS_S)
+                    )
+                    fresh: Settings | None = settings
+                    while fresh is not None:
+                        fresh = await self._serve(fresh)
+                    telling.cancel()
         except BaseExceptionGroup as group:
-            if (ours := _first_of_ours(group)) is not None:
-                raise ours from None
+            if (only := _only(group)) is not None:
+                raise only from None
             raise
 
-    async def _serve(self, settings: Settings) -> Settings:
-        """Run the agent until a hangup brings other settings, and return these."""
+    async def _serve(self, settings: Settings) -> Settings | None:
+        """Run the agent until it ends, or a hangup brings other settings; returns these."""
         async with asyncio.TaskGroup() as tasks:
             agent = tasks.create_task(app.run(settings, self._begun))
+            other = tasks.create_task(self._other(settings))
             try:
-                fresh = await self._other(settings)
+                await asyncio.wait({agent, other}, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
                 self._notifier.stopping()
                 raise
             self._agent = None
             agent.cancel()
-        return fresh
+            other.cancel()
+        return None if other.cancelled() else other.result()
 
     async def _other(self, settings: Settings) -> Settings:
         while True:
@@ -112,7 +117,8 @@ def _on_hangup(call: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-def _first_of_ours(error: BaseException) -> ReachmapError | None:
-    if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(_first_of_ours, error.exceptions)), None)
-    return error if isinstance(error, ReachmapError) else None
+def _only(error: BaseException) -> BaseException | None:
+    """What a group is made of, if that is one thing."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return _only(error.exceptions[0]) if len(error.exceptions) == 1 else None

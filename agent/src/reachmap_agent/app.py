@@ -50,6 +50,9 @@ _FAREWELL_S: Final = 2.0
 _LOOKUP_S: Final = 1.0
 """How long a hello waits for this host's own addresses; with a broken resolver they come late."""
 
+Begun = Callable[[Callable[[], str]], None]
+"""Is given a function that says in a line how the agent fares, once it works or waits for a bus."""
+
 _log = log.get("agent")
 
 
@@ -245,8 +248,8 @@ class Agent:
         return self._addresses
 
 
-async def run(settings: Settings, begun: Callable[[Agent], None] = lambda _agent: None) -> None:
-    """Run the agent until it is cancelled; `begun` is called once it is at work.
+async def run(settings: Settings, begun: Begun = lambda _standing: None) -> None:
+    """Run the agent until it is cancelled; `begun` is given what says how it fares.
 
     Raises:
         InvalidSettings: This host's certificate cannot be used.
@@ -265,6 +268,7 @@ async def run(settings: Settings, begun: Callable[[Agent], None] = lambda _agent
     _log.info(
         "agent starting", id=settings.id, nats=",".join(map(bus.without_password, settings.nats))
     )
+    begun(lambda: "waits for a plan; no bus")
     async with (
         bus.staying(
             settings.nats, f"reachmap-agent {settings.id}", bus_is_back, access=settings.access
@@ -272,7 +276,7 @@ async def run(settings: Settings, begun: Callable[[Agent], None] = lambda _agent
         asyncio.TaskGroup() as tasks,
     ):
         agent = Agent(settings, connection, tasks, news)
-        begun(agent)
+        begun(lambda: agent.standing)
         try:
             await agent.run()
         finally:

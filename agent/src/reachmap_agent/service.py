@@ -35,7 +35,7 @@ class Service:
         self._load = load
         self._notifier = notifier
         self._hangup = asyncio.Event()
-        self._agent: app.Agent | None = None
+        self._standing: Callable[[], str] = _starting
         self._refused = ""
 
     async def run(self) -> None:
@@ -71,7 +71,7 @@ class Service:
             except asyncio.CancelledError:
                 self._notifier.stopping()
                 raise
-            self._agent = None
+            self._standing = _starting
             agent.cancel()
             other.cancel()
         return None if other.cancelled() else other.result()
@@ -94,14 +94,17 @@ class Service:
             self._notifier.status(self._status())
             self._notifier.ready()
 
-    def _begun(self, agent: app.Agent) -> None:
-        self._agent = agent
+    def _begun(self, standing: Callable[[], str]) -> None:
+        self._standing = standing
         self._notifier.status(self._status())
         self._notifier.ready()
 
     def _status(self) -> str:
-        standing = self._agent.standing if self._agent is not None else "starting"
-        return f"{standing}{self._refused}"
+        return f"{self._standing()}{self._refused}"
+
+
+def _starting() -> str:
+    return "starting"
 
 
 @contextlib.contextmanager

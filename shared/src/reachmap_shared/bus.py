@@ -7,7 +7,7 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +32,7 @@ _REFUSED_WAIT_S: Final = 30
 """The longest wait before a server that does not let us in is asked again."""
 _CONNECT_TIMEOUT_S: Final = 3
 _FLUSH_TIMEOUT_S: Final = 1
+_CANCEL_AGAIN_S: Final = 0.1
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 
@@ -440,19 +441,23 @@ async def _close(client: Client) -> None:
         await client.close()
 
 
-async def _cancellable(operation: Awaitable[Result]) -> Result:
+async def _cancellable(operation: Coroutine[Any, Any, Result]) -> Result:
     """Await an operation of the client's, and be cancelled if we were told to meanwhile.
 
     The client waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
-    meets its result: a Ctrl-C would do nothing.
+    meets its result: a Ctrl-C would do nothing, and a client that looks for a server would look on.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    before = task.cancelling()
-    result = await operation
-    if task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
+    working = asyncio.get_running_loop().create_task(operation)
+    try:
+        await asyncio.wait({working})
+    except asyncio.CancelledError:
+        while not working.done():
+            working.cancel()
+            await asyncio.wait({working}, timeout=_CANCEL_AGAIN_S)
+        if not working.cancelled():
+            working.exception()  # nobody asks for it any more
+        raise
+    return working.result()
 
 
 def _place(client: Client) -> str:

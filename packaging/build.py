@@ -45,20 +45,23 @@ class Program:
     """Programs that it starts, from this environment's folder of programs."""
 
 
-_NATS = ("pkgutil",)  # nats/__init__.py asks for it by __import__
+_BUS = (
+    "pkgutil",  # nats/__init__.py asks for it by __import__
+    "_cffi_backend",  # PyNaCl's compiled part asks for it; it signs for credentials
+)
 
 PROGRAMS = {
     "agent": Program(
         "agent",
         "reachmap-agent",
         without=(*_UNUSED, "sqlite3", "xml", "rich", "reachmap_collector", "pydantic"),
-        with_=_NATS,
+        with_=_BUS,
     ),
     "collector": Program(
         "collector",
         "reachmap",
         without=(*_UNUSED, "setuptools", "reachmap_agent"),
-        with_=(*_NATS, "psycopg", "psycopg_binary"),
+        with_=(*_BUS, "psycopg", "psycopg_binary"),
         data=("reachmap_collector",),
         beside=("nats-server",),
     ),

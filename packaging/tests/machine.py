@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PATIENCE_S = 60.0
+PATIENCE_S = 40.0
 OUTSIDE, INSIDE = "10.88.0.1", "10.88.0.2"
 
 
@@ -92,17 +92,19 @@ class Machine:
 
     def run(self, *command: str, check: bool = True, text: str | None = None) -> str:
         """Run a command in the machine as root; returns what it printed."""
-        done = subprocess.run(
-            ["nsenter", "--all", "--target", str(self._leader), "--", *command],
-            input=text,
-            stdin=None if text is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-        )
+        try:
+            done = subprocess.run(
+                ["nsenter", "--all", "--target", str(self._leader), "--", *command],
+                input=text or "",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=PATIENCE_S,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"{command}: {error.stdout!r}\n{self.journal()}") from error
         if check:
             assert done.returncode == 0, f"{command}: {done.stdout}\n{self.journal()}"
         return done.stdout
@@ -121,7 +123,7 @@ class Machine:
         with contextlib.suppress(subprocess.SubprocessError):
             return subprocess.run(
                 ["nsenter", "--all", "--target", str(self._leader), "--"]
-                + ["journalctl", "--no-pager", "--unit", "reachmap-agent", "--lines", "40"],
+                + ["journalctl", "--no-pager", "--unit", "reachmap-agent", "--lines", "25"],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -214,7 +214,7 @@ def test_a_restart_is_quick_and_clean(pc: Machine, collector: Collector) -> None
 def test_killed_it_comes_back(pc: Machine, collector: Collector) -> None:
     """By systemd, which was told to."""
     pid = pc.show("MainPID")
-    pc.run("kill", "-9", pid)
+    pc.run("systemctl", "kill", "--signal=KILL", "reachmap-agent")
     until(lambda: pc.show("MainPID") not in ("0", pid), "another process", pc.journal)
     until(lambda: pc.show("ActiveState") == "active", "it is active", pc.journal)
     seen(pc, collector)

@@ -64,8 +64,10 @@ def pristine_root(
     if not (root / "etc/debian_version").exists():
         suite, mirror = _mirror()
         made = subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={','.join(_IN_THE_ROOT)}"]
-            + [suite, str(root), mirror],
+            [
+                *("debootstrap", "--variant=minbase", f"--include={','.join(_IN_THE_ROOT)}"),
+                *(suite, str(root), mirror),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -79,7 +81,9 @@ def pristine_root(
 def root(pristine_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of it for one module's tests."""
     target = tmp_path_factory.mktemp("machine") / "root"
-    subprocess.run(["cp", "--archive", "--reflink=auto", str(pristine_root), str(target)], check=True)
+    subprocess.run(
+        ["cp", "--archive", "--reflink=auto", str(pristine_root), str(target)], check=True
+    )
     return target
 
 

@@ -19,10 +19,9 @@ class Network:
     def __init__(self) -> None:
         self._holders = [self._hold() for _ in range(2)]
         self.outside, self.inside = (holder.pid for holder in self._holders)
-        for pid, name in ((self.outside, "out"), (self.inside, "in")):
+        for pid in (self.outside, self.inside):
             until(lambda pid=pid: _namespace(pid) != _namespace("self"), "a namespace is made")
             self.run(pid, "ip", "link", "set", "lo", "up")
-            del name
         self.run(
             self.outside,
             *("ip", "link", "add", "reachmap0", "type", "veth"),
@@ -116,14 +115,18 @@ class Machine:
 
     def show(self, name: str) -> str:
         """A property of the agent's unit."""
-        return self.run("systemctl", "show", "--value", f"--property={name}", "reachmap-agent").strip()
+        return self.run(
+            "systemctl", "show", "--value", f"--property={name}", "reachmap-agent"
+        ).strip()
 
     def journal(self) -> str:
         """What the agent logged."""
         with contextlib.suppress(subprocess.SubprocessError):
             return subprocess.run(
-                ["nsenter", "--all", "--target", str(self._leader), "--"]
-                + ["journalctl", "--no-pager", "--unit", "reachmap-agent", "--lines", "25"],
+                [
+                    *("nsenter", "--all", "--target", str(self._leader), "--", "journalctl"),
+                    *("--no-pager", "--unit", "reachmap-agent", "--lines", "25"),
+                ],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -142,9 +145,7 @@ class Machine:
             self._nspawn.wait()
 
 
-def until(
-    condition: Callable[[], object], what: str, more: Callable[[], str] = lambda: ""
-) -> None:
+def until(condition: Callable[[], object], what: str, more: Callable[[], str] = lambda: "") -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():

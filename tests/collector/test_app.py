@@ -105,7 +105,7 @@ async def test_it_uses_the_server_that_it_is_told(
     async with serving(settings, eventually) as connection:
         assert len(await hosts(connection)) == 3
     kept = sorted(file.name for file in settings.data.iterdir())
-    assert kept == ["bus", "listener.pem", "secret"]
+    assert kept == ["bus", "listener.pem", "reachmap.sqlite", "secret"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")

@@ -287,8 +287,27 @@ async def test_a_collector_that_does_not_answer_is_not_waited_for(service: str) 
             await connection.query("sleep", {}, timeout_s=0.1)
 
 
-async def _shout(payload: bytes) -> bytes:
+async def _shout(_subject: str, payload: bytes) -> bytes:
     return payload.upper()
+
+
+async def test_who_listens_gets_the_whole_message(nats_server: Any, eventually: Any) -> None:
+    """Subject, payload and where to answer, in their order; answers come to an inbox of one's own."""
+    heard: list[bus.Delivery] = []
+    answers: list[bus.Delivery] = []
+    async with bus.staying([nats_server.url], "test") as connection:
+        inbox = connection.new_inbox()
+        await connection.listen("reachmap.test.*", heard.append)
+        await connection.listen(inbox, answers.append)
+        await connection.publish("reachmap.test.a", b"1", inbox)
+        await connection.publish("reachmap.test.b", b"2")
+        await eventually(lambda: len(heard) == 2)
+        assert heard == [
+            bus.Delivery("reachmap.test.a", b"1", inbox, {}),
+            bus.Delivery("reachmap.test.b", b"2", "", {}),
+        ]
+        await connection.publish(heard[0].reply, b"yes")
+        await eventually(lambda: [one.payload for one in answers] == [b"yes"])
 
 
 @pytest.fixture
@@ -306,8 +325,8 @@ async def test_a_request_comes_back_with_its_answer(shouting: str) -> None:
         answers = await asyncio.gather(
             *(connection.request("reachmap.test", question, 5) for question in questions)
         )
-        assert answers == [question.upper() for question in questions]
-        assert await connection.request("reachmap.test", b"", 5) == b""
+        assert [one.payload for one in answers] == [question.upper() for question in questions]
+        assert (await connection.request("reachmap.test", b"", 5)).payload == b""
 
 
 async def test_one_agent_asks_another_and_hears_it_alone(nats_server: Any, other: Client) -> None:
@@ -355,7 +374,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(nats_server: Any) 
     """The asker gives up in the time it said; who answers later harms nobody."""
     asked = asyncio.Event()
 
-    async def ponder(_payload: bytes) -> bytes:
+    async def ponder(_subject: str, _payload: bytes) -> bytes:
         asked.set()
         await asyncio.sleep(60)
         return b""
@@ -374,7 +393,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(nats_server: Any) 
 async def test_an_answer_that_fails_leaves_the_next_one_be(nats_server: Any) -> None:
     """One odd request does not make a host deaf."""
 
-    async def handler(payload: bytes) -> bytes:
+    async def handler(_subject: str, payload: bytes) -> bytes:
         if payload == b"odd":
             raise ValueError("odd")
         return b"fine"
@@ -383,14 +402,14 @@ async def test_an_answer_that_fails_leaves_the_next_one_be(nats_server: Any) -> 
         await connection.answer("reachmap.test", handler)
         with pytest.raises(BusUnavailable, match="no answer"):
             await connection.request("reachmap.test", b"odd", timeout_s=0.2)
-        assert await connection.request("reachmap.test", b"even", timeout_s=5) == b"fine"
+        assert (await connection.request("reachmap.test", b"even", timeout_s=5)).payload == b"fine"
 
 
 async def test_what_asks_for_no_answer_gets_none(nats_server: Any, other: Client) -> None:
     """A plain message on the subject is passed over, and not handled either."""
     handled: list[bytes] = []
 
-    async def handler(payload: bytes) -> bytes:
+    async def handler(_subject: str, payload: bytes) -> bytes:
         handled.append(payload)
         return b""
 
@@ -412,7 +431,7 @@ async def test_requests_are_answered_again_when_the_server_is_back(
         await eventually(lambda: not connection.is_connected)
         nats_server.start()
         await eventually(lambda: connection.is_connected)
-        assert await connection.request("reachmap.test", b"a", timeout_s=5) == b"A"
+        assert (await connection.request("reachmap.test", b"a", timeout_s=5)).payload == b"A"
 
 
 async def test_no_server_is_told_at_once(dead_url: str) -> None:

@@ -23,7 +23,7 @@ from reachmap_shared.notify import Notifier
 from reachmap_shared.vocabulary import Transport
 
 EXIT_FAILED: Final = 1
-"""The NATS server will not have us: starting again may help."""
+"""The bus could not be joined: trying again may help."""
 
 EXIT_USAGE: Final = 2
 """Wrong usage or settings: starting again will not help."""
@@ -70,11 +70,7 @@ def _loader(options: argparse.Namespace) -> Load:
 
 
 def _run(load: Load, _options: argparse.Namespace) -> int:
-    try:
-        run_until_signal(lambda: Service(load, Notifier()).run())
-    except BusUnavailable as error:
-        print(f"reachmap-agent: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    run_until_signal(lambda: Service(load, Notifier()).run())
     return 0
 
 

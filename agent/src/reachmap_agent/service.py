@@ -43,7 +43,6 @@ class Service:
 
         Raises:
             InvalidSettings: The first settings cannot be used; later ones are refused.
-            BusUnavailable: The NATS server will not have this agent.
         """
         settings = self._load()
         try:

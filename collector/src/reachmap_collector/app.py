@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,10 +12,12 @@ from typing import Final
 
 from reachmap_collector import credentials, embedded
 from reachmap_collector.collector import Collector
-from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
+from reachmap_collector.keeper import keeping
 from reachmap_collector.queries import Queries
+from reachmap_collector.store import default_url, open_store
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
@@ -48,6 +51,8 @@ class ServeSettings:
     """Where our own server listens."""
     access: Access | None = None
     """How to connect to a server that is not our own; None for what was prepared for it."""
+    store: str | None = None
+    """URL of the database to keep things in; None for a file of our own."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -56,6 +61,7 @@ async def serve(settings: ServeSettings) -> None:
     Raises:
         InvalidFile: The topology or the data directory is wrong; nothing was started.
         ServerError: Our own NATS server did not start, or ended by itself.
+        StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
     try:
@@ -64,22 +70,33 @@ async def serve(settings: ServeSettings) -> None:
     except OSError as error:
         reason = f"cannot keep the collector's state: {error.strerror}"
         raise InvalidFile(settings.data, [Problem("", reason)]) from error
-    async with (
-        _bus(settings) as (urls, access),
-        bus.staying(urls, "reachmap collector", remind_s=_REMIND_S, access=access) as connection,
-    ):
-        await _refuse_a_second(connection, urls)
-        collector = Collector(topology, own, connection)
-        await connection.serve_queries(Queries(collector).endpoints())
-        notifier = Notifier()
-        with _reloading_on_hangup(collector, settings.topology, notifier):
-            _log.info(
-                "collector ready",
-                nats=",".join(map(bus.without_password, urls)),
-                hosts=len(topology.hosts),
-                flows=len(collector.flows),
-            )
-            await _work(collector, connection, notifier)
+    collectors: list[Collector] = []
+
+    async def back() -> None:
+        for collector in collectors:
+            collector.bus_is_back()
+
+    with contextlib.closing(open_store(settings.store or default_url(settings.data))) as store:
+        with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
+            store.open()
+        async with (
+            _bus(settings) as (urls, access),
+            bus.staying(urls, "reachmap collector", back, _REMIND_S, access=access) as connection,
+            keeping(store, time.time) as keeper,
+        ):
+            await _refuse_a_second(connection, urls)
+            collector = Collector(topology, own, connection, keeper)
+            collectors.append(collector)
+            await connection.serve_queries(Queries(collector).endpoints())
+            notifier = Notifier()
+            with _reloading_on_hangup(collector, settings.topology, notifier):
+                _log.info(
+                    "collector ready",
+                    nats=",".join(map(bus.without_password, urls)),
+                    hosts=len(topology.hosts),
+                    flows=len(collector.flows),
+                )
+                await _work(collector, connection, notifier)
 
 
 async def _work(collector: Collector, connection: Bus, notifier: Notifier) -> None:

@@ -3,6 +3,7 @@
 ReachmapError
 ├── InvalidFile           a file of the user's, refused whole: every problem with its place
 ├── ServerError           the NATS server that we started ourselves did not start or stay
+├── StreamRefused         JetStream answered with an error
 └── StoreError            what the collector keeps
     ├── StoreUnavailable  it cannot be read or written right now, and may well be soon
     └── StoreRefused      it cannot be used until somebody does something about it
@@ -44,6 +45,14 @@ class InvalidFile(ReachmapError):
 
 class ServerError(ReachmapError):
     """The NATS server that we started ourselves did not start or stay."""
+
+
+class StreamRefused(ReachmapError):
+    """JetStream answered with an error; says which, and has its code."""
+
+    def __init__(self, description: str, code: int = 0) -> None:
+        super().__init__(description)
+        self.code = code
 
 
 class StoreError(ReachmapError):

@@ -5,10 +5,12 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +34,7 @@ _REFUSED_WAIT_S: Final = 30
 """The longest wait before a server that does not let us in is asked again."""
 _CONNECT_TIMEOUT_S: Final = 3
 _FLUSH_TIMEOUT_S: Final = 1
+_CLOSE_TIMEOUT_S: Final = 0.5
 _CANCEL_AGAIN_S: Final = 0.1
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
@@ -44,6 +47,18 @@ Result = TypeVar("Result")
 
 Handler = Callable[[str, bytes], Awaitable[None]]
 """Is given a message's subject and payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as it came."""
+
+    subject: str
+    payload: bytes
+    reply: str
+    """Where an answer is expected; empty where none is."""
+    headers: Mapping[str, str]
+
 
 Query = Callable[[dict[str, Any]], Awaitable[Any]]
 """Is given a query's parameters and returns its answer, both JSON; may raise QueryRefused."""
@@ -87,10 +102,13 @@ class Bus:
         url = self._client.connected_url
         return url.hostname if url else None
 
-    async def publish(self, subject: str, payload: bytes) -> None:
-        """Send one message, and hear nothing back. Raises BusUnavailable when it cannot be sent."""
+    async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Send one message; whoever answers it does so at `reply`.
+
+        Raises BusUnavailable when it cannot be sent.
+        """
         try:
-            await self._client.publish(subject, payload)
+            await self._client.publish(subject, payload, reply)
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot publish: {error}") from error
 
@@ -110,7 +128,23 @@ class Bus:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
 
-    async def request(self, subject: str, payload: bytes, timeout_s: float) -> bytes:
+    def new_inbox(self) -> str:
+        """A subject of this connection's own, to be answered at."""
+        return self._client.new_inbox()
+
+    async def listen(self, subject: str, heard: Callable[[Delivery], None]) -> None:
+        """Hand each message on `subject` to `heard` as it comes; as `subscribe` else."""
+
+        async def deliver(message: Msg) -> None:
+            heard(_delivery(message))
+
+        try:
+            await self._client.subscribe(subject, cb=deliver)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"cannot subscribe: {error}") from error
+        await self.flush()
+
+    async def request(self, subject: str, payload: bytes, timeout_s: float) -> Delivery:
         """Ask whoever listens on `subject`; raises BusUnavailable when nobody answers in time."""
         try:
             reply = await _cancellable(self._client.request(subject, payload, timeout=timeout_s))
@@ -118,17 +152,19 @@ class Bus:
             raise BusUnavailable("nobody there to ask") from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"no answer in {timeout_s:g} s") from error
-        return reply.data
+        return _delivery(reply)
 
-    async def answer(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+    async def answer(self, subject: str, handler: Callable[[str, bytes], Awaitable[bytes]]) -> None:
         """Answer each request on `subject` with what `handler` makes of it, one after the other.
+
+        It is given the request's own subject, and its payload.
 
         Raises BusUnavailable when the server does not confirm it.
         """
 
         async def reply(message: Msg) -> None:
             if message.reply:
-                await message.respond(await handler(message.data))
+                await message.respond(await handler(message.subject, message.data))
 
         try:
             await self._client.subscribe(subject, cb=reply)
@@ -214,6 +250,10 @@ class Bus:
                 )
             )
         await self.flush()
+
+
+def _delivery(message: Msg) -> Delivery:
+    return Delivery(message.subject, message.data, message.reply, message.headers or {})
 
 
 def _answer_with(name: str, query: Query) -> Callable[[Request], Awaitable[None]]:
@@ -438,7 +478,10 @@ async def _leave(client: Client) -> None:
 async def _close(client: Client) -> None:
     # It has no options before it has understood its URLs, and then it cannot be closed either.
     if client.options and not client.is_closed:
-        await client.close()
+        # TLS parts by an exchange of words, and waits half a minute for whoever has gone.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await client.close()
 
 
 async def _cancellable(operation: Coroutine[Any, Any, Result]) -> Result:

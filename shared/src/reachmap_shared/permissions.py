@@ -54,7 +54,6 @@ TABLE: Final = {
             "reachmap.ask.NAME",
             "reachmap.window.NAME.*",
             "reachmap.witness.NAME.*",
-            "reachmap.plan.NAME",
             "$KV.reachmap-plans.NAME",
             "_INBOX.NAME.>",
         ),

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,8 @@ class Program:
     """Modules that only run time names, where PyInstaller does not find them."""
     data: tuple[str, ...] = ()
     """Packages whose data files it reads."""
+    sources: tuple[str, ...] = ()
+    """Folders of modules that are read as files."""
     beside: tuple[str, ...] = ()
     """Programs that it starts, from this environment's folder of programs."""
 
@@ -63,6 +66,7 @@ PROGRAMS = {
         without=(*_UNUSED, "setuptools", "reachmap_agent"),
         with_=(*_BUS, "psycopg", "psycopg_binary"),
         data=("reachmap_collector",),
+        sources=("reachmap_collector/store/migrations",),
         beside=("nats-server",),
     ),
 }
@@ -110,7 +114,11 @@ def _freeze(program: Program, work: Path) -> None:
     ):
         for name in names:
             command += [option, name]
+    for folder in program.sources:
+        command += ["--add-data", f"{sysconfig.get_path('purelib')}/{folder}:{folder}"]
     subprocess.run([*command, str(entry)], check=True, cwd=work)
+    for cache in (work / program.command / "_internal").rglob("__pycache__"):
+        shutil.rmtree(cache)
     frozen = work / program.command
     for listing in frozen.glob("_internal/*.dist-info/RECORD"):
         listing.unlink()  # it lists files that are not there

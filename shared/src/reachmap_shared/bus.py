@@ -75,6 +75,11 @@ def is_nats_url(url: str) -> bool:
         return False
 
 
+def host_of(url: str) -> str | None:
+    """The host that a server's URL names."""
+    return urlsplit(url if "://" in url else f"nats://{url}").hostname
+
+
 def without_password(url: str) -> str:
     """A server's URL, fit for a log: without the user and password that it may bear."""
     scheme, separator, rest = url.rpartition("://")

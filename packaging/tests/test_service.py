@@ -180,6 +180,7 @@ def test_joined_and_enabled_it_appears_on_the_map(pc: Machine, collector: Collec
         pc.run("stat", "--format", "%a %U", "/etc/reachmap/agent.creds") == "600 reachmap-agent\n"
     )
     pc.run("systemctl", "enable", "--now", "reachmap-agent")
+    assert "reachmap agent" in pc.run("systemctl", "status", "reachmap-agent")
     assert pc.show("ActiveState") == "active"
     seen(pc, collector)
     until(lambda: "1 checks" in pc.show("StatusText"), "its status", lambda: pc.show("StatusText"))

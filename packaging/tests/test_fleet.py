@@ -36,7 +36,9 @@ def test_the_role_s_tasks_are_tasks() -> None:
     handlers = {one["name"] for one in yaml(PACKAGING / "ansible/handlers/main.yml")}
     assert {task["notify"] for task in tasks if "notify" in task} <= handlers
     defaults = yaml(PACKAGING / "ansible/defaults/main.yml")
-    used = set(re.findall(r"\{\{ (reachmap_\w+)", (PACKAGING / "ansible/tasks/main.yml").read_text()))
+    used = set(
+        re.findall(r"\{\{ (reachmap_\w+)", (PACKAGING / "ansible/tasks/main.yml").read_text())
+    )
     assert used <= {*defaults, "reachmap_bundle"}
 
 

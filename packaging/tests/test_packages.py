@@ -123,7 +123,7 @@ def test_every_command_runs_where_there_is_no_python(root: Path, package: Find) 
                 capture_output=True,
                 text=True,
                 check=False,
-                env={"PATH": "/usr/bin:/bin"},
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                 timeout=60,
             )
             told = done.stdout + done.stderr

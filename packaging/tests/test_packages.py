@@ -33,6 +33,7 @@ COLLECTOR_COMMANDS = (
     (("topology", "check", "/etc/reachmap/topology.toml"), 0, ""),
     (("topology", "show", "openuem"), 0, "nats-server"),
     (("serve", "--topology", "/nowhere"), 2, "/nowhere"),
+    (("bus", "config", "--data", "/tmp/data"), 0, "operator"),
     (("enroll", "pc-17", "--data", "/tmp/data", "--output", "/tmp/bundle"), 0, ""),
     (("store", "--help"), 0, ""),
 )

@@ -40,7 +40,8 @@ def main() -> None:
     extras = root["project"]["optional-dependencies"]
     server, database = extras["embedded"], extras["postgres"]
     run = root["project"]["dependencies"] + server + groups["build"]
-    lock("dev.txt", run + database + groups["test"] + groups["lint"] + groups["lock"])
+    tests = groups["test"] + groups["test-collector"]
+    lock("dev.txt", run + database + tests + groups["lint"] + groups["lock"])
     lock("run.txt", run)
     lock("package.txt", run + database + groups["package"])
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from reachmap_collector import credentials, embedded
+from reachmap_collector import credentials, embedded, http
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
+from reachmap_collector.http import HttpSettings
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import keeping
@@ -53,6 +54,8 @@ class ServeSettings:
     """How to connect to a server that is not our own; None for what was prepared for it."""
     store: str | None = None
     """URL of the database to keep things in; None for a file of our own."""
+    http: HttpSettings | None = None
+    """Where the HTTP API is; None for none."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -60,7 +63,8 @@ async def serve(settings: ServeSettings) -> None:
 
     Raises:
         InvalidFile: The topology or the data directory is wrong; nothing was started.
-        ServerError: Our own NATS server did not start, or ended by itself.
+        ServerError: Our own NATS server did not start, or ended by itself; or the HTTP API
+            cannot listen where it should.
         StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
@@ -87,33 +91,37 @@ async def serve(settings: ServeSettings) -> None:
             await _refuse_a_second(connection, urls)
             collector = Collector(topology, own, connection, keeper)
             collectors.append(collector)
-            await connection.serve_queries(Queries(collector).endpoints())
-            notifier = Notifier()
-            with _reloading_on_hangup(collector, settings.topology, notifier):
-                _log.info(
-                    "collector ready",
-                    nats=",".join(map(bus.without_password, urls)),
-                    hosts=len(topology.hosts),
-                    flows=len(collector.flows),
-                )
-                await _work(collector, connection, notifier)
+            queries = Queries(collector)
+            await connection.serve_queries(queries.endpoints())
+            async with http.serving(settings.http, queries, lambda: connection.is_connected):
+                await _run(collector, settings, connection, urls)
 
 
-async def _work(collector: Collector, connection: Bus, notifier: Notifier) -> None:
+async def _run(
+    collector: Collector, settings: ServeSettings, connection: Bus, urls: Sequence[str]
+) -> None:
     """Run the collector until cancelled, and tell systemd how it fares."""
 
     def status() -> str:
         known = f"{len(collector.topology.hosts)} hosts, {len(collector.flows)} flows"
         return f"{known}; {'on the bus' if connection.is_connected else 'no bus'}"
 
-    async with asyncio.TaskGroup() as tasks:
-        telling = tasks.create_task(notifier.keep_telling(status, _STATUS_S))
-        notifier.ready()
-        try:
-            await collector.run()
-        finally:
-            notifier.stopping()
-            telling.cancel()
+    notifier = Notifier()
+    with _reloading_on_hangup(collector, settings.topology, notifier):
+        _log.info(
+            "collector ready",
+            nats=",".join(map(bus.without_password, urls)),
+            hosts=len(collector.topology.hosts),
+            flows=len(collector.flows),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            telling = tasks.create_task(notifier.keep_telling(status, _STATUS_S))
+            notifier.ready()
+            try:
+                await collector.run()
+            finally:
+                notifier.stopping()
+                telling.cancel()
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:

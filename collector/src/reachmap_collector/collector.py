@@ -204,8 +204,8 @@ class Collector:
         """Every agent that reports or should."""
         return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
 
-    def status(self) -> views.Json:
-        """The whole in one line's worth."""
+    def status(self, judgements: list[Judgement], agents: list[views.Json]) -> views.Json:
+        """The whole in one line's worth, of what `judgements` and `agents` gave at one moment."""
         delivery = views.Delivery(
             trouble=self._intake.trouble or self._plan_trouble,
             lag=self._intake.lag.pending,
@@ -217,10 +217,9 @@ class Collector:
             clock_offset_s=self._streams.clock.offset_s,
             store_trouble=self._keeper.trouble,
             store_waiting=self._keeper.waiting,
+            dead_letters=self._keeper.letters,
         )
-        return views.status(
-            self.judgements(), self.agents()["agents"], dict(self.refused), delivery, self.ledger
-        )
+        return views.status(judgements, agents, dict(self.refused), delivery, self.ledger)
 
     def _compile(self) -> None:
         """Bring flows and plans up to date."""

@@ -172,8 +172,9 @@ class FlowRecord:
         if codes:
             return round(median(map(logscale.us, codes)) / 1000, 3)
         told = self._latest()
-        is_open = told is not None and told.seen.outcome is Outcome.OPEN
-        return round(told.seen.connect_us / 1000, 3) if told is not None and is_open else None
+        if told is None or told.seen.outcome is not Outcome.OPEN:
+            return None
+        return round(max(0, told.seen.connect_us) / 1000, 3)
 
     @property
     def flips(self) -> int:

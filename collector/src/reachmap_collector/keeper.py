@@ -46,6 +46,8 @@ class Keeper:
     def __init__(self, store: Store, now: Callable[[], float], keep: Keep) -> None:
         self.trouble = ""
         """Why the store does not take anything right now; empty while it does."""
+        self.letters = 0
+        """Dead letters kept since the start."""
         self._store = store
         self._now = now
         self._keep = keep
@@ -120,6 +122,7 @@ class Keeper:
         if self.trouble:
             self.trouble = ""
             _log.info("store takes again what is to be kept", messages=len(items))
+        self.letters += len(batch.dead_letters)
         del self._items[: len(items)]
         self._octets -= sum(item.octets for item in items)
         if not self._items:

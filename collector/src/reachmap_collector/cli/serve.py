@@ -10,11 +10,14 @@ from reachmap_collector import embedded
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.app import serve as run_collector
 from reachmap_collector.cli import access
-from reachmap_collector.cli.options import NATS_VARIABLE, in_data
+from reachmap_collector.cli.access import NATS_VARIABLE
+from reachmap_collector.cli.options import STORE_VARIABLE, in_data
 from reachmap_collector.embedded import Listening
+from reachmap_collector.http import HttpSettings, http_settings
 from reachmap_collector.identity.servers import Tls
 from reachmap_shared import log
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
+from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.lifecycle import run_until_signal
 
 EMBEDDED: Final = "embedded"
@@ -34,6 +37,17 @@ def _urls(nats: str) -> tuple[str, ...] | None:
                 f"nor {EMBEDDED!r}"
             )
     return urls
+
+
+def _http(listen: str | None, *files: Path | None) -> HttpSettings | None:
+    if listen is None:
+        if any(files):
+            raise click.UsageError("--http-...: expected --http ADDRESS:PORT too")
+        return None
+    try:
+        return http_settings(listen, *files)
+    except InvalidSettings as error:
+        raise click.UsageError(str(error)) from error
 
 
 @click.command()
@@ -62,6 +76,14 @@ def _urls(nats: str) -> tuple[str, ...] | None:
 )
 @in_data
 @click.option(
+    "--store",
+    metavar="URL",
+    envvar=STORE_VARIABLE,
+    show_envvar=True,
+    help="Where history is kept: sqlite:///PATH or postgresql://USER@HOST/DATABASE.  [default: "
+    "reachmap.sqlite in the data directory]",
+)
+@click.option(
     "--nats-listen",
     metavar="ADDRESS",
     default=embedded.HOST,
@@ -88,6 +110,28 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     metavar="FILE",
     help="PEM of the key for it.",
 )
+@click.option(
+    "--http",
+    "listen",
+    metavar="ADDRESS:PORT",
+    help="Serve the HTTP API and metrics here. Beyond loopback it needs a token and a certificate."
+    "  [default: off]",
+)
+@click.option(
+    "--http-token-file",
+    type=click.Path(path_type=Path),
+    help="File with the token that clients of the HTTP API have to show.",
+)
+@click.option(
+    "--http-certificate",
+    type=click.Path(path_type=Path),
+    help="PEM file with the HTTP API's certificate and its chain: it speaks TLS then.",
+)
+@click.option(
+    "--http-key",
+    type=click.Path(path_type=Path),
+    help="PEM file with the certificate's key.  [default: in the certificate's file]",
+)
 @access.accessed
 @click.option("--verbose", is_flag=True, help="Log more.")
 def serve(
@@ -99,6 +143,11 @@ def serve(
     nats_certificate: Path | None,
     nats_key: Path | None,
     data: Path,
+    store: str | None,
+    listen: str | None,
+    http_token_file: Path | None,
+    http_certificate: Path | None,
+    http_key: Path | None,
     verbose: bool,
 ) -> None:
     """Run the collector in the foreground until SIGINT or SIGTERM.
@@ -111,7 +160,9 @@ def serve(
       reachmap serve --topology topology.toml
       reachmap serve --topology topology.toml --nats-listen 0.0.0.0 --nats-name map.example
       reachmap serve --topology topology.toml --nats tls://nats-1.example:4222 --ca ca.pem
+      reachmap serve --topology topology.toml --http 127.0.0.1:8686
     """
+    api = _http(listen, http_token_file, http_certificate, http_key)
     log.configure(verbose=verbose)
     urls = _urls(nats)
     given = access.given()
@@ -121,7 +172,7 @@ def serve(
     elif nats_certificate or nats_key:
         raise click.UsageError("--nats-certificate and --nats-key go together")
     listening = Listening(nats_port, _address(nats_listen), names, tls)
-    settings = ServeSettings(topology, data, urls, listening, given if urls else None)
+    settings = ServeSettings(topology, data, urls, listening, given if urls else None, store, api)
     run_until_signal(lambda: run_collector(settings))
 
 
@@ -130,3 +181,6 @@ def _address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
         raise click.UsageError(f"--nats-listen: {error}") from error
+
+
+COMMANDS: Final = (serve,)

@@ -1,6 +1,19 @@
 """Answers on a terminal or in a pipe: tables for people, JSON and CSV for programs."""
 
-from reachmap_collector.render.output import FORMATS, console, print_trimmed, show
+from reachmap_collector.render.output import (
+    FORMATS,
+    console,
+    print_trimmed,
+    printable,
+    show,
+)
+from reachmap_collector.render.plugin import (
+    CANNOT_TELL,
+    cannot_tell,
+    status,
+    status_exit_code,
+    status_rows,
+)
 from reachmap_collector.render.tables import (
     AGENT_COLUMNS,
     FLOW_COLUMNS,
@@ -12,20 +25,19 @@ from reachmap_collector.render.tables import (
     flows,
     matrix,
     matrix_rows,
-    status,
-    status_exit_code,
-    status_rows,
     topology,
     topology_rows,
 )
 
 __all__ = [
     "AGENT_COLUMNS",
+    "CANNOT_TELL",
     "FLOW_COLUMNS",
     "FORMATS",
     "MATRIX_COLUMNS",
     "TOPOLOGY_COLUMNS",
     "agents",
+    "cannot_tell",
     "console",
     "explanation",
     "flow_rows",
@@ -33,6 +45,7 @@ __all__ = [
     "matrix",
     "matrix_rows",
     "print_trimmed",
+    "printable",
     "show",
     "status",
     "status_exit_code",

@@ -110,6 +110,7 @@ def _freeze(program: Program, work: Path) -> None:
     for option, names in (
         ("--exclude-module", program.without),
         ("--hidden-import", program.with_),
+        ("--collect-submodules", (f"reachmap_{program.name}",)),  # commands are loaded by name
         ("--collect-data", program.data),
     ):
         for name in names:

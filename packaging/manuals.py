@@ -6,7 +6,7 @@ from pathlib import Path
 
 from argparse_manpage.manpage import Manpage
 from argparse_manpage.tooling import get_parser
-from click.core import Command
+from click.core import Context, Group
 from click_man.core import write_man_pages
 
 from reachmap_collector.cli import main
@@ -29,7 +29,12 @@ def _agent(folder: Path, version: str) -> None:
 
 
 def _collector(folder: Path, version: str) -> None:
-    assert isinstance(main, Command)
+    assert isinstance(main, Group)
+    context = Context(main)
+    for command in main.list_commands(context):  # they are loaded when asked for by name
+        found = main.get_command(context, command)
+        assert found is not None
+        main.add_command(found)
     write_man_pages("reachmap", main, version=version, target_dir=str(folder), date=_date())
 
 

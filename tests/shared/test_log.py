@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -85,3 +86,15 @@ def test_a_person_reads_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.count("\n") == 1
     assert "something happened" in line and "part" in line
     assert not line.startswith("{")
+
+
+def test_asyncio_is_not_heard_on_its_own_streams(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its other warnings are."""
+    program = (
+        "import logging; from reachmap_shared import log; log.configure()\n"
+        "asyncio = logging.getLogger('asyncio')\n"
+        "asyncio.warning('returning true from eof_received() has no effect when using ssl')\n"
+        "asyncio.warning('something else')"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert capfd.readouterr().err == "something else\n"

@@ -8,6 +8,7 @@ the agent works from its first moment to its last, with a bus or without.
 import asyncio
 import contextlib
 import ipaddress
+from collections.abc import Callable
 from typing import Final
 
 from reachmap_agent import clock, descriptors, identity
@@ -37,6 +38,9 @@ _LAST_REPORTS_S: Final = 1.0
 
 _REJOIN_S: Final = 5.0
 """Before another attempt with servers that threw us out: they may have changed their mind."""
+
+Begun = Callable[[Callable[[], str]], None]
+"""Is given what says in a line how the agent fares, once it works or waits for a plan."""
 
 _log = log.get("agent")
 
@@ -70,6 +74,12 @@ class Agent:
         self._connection: Bus | None = None
         self._wants_plan = self._hello_again = self._tell_whole = False
         self._leaving = False
+        self._works = "waits for a plan"
+
+    @property
+    def standing(self) -> str:
+        """How it fares, in a line for people."""
+        return f"{self._works}; {'on the bus' if self._connected() else 'no bus'}"
 
     def start(self) -> None:
         """Begin by the plan of the last start, if there is one."""
@@ -97,6 +107,7 @@ class Agent:
         self._listeners.apply(plan.listeners, contexts, proof)
         self._reporter.take_up(plan, _names(plan))
         self._checks.apply(plan, contexts)
+        self._works = f"{len(plan.checks)} checks, {len(plan.listeners)} ports"
 
     def _connected(self) -> Bus | None:
         connection = self._connection
@@ -192,8 +203,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-async def run(settings: Settings) -> None:
-    """Run the agent until it is cancelled.
+async def run(settings: Settings, begun: Begun = lambda _standing: None) -> None:
+    """Run the agent until it is cancelled; `begun` is given what says how it fares.
 
     Raises:
         InvalidSettings: This host's certificate cannot be used.
@@ -215,6 +226,7 @@ async def run(settings: Settings) -> None:
             agent = Agent(settings, boot, spool, clocks, tasks)
             company.create_task(agent.stay())
             agent.start()
+            begun(lambda: agent.standing)
             try:
                 await asyncio.Event().wait()
             finally:

@@ -30,6 +30,7 @@ from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
 
 _RIVAL_S: Final = 1.0
@@ -37,6 +38,9 @@ _RIVAL_S: Final = 1.0
 
 _REMIND_S: Final = 30.0
 """How often the log says that the bus is still away: whoever looks into it finds out soon."""
+
+_STATUS_S: Final = 5.0
+"""How old what `systemctl status` shows may be."""
 
 _log = log.get("serve")
 
@@ -106,13 +110,24 @@ async def serve(settings: ServeSettings) -> None:
                 lambda: connection.is_connected,
                 lambda: exposition(alerts.book.active()),
             ):
-                await _run(collector, alerts, settings, urls)
+                await _run(collector, alerts, settings, connection, urls)
 
 
 async def _run(
-    collector: Collector, alerts: Alerts, settings: ServeSettings, urls: Sequence[str]
+    collector: Collector,
+    alerts: Alerts,
+    settings: ServeSettings,
+    connection: Bus,
+    urls: Sequence[str],
 ) -> None:
-    with _calling_on_hangup(partial(_reload, settings, collector, alerts)):
+    """Run the collector until cancelled, and tell systemd how it fares."""
+
+    def status() -> str:
+        known = f"{len(collector.topology.hosts)} hosts, {len(collector.flows)} flows"
+        return f"{known}; {'on the bus' if connection.is_connected else 'no bus'}"
+
+    notifier = Notifier()
+    with _calling_on_hangup(partial(_reload, settings, collector, alerts), notifier):
         _log.info(
             "collector ready",
             nats=",".join(map(bus.without_password, urls)),
@@ -122,6 +137,13 @@ async def _run(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(collector.run())
             tasks.create_task(alerts.run())
+            telling = tasks.create_task(notifier.keep_telling(status, _STATUS_S))
+            notifier.ready()
+            try:
+                await asyncio.Event().wait()  # one that fails ends them all
+            finally:
+                notifier.stopping()
+                telling.cancel()
 
 
 def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> None:
@@ -177,12 +199,18 @@ async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Ac
 
 
 @contextlib.contextmanager
-def _calling_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
+def _calling_on_hangup(reload: Callable[[], None], notifier: Notifier) -> Iterator[None]:
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield
         return
+
+    def hang_up() -> None:
+        notifier.reloading()
+        reload()
+        notifier.ready()
+
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
         yield
     finally:

@@ -34,6 +34,12 @@ def configure(*, verbose: bool = False, quiet: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # asyncio warns whenever a server ends a TLS connection first, and means its own streams.
+    logging.getLogger("asyncio").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "eof_received" not in record.getMessage()
 
 
 def get(name: str) -> Any:

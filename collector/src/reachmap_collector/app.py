@@ -18,6 +18,7 @@ from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import keeping
 from reachmap_collector.queries import Queries
 from reachmap_collector.store import default_url, open_store
+from reachmap_collector.streams import StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
@@ -49,6 +50,8 @@ class ServeSettings:
     """How to connect to a server that is not our own; None for what was prepared for it."""
     store: str | None = None
     """URL of the database to keep things in; None for a file of our own."""
+    streams: StreamSettings = StreamSettings()
+    """What the bus is to keep for us, and how safely."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -81,7 +84,7 @@ async def serve(settings: ServeSettings) -> None:
             keeping(store, time.time) as keeper,
         ):
             await _refuse_a_second(connection, urls)
-            collector = Collector(topology, own, connection, keeper)
+            collector = Collector(topology, own, connection, keeper, settings.streams)
             collectors.append(collector)
             await connection.serve_queries(Queries(collector).endpoints())
             with _reloading_on_hangup(collector, settings.topology):

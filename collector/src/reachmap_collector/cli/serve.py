@@ -13,6 +13,7 @@ from reachmap_collector.cli import access
 from reachmap_collector.cli.options import NATS_VARIABLE, in_data
 from reachmap_collector.embedded import Listening
 from reachmap_collector.identity.servers import Tls
+from reachmap_collector.streams import StreamSettings
 from reachmap_shared import log
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.lifecycle import run_until_signal
@@ -88,6 +89,13 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     metavar="FILE",
     help="PEM of the key for it.",
 )
+@click.option(
+    "--nats-replicas",
+    "replicas",
+    type=click.IntRange(1, 5),
+    metavar="N",
+    help="How many servers of a cluster keep reports and plans: 3 bears the loss of one.",
+)
 @access.accessed
 @click.option("--verbose", is_flag=True, help="Log more.")
 def serve(
@@ -98,6 +106,7 @@ def serve(
     names: tuple[str, ...],
     nats_certificate: Path | None,
     nats_key: Path | None,
+    replicas: int | None,
     data: Path,
     verbose: bool,
 ) -> None:
@@ -121,7 +130,14 @@ def serve(
     elif nats_certificate or nats_key:
         raise click.UsageError("--nats-certificate and --nats-key go together")
     listening = Listening(nats_port, _address(nats_listen), names, tls)
-    settings = ServeSettings(topology, data, urls, listening, given if urls else None)
+    settings = ServeSettings(
+        topology,
+        data,
+        urls,
+        listening,
+        given if urls else None,
+        streams=StreamSettings(replicas=replicas),
+    )
     run_until_signal(lambda: run_collector(settings))
 
 

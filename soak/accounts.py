@@ -1,14 +1,16 @@
 """What each start of each agent made, by its own numbers, against what the collector has of it."""
 
 import contextlib
+import signal
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from deployment import Deployment
+from deployment import Deployment, NotInTime, until
+from figures import Figures, say
 
 from reachmap_agent.account import Account
 from reachmap_agent.spool import examine
-from reachmap_collector.ledger import Loss, Losses
+from reachmap_collector.ledger import Loss, Losses, Ranges
 from reachmap_collector.reports import LOSSES
 from reachmap_collector.store import open_store
 from reachmap_collector.store.api import Received
@@ -35,6 +37,8 @@ class Kept:
     lost: int = 0
     """Observations, of all starts that are over."""
     changes_lost: int = 0
+    gaps: int = 0
+    """Reports that are missing below the last that came."""
     changes: dict[Start, set[int]] = field(default_factory=lambda: defaultdict(set))
 
 
@@ -65,6 +69,7 @@ class Books:
         url = f"sqlite:///{self.deployment.data / 'reachmap.sqlite'}"
         with contextlib.closing(open_store(url, migrate=False)) as store:
             kept.received = {(row.agent, row.boot): row for row in store.received()}
+            kept.gaps = sum(Ranges(row.ranges).gaps for row in kept.received.values())
             for row in store.kept(LOSSES):
                 losses = codec.decode(Losses, row.value or b"")
                 kept.lost += losses.lost
@@ -94,8 +99,12 @@ class Books:
                 found.append(f"{start}: made {own.made}, received {received}, lost {lost}")
         return found
 
-    def total(self) -> "Total":
-        """The sum of all, when every agent has ended and the collector has caught up."""
+    def total(self, *, with_gaps: bool = False) -> "Total":
+        """The sum of all, when every agent has ended and the collector has caught up.
+
+        Args:
+            with_gaps: Take what is nowhere for vanished with a bus, if reports are missing.
+        """
         kept = self.kept(with_changes=True)
         total = Total(
             starts=len(self.own),
@@ -104,11 +113,14 @@ class Books:
             waiting=self.waiting(),
             lost=kept.lost,
             changes=sum(own.told for own in self.own.values()),
+            with_gaps=with_gaps and kept.gaps > 0,
         )
         for start, own in self.own.items():
             total.changes_on_map += len(kept.changes[start] & set(range(own.told)))
             total.changes_invented += len(kept.changes[start] - set(range(own.told)))
         total.changes_lost = kept.changes_lost
+        if with_gaps and kept.gaps:
+            total.vanished = total.made - total.received - total.waiting - total.lost
         return total
 
 
@@ -122,17 +134,22 @@ class Total:
     waiting: int
     lost: int
     changes: int
+    with_gaps: bool = False
     changes_on_map: int = 0
     changes_lost: int = 0
+    vanished: int = 0
+    """Observations in reports that a bus took, and lost before the collector had them."""
     changes_invented: int = 0
     """Changes in the history that no agent's numbers know."""
 
     def wrong(self) -> list[str]:
         """What does not come out even."""
         found = []
-        if self.made != self.received + self.waiting + self.lost:
+        if self.made != self.received + self.waiting + self.lost + self.vanished:
             found.append("observations made are not those received, waiting and lost")
-        if self.changes_on_map + self.changes_lost < self.changes:
+        if self.vanished < 0:
+            found.append("more came than was made")
+        if not self.with_gaps and self.changes_on_map + self.changes_lost < self.changes:
             found.append("changes are neither in the history nor counted as lost")
         if self.changes_invented:
             found.append("changes that nobody told")
@@ -146,7 +163,49 @@ class Total:
             ("  received", self.received),
             ("  waiting", self.waiting),
             ("  counted as lost", self.lost),
+            ("  vanished with a bus", self.vanished),
             ("changes told", self.changes),
             ("  in the history", self.changes_on_map),
             ("  counted as lost", self.changes_lost),
         ]
+
+
+def is_level(books: Books, figures: Figures, round_: str) -> bool:
+    """Wait until the map is the truth and the accounts of all starts that are over come out even.
+
+    Returns:
+        Whether they do; what does not is noted.
+    """
+    deployment = books.deployment
+    figures.rounds += 1
+    try:
+        until(lambda: deployment.is_right() and not books.unsettled(), "level")
+    except NotInTime:
+        what = [*deployment.wrong(), *books.unsettled()]
+    else:
+        what = deployment.ended()
+    figures.expect(not what, f"round {round_}: {'; '.join(what)[:1000]}")
+    if not what:
+        say(f"round {round_}: level, {len(books.own)} starts of agents are over")
+    return not what
+
+
+def settle(books: Books, figures: Figures, *, with_gaps: bool = False) -> None:
+    """End all agents in good order, let the collector catch up, and do the sum."""
+    deployment = books.deployment
+    for name, agent in deployment.agents.items():
+        agent.end(signal.SIGTERM)
+        books.note(name)
+    with contextlib.suppress(NotInTime):
+        until(lambda: not books.total(with_gaps=with_gaps).wrong(), "the accounts come out even")
+    total = books.total(with_gaps=with_gaps)
+    for what in total.wrong():
+        figures.expect(holds=False, what=f"{what}: {'; '.join(books.unsettled())[:1000]}")
+    status = deployment.ask("status")
+    figures.counted += [
+        *total.lines(),
+        ("reports missing", status["delivery"]["reports_missing"]),
+        ("reports that came twice", status["delivery"]["duplicates"]),
+        ("observations refused", status["observations"]["refused"]),
+        ("messages refused", sum(status["refused_messages"].values())),
+    ]

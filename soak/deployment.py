@@ -149,7 +149,8 @@ class Deployment:
         services: How many there are.
         servers: How many NATS servers; more than one are a cluster.
         interval_s: Between two checks of a flow.
-        jetstream: More for each server's `jetstream {}`.
+        serve: More options of `reachmap serve`.
+        spool: Octets that an agent's spool may have; 0 for its own idea.
     """
 
     def __init__(
@@ -161,8 +162,8 @@ class Deployment:
         services: int = 16,
         servers: int = 1,
         interval_s: float = 0.5,
-        jetstream: str = "",
         serve: Sequence[str] = (),
+        spool: int = 0,
     ) -> None:
         self.folder = folder
         net = f"127.{dice.randrange(100, 250)}.{dice.randrange(256)}"
@@ -171,12 +172,13 @@ class Deployment:
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("REACHMAP_")},
             "REACHMAP_STATE": str(folder / "state"),
+            "SOAK_SPOOL": str(spool),
         }
         self.data = folder / "data"
         self.identities = Identities(self.data)
         self.identities.prepare()
         self.ports = [free_port() for _ in range(2 * servers)]
-        self.nats = [self._server(place, servers, jetstream) for place in range(servers)]
+        self.nats = [self._server(place, servers) for place in range(servers)]
         self.urls = [f"nats://127.0.0.1:{port}" for port in self.ports[:servers]]
         topology = folder / "topology.toml"
         topology.write_text(_topology(self.services, self.clients, interval_s))
@@ -266,11 +268,11 @@ class Deployment:
         """Take all that a NATS server keeps."""
         shutil.rmtree(self.folder / f"nats{place}")
 
-    def _server(self, place: int, count: int, jetstream: str) -> Process:
+    def _server(self, place: int, count: int) -> Process:
         store = self.folder / f"nats{place}"
         text = (
             f'listen: "127.0.0.1:{self.ports[place]}"\nserver_name: "n{place}"\n'
-            f'jetstream {{ store_dir: "{store}"\n{jetstream} }}\n'
+            f'jetstream {{ store_dir: "{store}" }}\n'
         )
         if count > 1:
             routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.ports[count:])

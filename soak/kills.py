@@ -4,9 +4,9 @@ import random
 import time
 from pathlib import Path
 
-from accounts import Books
-from deployment import Deployment, NotInTime, running, until
-from figures import Figures, say
+from accounts import Books, is_level, settle
+from deployment import Deployment, running
+from figures import Figures
 
 ROUNDS = 100
 SHORT = 5
@@ -21,17 +21,8 @@ def main(folder: Path, rounds: int, dice: random.Random) -> Figures:
     with running(books.deployment) as deployment:
         for round_ in range(rounds):
             hurt(books, dice, figures)
-            figures.rounds += 1
-            try:
-                until(lambda: deployment.is_right() and not books.unsettled(), "level")
-            except NotInTime:
-                what = [*deployment.wrong(), *books.unsettled()]
-                figures.expect(holds=False, what=f"round {round_}: {'; '.join(what)[:1000]}")
+            if not is_level(books, figures, f"{round_ + 1} of {rounds}"):
                 break
-            if ended := deployment.ended():
-                figures.expect(holds=False, what=f"round {round_}: {'; '.join(ended)}")
-                break
-            say(f"round {round_ + 1} of {rounds}: level, {len(books.own)} starts are over")
         settle(books, figures)
     return figures
 
@@ -60,23 +51,3 @@ def hurt(books: Books, dice: random.Random, figures: Figures) -> None:
             if name in deployment.agents:
                 books.note(name)
             figures.faults[name if name in (BUS, COLLECTOR) else AGENT] += 1
-
-
-def settle(books: Books, figures: Figures) -> None:
-    """End all agents in good order, let the collector catch up, and do the sum."""
-    deployment = books.deployment
-    for name, agent in deployment.agents.items():
-        agent.end(15)
-        books.note(name)
-    try:
-        until(lambda: not books.total().wrong(), "the accounts come out even")
-    except NotInTime:
-        figures.wrong += [*books.total().wrong(), *books.unsettled()]
-    figures.counted += books.total().lines()
-    status = deployment.ask("status")
-    figures.counted += [
-        ("reports missing", status["delivery"]["reports_missing"]),
-        ("reports that came twice", status["delivery"]["duplicates"]),
-        ("observations refused", status["observations"]["refused"]),
-    ]
-    figures.expect(not status["refused_messages"], f"refused: {status['refused_messages']}")

@@ -14,10 +14,20 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cluster
+import disk
 import kills
+import outage
+import wiped
 from figures import say
 
-SUBJECTS = {"kills": kills}
+SUBJECTS = {
+    "kills": kills,
+    "outage": outage,
+    "disk": disk,
+    "wiped": wiped,
+    "cluster": cluster,
+}
 
 
 def main() -> int:

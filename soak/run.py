@@ -15,9 +15,11 @@ import tempfile
 from pathlib import Path
 
 import cluster
+import dates
 import disk
 import kills
 import outage
+import rubbish
 import wiped
 from figures import say
 
@@ -27,6 +29,8 @@ SUBJECTS = {
     "disk": disk,
     "wiped": wiped,
     "cluster": cluster,
+    "rubbish": rubbish,
+    "dates": dates,
 }
 
 

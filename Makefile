@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ALONE  := .venv-agent-alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab test-agent-wheel lint bench format docs lock wheels clean
+.PHONY: help demo test lab test-agent-wheel lint soak bench format docs lock wheels clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -25,6 +25,11 @@ lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes half an hour
+	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
+	  || echo "No wheel of atheris for this Python: the decoders are not fuzzed"
+	$(BIN)/python soak/run.py $(SOAK)
 
 bench: $(VENV)/.run  ## What it costs, as ratios to a floor and to peers in the same run
 	$(BIN)/python benchmarks/run.py

@@ -2,14 +2,15 @@
 
 import contextlib
 import signal
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from deployment import Deployment, NotInTime, until
+from deployment import PATIENCE_S, Deployment, NotInTime, until
 from figures import Figures, say
 
-from reachmap_agent.account import Account
-from reachmap_agent.spool import examine
+from reachmap_agent.account import Account, shown_lost
+from reachmap_agent.spool import Found, examine
 from reachmap_collector.ledger import Loss, Losses, Ranges
 from reachmap_collector.reports import LOSSES
 from reachmap_collector.store import open_store
@@ -26,6 +27,9 @@ class Own:
 
     made: int
     told: int
+    lost: int
+    changes_lost: int
+    """Both: what it had to drop itself. A later start says what is lost in all."""
 
 
 @dataclass
@@ -33,10 +37,6 @@ class Kept:
     """What the collector has."""
 
     received: dict[Start, Received] = field(default_factory=dict)
-    losses: dict[Start, Loss] = field(default_factory=dict)
-    lost: int = 0
-    """Observations, of all starts that are over."""
-    changes_lost: int = 0
     gaps: int = 0
     """Reports that are missing below the last that came."""
     changes: dict[Start, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -48,6 +48,10 @@ class Books:
 
     deployment: Deployment
     own: dict[Start, Own] = field(default_factory=dict)
+    losses: dict[Start, Loss] = field(default_factory=dict)
+    """What later starts have said of them; the collector tells the last few of each agent apart."""
+    open: dict[str, Start] = field(default_factory=dict)
+    """By agent: the start that no later one has closed."""
     _even: set[Start] = field(default_factory=set)
 
     def note(self, agent: str) -> None:
@@ -55,13 +59,20 @@ class Books:
         folder = self.deployment.folder / "state" / f"{agent}.spool"
         for path in folder.glob("*.account"):
             account = Account(path)
-            self.own[agent, path.stem] = Own(account.made, account.told)
+            lost, changes_lost = shown_lost(path.read_bytes())
+            self.own[agent, path.stem] = Own(account.made, account.told, lost, changes_lost)
+            if not account.is_closed:
+                self.open[agent] = agent, path.stem
             account.close()
 
     def waiting(self) -> int:
-        """Observations on the disks of agents that are not running."""
+        """Observations on all agents' disks."""
+        return sum(found.observations for found in self.spools())
+
+    def spools(self) -> list[Found]:
+        """What is in all agents' spools."""
         state = self.deployment.folder / "state"
-        return sum(examine(state / f"{name}.spool").observations for name in self.deployment.clients)
+        return [examine(state / f"{name}.spool") for name in self.deployment.clients]
 
     def kept(self, *, with_changes: bool = False) -> Kept:
         """What is in the store by now."""
@@ -72,10 +83,8 @@ class Books:
             kept.gaps = sum(Ranges(row.ranges).gaps for row in kept.received.values())
             for row in store.kept(LOSSES):
                 losses = codec.decode(Losses, row.value or b"")
-                kept.lost += losses.lost
                 for loss in losses.recent:
-                    kept.changes_lost += loss.changes_lost
-                    kept.losses[row.key, loss.boot] = loss
+                    self.losses[row.key, loss.boot] = loss
             before = None
             while with_changes:
                 page = store.history(before=before)
@@ -90,11 +99,11 @@ class Books:
         kept = self.kept()
         found = []
         for start in self.own.keys() - self._even:
-            own, loss = self.own[start], kept.losses.get(start)
+            own, loss = self.own[start], self.losses.get(start)
             received = kept.received[start].observations if start in kept.received else 0
             lost = loss.lost if loss else 0
             if own.made == received + lost:
-                self._even.add(start)  # the collector tells the last few starts apart
+                self._even.add(start)
             else:
                 found.append(f"{start}: made {own.made}, received {received}, lost {lost}")
         return found
@@ -106,19 +115,21 @@ class Books:
             with_gaps: Take what is nowhere for vanished with a bus, if reports are missing.
         """
         kept = self.kept(with_changes=True)
+        closed = self.losses.values()
+        rest = [self.own[start] for start in self.open.values() if start not in self.losses]
         total = Total(
             starts=len(self.own),
             made=sum(own.made for own in self.own.values()),
             received=sum(row.observations for row in kept.received.values()),
             waiting=self.waiting(),
-            lost=kept.lost,
+            lost=sum(loss.lost for loss in closed) + sum(own.lost for own in rest),
             changes=sum(own.told for own in self.own.values()),
+            changes_lost=sum(one.changes_lost for one in (*closed, *rest)),
             with_gaps=with_gaps and kept.gaps > 0,
         )
         for start, own in self.own.items():
             total.changes_on_map += len(kept.changes[start] & set(range(own.told)))
             total.changes_invented += len(kept.changes[start] - set(range(own.told)))
-        total.changes_lost = kept.changes_lost
         if with_gaps and kept.gaps:
             total.vanished = total.made - total.received - total.waiting - total.lost
         return total
@@ -178,15 +189,18 @@ def is_level(books: Books, figures: Figures, round_: str) -> bool:
     """
     deployment = books.deployment
     figures.rounds += 1
-    try:
-        until(lambda: deployment.is_right() and not books.unsettled(), "level")
-    except NotInTime:
-        what = [*deployment.wrong(), *books.unsettled()]
-    else:
-        what = deployment.ended()
+    began = time.monotonic()
+    last = ""
+    while what := [*deployment.wrong(), *books.unsettled()]:
+        last = what[0]
+        if time.monotonic() - began > PATIENCE_S:
+            break
+        time.sleep(0.1)
+    what += deployment.ended()
     figures.expect(not what, f"round {round_}: {'; '.join(what)[:1000]}")
     if not what:
-        say(f"round {round_}: level, {len(books.own)} starts of agents are over")
+        after = f" after {time.monotonic() - began:.1f} s, the last: {last}" if last else ""
+        say(f"round {round_}: level{after}")
     return not what
 
 

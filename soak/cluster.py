@@ -10,9 +10,9 @@ from accounts import Books, is_level, settle
 from deployment import Deployment, running, until
 from figures import Figures
 
+from reachmap_collector.identity.servers import Mode
 from reachmap_shared import bus, subjects
 from reachmap_shared.errors import BusUnavailable
-from reachmap_collector.identity.servers import Mode
 from reachmap_shared.permissions import Party
 
 ROUNDS = 20

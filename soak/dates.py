@@ -10,7 +10,7 @@ from deployment import Deployment, running, until
 from figures import Figures
 
 ROUNDS = 10
-SHORT = 3
+SHORT = 2
 SKEWS_S = (3600, 86_400, -86_400, 0)
 EXACT_S = 3.0
 """What a change may take to be seen and confirmed, at two checks a second."""

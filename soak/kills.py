@@ -9,7 +9,7 @@ from deployment import Deployment, running
 from figures import Figures
 
 ROUNDS = 100
-SHORT = 5
+SHORT = 4
 
 BUS, COLLECTOR, AGENT = "kill -9 of the NATS server", "of the collector", "of an agent"
 
@@ -18,7 +18,7 @@ def main(folder: Path, rounds: int, dice: random.Random) -> Figures:
     """Kill, wait until all is level, and again; then the sum of all."""
     figures = Figures("kills")
     books = Books(Deployment(folder, dice))
-    with running(books.deployment) as deployment:
+    with running(books.deployment):
         for round_ in range(rounds):
             hurt(books, dice, figures)
             if not is_level(books, figures, f"{round_ + 1} of {rounds}"):

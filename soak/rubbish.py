@@ -4,12 +4,13 @@ Mallory has credentials of its own, which any enrolled host has, and uses them w
 """
 
 import asyncio
+import json
 import random
 import socket
 from pathlib import Path
 
 from accounts import Books, is_level, settle
-from deployment import Deployment, running, until
+from deployment import Deployment, running
 from figures import Figures
 
 from reachmap_collector.identity.servers import Mode
@@ -45,7 +46,7 @@ def main(folder: Path, rounds: int, dice: random.Random) -> Figures:
             asyncio.run(_send_rubbish(deployment, mallory, dice, figures))
             asyncio.run(_impersonate(deployment, mallory, figures))
             asyncio.run(_put_wrong_plans(deployment, figures))
-            _send_too_much(deployment, figures)
+            _send_too_much(deployment, mallory, figures)
             if not is_level(books, figures, f"{round_ + 1} of {rounds}"):
                 break
         expected = sum(figures.faults[kind] for kind in REFUSED)
@@ -162,12 +163,18 @@ async def _plan(connection: Bus, agent: str) -> bytes:
     return (await connection.request(subjects.last_plan(agent), b"", 2)).payload
 
 
-def _send_too_much(deployment: Deployment, figures: Figures) -> None:
+def _send_too_much(deployment: Deployment, mallory: Access, figures: Figures) -> None:
     """10 MB: the server says no before it has read them."""
     with socket.create_connection(("127.0.0.1", deployment.ports[0]), timeout=10) as connection:
-        connection.sendall(b"CONNECT {}\r\nPUB reachmap.report.mallory 10485760\r\n")
+        nonce = json.loads(connection.recv(65536).removeprefix(b"INFO "))["nonce"]
+        proof = mallory.prove(nonce)
+        assert proof is not None
+        shown = json.dumps({"jwt": proof.jwt, "sig": proof.signature.decode(), "verbose": False})
+        connection.sendall(f"CONNECT {shown}\r\nPING\r\n".encode())
+        figures.expect(b"PONG" in connection.recv(65536), "the server did not let Mallory in")
+        connection.sendall(f"PUB {subjects.report(MALLORY)} {10 << 20}\r\n".encode())
         said = b""
         while chunk := connection.recv(4096):
             said += chunk
     figures.faults["10 MB"] += 1
-    figures.expect(b"-ERR" in said, f"the server took 10 MB: {said[-100:]!r}")
+    figures.expect(b"Maximum Payload" in said, f"the server took 10 MB: {said[-100:]!r}")

@@ -10,12 +10,14 @@ with 1 when anything is wrong.
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 import cluster
 import dates
+import decoders
 import disk
 import kills
 import outage
@@ -31,6 +33,7 @@ SUBJECTS = {
     "cluster": cluster,
     "rubbish": rubbish,
     "dates": dates,
+    "decoders": decoders,
 }
 
 
@@ -45,6 +48,7 @@ def main() -> int:
     if unknown := set(options.subjects) - SUBJECTS.keys():
         parser.error(f"no such subject: {', '.join(sorted(unknown))}")
     print(f"seed {options.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and every `finally` has its turn
     all_figures = []
     for name in options.subjects or SUBJECTS:
         subject = SUBJECTS[name]

@@ -116,7 +116,7 @@ def pinned(lock: Path) -> list[str]:
 
 def test_there_are_lock_files() -> None:
     """One to run, one to develop, one to test the agent alone."""
-    assert [lock.name for lock in LOCKS] == ["agent-test.txt", "dev.txt", "run.txt"]
+    assert [lock.name for lock in LOCKS] == ["agent-test.txt", "dev.txt", "fuzz.txt", "run.txt"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)

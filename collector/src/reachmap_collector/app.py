@@ -50,8 +50,8 @@ class ServeSettings:
     """How to connect to a server that is not our own; None for what was prepared for it."""
     store: str | None = None
     """URL of the database to keep things in; None for a file of our own."""
-    streams: StreamSettings = StreamSettings()
-    """What the bus is to keep for us, and how safely."""
+    streams: StreamSettings | None = None
+    """What the bus is to keep for us, and how safely; None for the usual."""
 
 
 async def serve(settings: ServeSettings) -> None:

@@ -203,7 +203,8 @@ def test_the_status_is_one_line_and_its_code(reachmap: Any, office: Collector) -
     assert (result.exit_code, result.stderr) == (2, "")
     assert result.stdout == (
         "REACHMAP CRITICAL - flows: 1 ok, 1 broken, 2 unknown; 3 agents, 2 missing "
-        "| ok=1 degraded=0 broken=1 exposed=0 unknown=2 agents_missing=2\n"
+        "| ok=1 degraded=0 broken=1 exposed=0 unknown=2 agents_missing=2"
+        " lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c refused=0c\n"
     )
 
 

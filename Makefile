@@ -7,7 +7,7 @@ ALONE  := .venv-agent-alone
 PACK   := .venv-package
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab test-agent-wheel lint bench format docs lock wheels packages \
+.PHONY: help demo test lab test-agent-wheel lint soak bench format docs lock wheels packages \
   test-packages clean
 
 help:  ## What can be made
@@ -27,6 +27,11 @@ lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes half an hour
+	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
+	  || echo "No wheel of atheris for this Python: the decoders are not fuzzed"
+	$(BIN)/python soak/run.py $(SOAK)
 
 bench: $(VENV)/.run  ## What it costs, as ratios to a floor and to peers in the same run
 	$(BIN)/python benchmarks/run.py

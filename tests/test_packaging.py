@@ -115,8 +115,8 @@ def pinned(lock: Path) -> list[str]:
 
 
 def test_there_are_lock_files() -> None:
-    """One to run, one to develop, one to test the agent alone, one to make packages."""
-    expected = ["agent-test.txt", "dev.txt", "package.txt", "run.txt"]
+    """One to run, one to develop, one to test the agent alone, one to make packages, one to fuzz."""
+    expected = ["agent-test.txt", "dev.txt", "fuzz.txt", "package.txt", "run.txt"]
     assert [lock.name for lock in LOCKS] == expected
 
 

@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 import structlog
@@ -98,3 +100,17 @@ def test_asyncio_is_not_heard_on_its_own_streams(capfd: pytest.CaptureFixture[st
     )
     subprocess.run([sys.executable, "-c", program], check=True)
     assert capfd.readouterr().err == "something else\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a file on the disk that is full, which the program wants to tell of."""
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        log.configure()
+        for _ in range(3):
+            log.get("part").warning("the disk is full")
+        with pytest.raises(OSError):  # what is in its buffer still
+            full.flush()
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())

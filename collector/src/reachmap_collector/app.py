@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import StoreMemory, keeping
 from reachmap_collector.queries import Queries
 from reachmap_collector.store import default_url, open_store
+from reachmap_collector.streams import StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
@@ -64,6 +65,8 @@ class ServeSettings:
     """Where the HTTP API is; None for none."""
     config: Path | None = None
     """Rules and outlets for alerts; None for none but the defaults."""
+    streams: StreamSettings = field(default_factory=StreamSettings)
+    """What the bus is to keep for us, and how safely."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -99,7 +102,7 @@ async def serve(settings: ServeSettings) -> None:
             keeping(store, time.time) as keeper,
         ):
             await _refuse_a_second(connection, urls)
-            collector = Collector(topology, own, connection, keeper)
+            collector = Collector(topology, own, connection, keeper, settings.streams)
             collectors.append(collector)
             alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
             queries, asked = Queries(collector), AlertQueries(alerts, collector)

@@ -39,7 +39,7 @@ from reachmap_collector.reports import (
 from reachmap_collector.roster import Remembered, Roster
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import Batch, DeadLetter, Kept, Store, Transition
-from reachmap_collector.streams import Streams
+from reachmap_collector.streams import Streams, StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, log, subjects
@@ -96,7 +96,12 @@ class Collector:
     """The deployment's state, and what arrives of it."""
 
     def __init__(
-        self, topology: Topology, credentials: Credentials, connection: Bus, keeper: Keeper
+        self,
+        topology: Topology,
+        credentials: Credentials,
+        connection: Bus,
+        keeper: Keeper,
+        streams: StreamSettings | None = None,
     ) -> None:
         self.topology = topology
         """The one that flows and plans were made from."""
@@ -109,7 +114,7 @@ class Collector:
         self._keeper = keeper
         self._known = KnownPlans()
         self._reports = Reports(self.flows, self.ledger, self._known)
-        self._streams = Streams(connection, self.now)
+        self._streams = Streams(connection, self.now, streams)
         self._bucket = Bucket(self._streams)
         self._intake = Intake(connection, self._streams, keeper, self._take)
         self._wanted = topology

@@ -7,6 +7,9 @@ import pytest
 from reachmap_collector import render, views
 from reachmap_shared.vocabulary import State
 
+QUIET = " lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c refused=0c"
+"""What the line ends with while nothing is late or lost."""
+
 
 def status(**flows: int) -> dict[str, Any]:
     counts = {state.value: flows.get(state, 0) for state in State}
@@ -17,8 +20,9 @@ def status(**flows: int) -> dict[str, Any]:
         "agents_missing": 0,
         "state": views.worst(flows),
         "refused_messages": {},
-        "delivery": {"trouble": None},
+        "delivery": {"trouble": None, "lag": 0, "redelivered": 0, "reports_missing": 0},
         "store": {"trouble": None},
+        "observations": {"received": 0, "refused": 0, "waiting": 0, "dropped": 0},
     }
 
 
@@ -81,7 +85,7 @@ def test_the_status_is_a_line_and_an_exit_code(
     """As Nagios and all that came after it read them, performance data included."""
     answer = status(**flows)
     assert render.status_exit_code(answer) == code
-    assert screen(render.status(answer, 80)) == f"{line}\n"
+    assert screen(render.status(answer, 80)) == f"{line}{QUIET}\n"
 
 
 @pytest.mark.parametrize(("flows", "code"), [({"ok": 5}, 1), ({"broken": 1}, 2), ({}, 3)])
@@ -91,7 +95,7 @@ def test_a_map_that_is_not_complete_or_not_kept_is_a_warning(
 ) -> None:
     """With the reason in the line, which nothing in it can break."""
     answer = status(**flows)
-    answer[what] = {"trouble": "no | space"}
+    answer[what] |= {"trouble": "no | space"}
     assert render.status_exit_code(answer) == code
     told = screen(render.status(answer, 80))
     assert f"; 3 agents; {what}: no / space | ok=" in told
@@ -105,7 +109,19 @@ def test_the_status_stays_one_line(screen: Any) -> None:
     text = screen(render.status(answer, 40), 40)
     assert text.count("\n") == 1
     assert "10005 agents, 10002 missing | ok=1234567" in text
-    assert text.endswith(" agents_missing=10002\n")
+    assert text.endswith(f" agents_missing=10002{QUIET}\n")
+
+
+def test_the_status_counts_what_is_late_and_what_is_lost(screen: Any) -> None:
+    """For whoever draws it; counters are marked as such."""
+    answer = status(ok=1)
+    answer["delivery"] |= {"lag": 7, "redelivered": 6, "reports_missing": 5}
+    answer["observations"] |= {"refused": 4, "waiting": 3, "dropped": 2}
+    answer["refused_messages"] = {"malformed report": 8, "malformed hello": 1}
+    text = screen(render.status(answer, 80))
+    assert text.endswith(
+        " lag=7 redelivered=6 reports_missing=5c waiting=3 dropped=2c refused=9c\n"
+    )
 
 
 def test_the_status_as_a_row_leaves_nothing_out() -> None:

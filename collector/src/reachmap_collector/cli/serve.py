@@ -16,6 +16,7 @@ from reachmap_collector.cli.options import STORE_VARIABLE, in_data
 from reachmap_collector.embedded import Listening
 from reachmap_collector.http import HttpSettings, http_settings
 from reachmap_collector.identity.servers import Tls
+from reachmap_collector.streams import StreamSettings
 from reachmap_shared import log
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidSettings
@@ -119,6 +120,13 @@ def _http(listen: str | None, *files: Path | None) -> HttpSettings | None:
     help="PEM of the key for it.",
 )
 @click.option(
+    "--nats-replicas",
+    "replicas",
+    type=click.IntRange(1, 5),
+    metavar="N",
+    help="How many servers of a cluster keep reports and plans: 3 bears the loss of one.",
+)
+@click.option(
     "--http",
     "listen",
     metavar="ADDRESS:PORT",
@@ -151,6 +159,7 @@ def serve(
     names: tuple[str, ...],
     nats_certificate: Path | None,
     nats_key: Path | None,
+    replicas: int | None,
     data: Path,
     store: str | None,
     listen: str | None,
@@ -184,8 +193,17 @@ def serve(
     elif nats_certificate or nats_key:
         raise click.UsageError("--nats-certificate and --nats-key go together")
     listening = Listening(nats_port, _address(nats_listen), names, tls)
-    reach = given if urls else None
-    settings = ServeSettings(topology, data, urls, listening, reach, store, api, config)
+    settings = ServeSettings(
+        topology,
+        data,
+        urls,
+        listening,
+        given if urls else None,
+        store,
+        api,
+        config,
+        StreamSettings(replicas=replicas),
+    )
     run_until_signal(lambda: run_collector(settings))
 
 

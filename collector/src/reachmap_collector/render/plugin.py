@@ -38,7 +38,8 @@ def status(answer: Json, _width: int) -> RenderableType:
     data = " ".join(f"{state}={count}" for state, count in counts.items())
     line = (
         f"REACHMAP {_WORDS[status_exit_code(answer)]} - flows: {', '.join(told) or 'none'}; "
-        f"{agents_told}{_troubles(answer)} | {data} agents_missing={missing}"
+        f"{agents_told}{_troubles(answer)} | {data} agents_missing={missing} "
+        f"{_delivered(answer)}"
     )
     # In a group, since a lone text is printed anew and may then be broken after all.
     return Group(Text(line, no_wrap=True, overflow="ignore"))
@@ -67,6 +68,16 @@ def _troubles(answer: Json) -> str:
     """What keeps the map from being complete, or from being kept."""
     told = (("delivery", answer["delivery"]["trouble"]), ("store", answer["store"]["trouble"]))
     return "".join(f"; {what}: {_plain(trouble)}" for what, trouble in told if trouble)
+
+
+def _delivered(answer: Json) -> str:
+    """What is late, and what is lost, as performance data; `c` marks what only grows."""
+    delivery, observations = answer["delivery"], answer["observations"]
+    return (
+        f"lag={delivery['lag']} redelivered={delivery['redelivered']} "
+        f"reports_missing={delivery['reports_missing']}c waiting={observations['waiting']} "
+        f"dropped={observations['dropped']}c refused={sum(answer['refused_messages'].values())}c"
+    )
 
 
 def _plain(words: str) -> str:

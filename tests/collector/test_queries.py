@@ -77,8 +77,11 @@ def test_every_query_has_a_name_that_a_subject_can_bear(queries: Queries) -> Non
     """And all of them are answered with JSON objects."""
     assert sorted(queries.endpoints()) == [
         "agents",
+        "changes",
+        "diff",
         "explain",
         "flows",
+        "history",
         "map",
         "status",
         "topology",

@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from reachmap_collector import views
 from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.fold import FlowMap, renamed
 from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
@@ -76,6 +78,8 @@ _PAGE: Final = 5000
 
 _HELLOS: Final = "hellos"
 """The store's area for what agents announced."""
+
+Result = TypeVar("Result")
 
 _log = log.get("collector")
 
@@ -167,6 +171,8 @@ class Collector:
                 heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
                 self.roster.restore(said, heard)
         self._compile()
+        if former := self.topology.former:
+            told = [replace(one, flow=renamed(one.flow, former)) for one in told]
         self._reports.restore(told, received, losses)
         self._is_restored = True
         self._changed.set()
@@ -200,6 +206,10 @@ class Collector:
         judge = Judge(self.flows, self.roster, self.topology.checks, self.now())
         return [judge.judge(record) for record in self.flows]
 
+    async def look_up(self, question: Callable[[Store], Result]) -> Result:
+        """What the store says. Raises StoreError."""
+        return await self._keeper.read(question)
+
     def agents(self) -> views.Json:
         """Every agent that reports or should."""
         return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
@@ -227,7 +237,7 @@ class Collector:
         self.members = members(self.topology, self.roster.announcements())
         self._expected = flows = expected_flows(self.topology, self.members, self._expected)
         # What was told of flows before they were expected is not on the map.
-        self._reports.doubt(self.flows.expect(flows, self.now()))
+        self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
         plans = Plans(
             self.topology,
             self.members,

@@ -17,6 +17,7 @@ from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
 from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.recall import Recall, unknown
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
 from reachmap_collector.views import By, Json
@@ -56,13 +57,17 @@ class Queries:
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
+        self._recall = Recall(collector)
 
     def endpoints(self) -> Mapping[str, Query]:
         """Every query by its name, which is also the end of its subject."""
         return {
             "agents": self.agents,
+            "changes": self._recall.changes,
+            "diff": self._recall.diff,
             "explain": self.explain,
             "flows": self.flows,
+            "history": self._recall.history,
             "map": self.map,
             "status": self.status,
             "topology": self.topology,
@@ -234,10 +239,8 @@ class Queries:
             ],
         }[kind]
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or sorted(known)[:8]
-            hint = f"; did you mean {', '.join(near)}?" if near else ": there is none"
             what = "host" if kind in ("source", "destination") else kind
-            raise QueryRefused("404", f"unknown {what} {value!r}{hint}")
+            raise unknown(what, value, known)
 
 
 def _unknown_row(text: str, rows: Sequence[TableRow]) -> str:

@@ -194,6 +194,7 @@ def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
                 "ports": dict(member.ports),
                 "agent": member.has_agent,
                 "listed": member.name in deployment.hosts,
+                "was": list(deployment.names(member.name)[1:]),
             }
             for member in hosts.values()
         ],
@@ -220,6 +221,8 @@ def agents(
     expected = {name for name, member in members.items() if member.has_agent}
     for name in sorted({*expected, *roster.agents()}):
         state = roster.state(name, now)
+        if name in deployment.former and state is not AgentState.FRESH:
+            continue  # it goes on under its new name
         instances = roster.living(name, now)
         if not instances and state is not AgentState.ABSENT:
             instances = [roster.current(name)]

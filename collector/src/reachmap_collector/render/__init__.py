@@ -7,6 +7,12 @@ from reachmap_collector.render.output import (
     printable,
     show,
 )
+from reachmap_collector.render.past import (
+    DIFF_COLUMNS,
+    HISTORY_COLUMNS,
+    diff,
+    history,
+)
 from reachmap_collector.render.plugin import (
     CANNOT_TELL,
     cannot_tell,
@@ -32,16 +38,20 @@ from reachmap_collector.render.tables import (
 __all__ = [
     "AGENT_COLUMNS",
     "CANNOT_TELL",
+    "DIFF_COLUMNS",
     "FLOW_COLUMNS",
     "FORMATS",
+    "HISTORY_COLUMNS",
     "MATRIX_COLUMNS",
     "TOPOLOGY_COLUMNS",
     "agents",
     "cannot_tell",
     "console",
+    "diff",
     "explanation",
     "flow_rows",
     "flows",
+    "history",
     "matrix",
     "matrix_rows",
     "print_trimmed",

@@ -44,7 +44,7 @@ class Recall:
     async def history(self, parameters: Json) -> Json:
         """One page of transitions, newest first: `{filters, since, until, after, limit}`."""
         filters = await self._filters(parameters)
-        since, until = _moment(parameters, "since"), _moment(parameters, "until")
+        since, until = moment(parameters, "since"), moment(parameters, "until")
         limit = _limit(parameters)
         selection = self._selection(filters, since, until)
         after = _cursor(parameters.get("after"))
@@ -66,10 +66,10 @@ class Recall:
     async def diff(self, parameters: Json) -> Json:
         """What changed between two times: `{filters, since, until, after}`, a page of groups."""
         filters = await self._filters(parameters)
-        since = _moment(parameters, "since")
+        since = moment(parameters, "since")
         if since is None:
             raise QueryRefused("400", "since: expected it")
-        until = _moment(parameters, "until")
+        until = moment(parameters, "until")
         if until is None:
             until = self._collector.now()
         if until <= since:
@@ -238,15 +238,16 @@ def _fits(entry: Entry, selection: Selection) -> bool:
     )
 
 
-def _moment(parameters: Json, name: str) -> float | None:
+def moment(parameters: Json, name: str) -> float | None:
+    """A time among a query's parameters, in seconds since the epoch."""
     given = parameters.get(name)
     if given is None:
         return None
     try:
-        moment = datetime.datetime.fromisoformat(given)
-        if moment.tzinfo is None:
+        found = datetime.datetime.fromisoformat(given)
+        if found.tzinfo is None:
             raise ValueError("no time zone")
-        return moment.timestamp()
+        return found.timestamp()
     except (TypeError, ValueError, OverflowError):
         wanted = "RFC 3339 with a time zone, as in 2026-11-24T14:00:00Z"
         raise QueryRefused("400", f"{name}: expected {wanted}") from None

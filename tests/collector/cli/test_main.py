@@ -57,6 +57,7 @@ def test_there_are_just_these_commands() -> None:
         "flows",
         "history",
         "map",
+        "preflight",
         "revoke",
         "schema",
         "serve",

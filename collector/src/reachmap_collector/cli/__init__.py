@@ -58,6 +58,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "flows": "query",
     "history": "past",
     "map": "query",
+    "preflight": "preflight",
     "revoke": "bus",
     "schema": "schema",
     "serve": "serve",

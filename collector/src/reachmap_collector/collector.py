@@ -6,6 +6,7 @@ pure modules. Whatever comes from the bus may be wrong: it is refused, counted a
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -145,6 +146,7 @@ class Collector:
             await self.restore()
             tasks.create_task(self._keeper.run())
             tasks.create_task(self._intake.run())
+            tasks.create_task(self._tell_news())
 
     async def restore(self) -> None:
         """Begin where the collector before this one ended; wait for the store if need be."""
@@ -278,6 +280,19 @@ class Collector:
             if self._changed.is_set():
                 self._changed.clear()
                 self._compile()
+
+    async def _tell_news(self) -> None:
+        """Say that history has more, whenever it has; what it is, whoever watches asks."""
+        last = -1
+        while True:
+            committed = self._keeper.transitions
+            with contextlib.suppress(BusUnavailable, StoreError):  # who watches asks by itself too
+                before, last = last, await self._keeper.read(lambda store: store.last_sequence())
+                if last != before:
+                    said = json.dumps({"last": last}).encode()
+                    await self._bus.publish(subjects.CHANGES, said)
+            while self._keeper.transitions == committed:
+                await self._keeper.next_commit()
 
     async def _hear_hello(self, subject: str, payload: bytes) -> None:
         try:

@@ -65,6 +65,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "status": "status",
     "store": "store",
     "topology": "topology",
+    "watch": "past",
 }
 """Where each command is. A module is loaded when it is needed: a monitoring system that asks for
 the status each minute has no use for web servers and templates."""

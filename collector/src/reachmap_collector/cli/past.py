@@ -1,14 +1,18 @@
 """`reachmap history`, `diff` and `watch`: what became of flows, and what becomes of them."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
 
 from reachmap_collector import render
-from reachmap_collector.cli import names
+from reachmap_collector.cli import access, names
 from reachmap_collector.cli.moments import moment
 from reachmap_collector.cli.options import ask_long, formatted, on_bus
+from reachmap_collector.cli.watching import watched
+from reachmap_shared import log
+from reachmap_shared.lifecycle import run_until_signal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -136,4 +140,39 @@ def diff(
     )
 
 
-COMMANDS: Final = (history, diff)
+@click.command()
+@past_filtered
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "ndjson"]),
+    default="table",
+    show_default=True,
+    help="A line a change, for people or for programs.",
+)
+@on_bus
+def watch(style: str, nats: str | None, context: str | None, **filters: Any) -> None:
+    """Tell of changes as they happen, one a line, until Ctrl-C.
+
+    After an outage of the bus or the collector it goes on where it was: nothing is lost, and
+    nothing told twice.
+
+    \b
+    Examples:
+      reachmap watch
+      reachmap watch --role agent --format ndjson
+    """
+    log.configure(verbose=False)
+    meant = {name: value for name, value in filters.items() if value is not None}
+
+    def show(changes: Sequence[Any]) -> None:
+        for one in changes:
+            if style == "ndjson":
+                click.echo(json.dumps(one))
+            else:
+                render.print_trimmed(render.console(), render.change(render.printable(one)))
+
+    run_until_signal(lambda: watched(access.server(nats, context), meant, show))
+
+
+COMMANDS: Final = (history, diff, watch)

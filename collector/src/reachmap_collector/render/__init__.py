@@ -10,6 +10,7 @@ from reachmap_collector.render.output import (
 from reachmap_collector.render.past import (
     DIFF_COLUMNS,
     HISTORY_COLUMNS,
+    change,
     diff,
     history,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "TOPOLOGY_COLUMNS",
     "agents",
     "cannot_tell",
+    "change",
     "console",
     "diff",
     "explanation",

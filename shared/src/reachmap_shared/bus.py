@@ -232,7 +232,7 @@ class Bus:
             raise QueryRefused(headers[ERROR_CODE_HEADER], headers.get(ERROR_HEADER, ""))
         return json.loads(reply.data)
 
-    async def find_collector(self, timeout_s: float = 1.5) -> None:
+    async def find_collector(self, timeout_s: float = 3.0) -> None:
         """See that a collector is there, at once. Raises BusUnavailable."""
         place = f"$SRV.PING.{subjects.QUERY_SERVICE}"
         try:

@@ -77,9 +77,13 @@ def test_every_query_has_a_name_that_a_subject_can_bear(queries: Queries) -> Non
     """And all of them are answered with JSON objects."""
     assert sorted(queries.endpoints()) == [
         "agents",
+        "changes",
+        "diff",
         "explain",
         "flows",
+        "history",
         "map",
+        "progress",
         "status",
         "topology",
     ]
@@ -87,7 +91,7 @@ def test_every_query_has_a_name_that_a_subject_can_bear(queries: Queries) -> Non
         assert subjects.query(name) == f"reachmap.query.{name}"
 
 
-@pytest.mark.parametrize("name", ["agents", "flows", "map", "status", "topology"])
+@pytest.mark.parametrize("name", ["agents", "flows", "map", "progress", "status", "topology"])
 async def test_a_question_without_parameters_is_answered(queries: Queries, name: str) -> None:
     """With something that JSON can carry."""
     answer = await queries.endpoints()[name]({})
@@ -459,3 +463,41 @@ async def test_every_agent_is_on_one_page(collector_of: Any, hello: Any) -> None
 async def test_a_page_of_agents_that_nobody_gave_is_refused(queries: Queries) -> None:
     code, message = await refusal(queries.agents({"after": ["x"]}))
     assert (code, message) == ("400", "after: expected what the page before gave as `next`")
+
+
+# How far a deployment is.
+
+
+async def test_progress_counts_agents_and_checks(
+    queries: Queries, collector: Collector, hello: Any, told: Any
+) -> None:
+    """Of expected agents those that are fresh, and of flows those that were checked since then."""
+    begin = await queries.progress({})
+    assert (begin["flows"], begin["checked"]) == (4, 0)
+    assert (begin["expected"], begin["fresh"], begin["missing"]) == (
+        3,
+        0,
+        ["db-1", "pc-1", "web-1"],
+    )
+    collector.roster.hear(hello("pc-1"), collector.now())
+    first, second, *_ = collector.flows
+    first.fold(told(collector.now() - 60, Outcome.OPEN))
+    second.fold(told(collector.now() + 1, Outcome.OPEN))
+    now = await queries.progress({"since": begin["now"]})
+    assert (now["checked"], now["fresh"], now["missing"]) == (1, 1, ["db-1", "web-1"])
+    assert (await queries.progress({}))["checked"] == 2
+    assert sum(now["states"].values()) == 4
+    assert (await refusal(queries.progress({"since": "soon"})))[0] == "400"
+
+
+async def test_a_topology_has_the_same_fingerprint_whatever_agents_say(
+    queries: Queries, collector: Collector, collector_of: Any, hello: Any, office_text: str
+) -> None:
+    """And another one when anything in it differs."""
+    before = (await queries.progress({}))["topology"]
+    collector.roster.hear(hello("pc-1", addresses=("10.9.9.9",)), collector.now())
+    collector._compile()
+    assert (await queries.progress({}))["topology"] == before
+    for old, new in (("10.0.0.1", "10.0.0.3"), ("only the shop", "just the shop")):
+        other = Queries(collector_of(office_text.replace(old, new)))
+        assert (await other.progress({}))["topology"] != before

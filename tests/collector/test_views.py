@@ -362,6 +362,7 @@ def test_a_topology_shows_what_is_in_force(scene: Any) -> None:
         "ports": {"web:80": 8080},
         "agent": True,
         "listed": True,
+        "was": [],
     }
     assert (announced["host"], announced["listed"]) == ("new", False)
     assert shown["deny"] == [{"role": "guest", "service": "web:80", "note": "no"}]

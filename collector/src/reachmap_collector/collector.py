@@ -6,16 +6,19 @@ pure modules. Whatever comes from the bus may be wrong: it is refused, counted a
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from reachmap_collector import views
 from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.fold import FlowMap, renamed
 from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
@@ -76,6 +79,8 @@ _PAGE: Final = 5000
 
 _HELLOS: Final = "hellos"
 """The store's area for what agents announced."""
+
+Result = TypeVar("Result")
 
 _log = log.get("collector")
 
@@ -148,6 +153,7 @@ class Collector:
             await self.restore()
             tasks.create_task(self._keeper.run())
             tasks.create_task(self._intake.run())
+            tasks.create_task(self._tell_news())
 
     async def restore(self) -> None:
         """Begin where the collector before this one ended; wait for the store if need be."""
@@ -174,6 +180,8 @@ class Collector:
                 heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
                 self.roster.restore(said, heard)
         self._compile()
+        if former := self.topology.former:
+            told = [replace(one, flow=renamed(one.flow, former)) for one in told]
         self._reports.restore(told, received, losses)
         self._is_restored = True
         self._changed.set()
@@ -212,6 +220,10 @@ class Collector:
         judge = Judge(self.flows, self.roster, self.topology.checks, self.now())
         return [judge.judge(record) for record in self.flows]
 
+    async def look_up(self, question: Callable[[Store], Result]) -> Result:
+        """What the store says. Raises StoreError."""
+        return await self._keeper.read(question)
+
     def agents(self) -> views.Json:
         """Every agent that reports or should."""
         return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
@@ -239,7 +251,7 @@ class Collector:
         self.members = members(self.topology, self.roster.announcements())
         self._expected = flows = expected_flows(self.topology, self.members, self._expected)
         # What was told of flows before they were expected is not on the map.
-        self._reports.doubt(self.flows.expect(flows, self.now()))
+        self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
         plans = Plans(
             self.topology,
             self.members,
@@ -280,6 +292,19 @@ class Collector:
             if self._changed.is_set():
                 self._changed.clear()
                 self._compile()
+
+    async def _tell_news(self) -> None:
+        """Say that history has more, whenever it has; what it is, whoever watches asks."""
+        last = -1
+        while True:
+            committed = self._keeper.transitions
+            with contextlib.suppress(BusUnavailable, StoreError):  # who watches asks by itself too
+                before, last = last, await self._keeper.read(lambda store: store.last_sequence())
+                if last != before:
+                    said = json.dumps({"last": last}).encode()
+                    await self._bus.publish(subjects.CHANGES, said)
+            while self._keeper.transitions == committed:
+                await self._keeper.next_commit()
 
     async def _hear_hello(self, subject: str, payload: bytes) -> None:
         try:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from reachmap_collector.roster import AgentState
 from reachmap_collector.topology.schema import Basis
+from reachmap_collector.turns import Turn
 from reachmap_shared.vocabulary import (
     AnsweredBy,
     Cause,
@@ -325,6 +326,8 @@ class Host(_Document):
     agent: bool
     listed: bool
     """Whether it stands in the topology's file."""
+    was: list[str]
+    """What it was called before."""
 
 
 class Deny(_Document):
@@ -377,6 +380,62 @@ class Agents(_Document):
     """What to pass as `after` for the next page; null on the last."""
 
 
+class Transition(_Document):
+    """One change of a flow."""
+
+    sequence: Count
+    """Higher than that of all that was kept before it."""
+    at: Moment
+    change: Turn
+    """What it means for whoever relies on the flow."""
+    source: str
+    destination: str
+    service: str
+    address: str
+    port: Port
+    transport: Transport
+    expect: Expectation | None
+    """By the topology in force; null where it has no such flow."""
+    was: Outcome | None
+    """What was seen before; null where nothing was."""
+    was_answered_by: AnsweredBy | None
+    outcome: Outcome
+    answered_by: AnsweredBy | None
+    evidence: list[str]
+    source_then: str
+    """What the host was called then."""
+    destination_then: str
+
+
+class ChangedAlike(_Document):
+    """Flows to one service of one host that changed alike."""
+
+    change: Turn
+    service: str
+    destination: str
+    was: Outcome | None
+    outcome: Outcome
+    flows: Count
+    hosts: Count
+    """How many sources these flows have."""
+    sources: list[str]
+    """Some of them."""
+    first: Moment
+    """When the earliest of these flows came to be so."""
+    last: Moment
+
+
+class Difference(_Document):
+    """What changed between two times."""
+
+    since: Moment
+    until: Moment
+    counts: dict[Turn, Count]
+    """Of flows."""
+    groups: list[ChangedAlike]
+    """The gravest first."""
+
+
 class Problem(_Document):
     """An error (RFC 9457)."""
 
@@ -388,8 +447,10 @@ class Problem(_Document):
 
 DOCUMENTS: Final[Mapping[str, Any]] = {
     "agents": list[Agent | AbsentAgent],
+    "diff": Difference,
     "explain": list[ExplainedFlow],
     "flows": list[Flow],
+    "history": list[Transition],
     "map": Matrix | PortTable,
     "status": Status,
     "topology": Topology,

@@ -9,7 +9,7 @@ they say of a flow is looked up when somebody asks.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
@@ -208,6 +208,12 @@ class FlowRecord:
         self._began = (self._began if self._began is not None else oldest.at) if same else None
         return True
 
+    def inherit(self, before: "FlowRecord") -> None:
+        """Go on where a flow ended that was this one under other names."""
+        self.known_since = before.known_since
+        self._past = [*before._past]
+        self._began = before._began
+
     def _latest(self) -> Told | None:
         own = self._past[-1] if self._past else None
         above = self.name._latest() if self.name is not None else None
@@ -246,8 +252,15 @@ class FlowMap:
         self.changes = 0
         """How often something was told that is new: who looked since then saw all of it."""
 
-    def expect(self, flows: Iterable[ExpectedFlow], now: float) -> set[str]:
+    def expect(
+        self, flows: Iterable[ExpectedFlow], now: float, current: Mapping[str, str] | None = None
+    ) -> set[str]:
         """Hold just these flows from now on; those known already keep their past.
+
+        Args:
+            flows: In the order of their keys.
+            now: Seconds since the epoch.
+            current: What hosts are called now that had another name; their past comes along.
 
         Returns:
             The sources of flows that were not known: what was said of those before is not here.
@@ -255,10 +268,14 @@ class FlowMap:
         records: dict[FlowKey, FlowRecord] = {}
         names: dict[FlowKey, _Name] = {}
         new: set[str] = set()
+        renamed = self._renamed(current or {})
         for flow in flows:
             record = self._records.get(flow.key)
             if record is None or record.expected.service != flow.service:
                 record = FlowRecord(flow, known_since=now, source=self.source(flow.key.source))
+                before = renamed.get(flow.key)
+                if before is not None and before.expected.service == flow.service:
+                    record.inherit(before)
                 new.add(flow.key.source)
             elif flow.key in self._names:
                 names[flow.key] = self._names[flow.key]
@@ -270,6 +287,16 @@ class FlowMap:
         self._names = names
         self.changes += 1
         return new
+
+    def _renamed(self, current: Mapping[str, str]) -> dict[FlowKey, FlowRecord]:
+        """The flows of hosts that had another name, by what their keys are now."""
+        if not current:
+            return {}
+        return {
+            now: record
+            for key, record in self._records.items()
+            if (now := renamed(key, current)) != key
+        }
 
     def source(self, agent: str) -> Source:
         """What an agent says of all its flows at once."""
@@ -321,6 +348,14 @@ class FlowMap:
     def get(self, key: FlowKey) -> FlowRecord | None:
         """One flow; None when the topology speaks of no such."""
         return self._records.get(key)
+
+
+def renamed(key: FlowKey, current: Mapping[str, str]) -> FlowKey:
+    """A flow's key by what its hosts are called now."""
+    source, destination = (current.get(name, name) for name in (key.source, key.destination))
+    if (source, destination) == (key.source, key.destination):
+        return key
+    return replace(key, source=source, destination=destination)
 
 
 def _insert(past: list[Told], told: Told) -> bool:

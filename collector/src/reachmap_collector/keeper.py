@@ -49,6 +49,8 @@ class Keeper:
         """Why the store does not take anything right now; empty while it does."""
         self.letters = 0
         """Dead letters kept since the start."""
+        self.transitions = 0
+        """How many were committed; those that the store had already count too."""
         self._store = store
         self._now = now
         self._keep = keep
@@ -124,6 +126,7 @@ class Keeper:
             self.trouble = ""
             _log.info("store takes again what is to be kept", messages=len(items))
         self.letters += len(batch.dead_letters)
+        self.transitions += len(batch.transitions)
         del self._items[: len(items)]
         self._octets -= sum(item.octets for item in items)
         if not self._items:

@@ -6,6 +6,7 @@ name with 404 and the names nearest to it.
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +18,8 @@ from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
 from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.recall import Recall, moment, unknown
+from reachmap_collector.roster import AgentState
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
 from reachmap_collector.views import By, Json
@@ -56,14 +59,19 @@ class Queries:
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
+        self._recall = Recall(collector)
 
     def endpoints(self) -> Mapping[str, Query]:
         """Every query by its name, which is also the end of its subject."""
         return {
             "agents": self.agents,
+            "changes": self._recall.changes,
+            "diff": self._recall.diff,
             "explain": self.explain,
             "flows": self.flows,
+            "history": self._recall.history,
             "map": self.map,
+            "progress": self.progress,
             "status": self.status,
             "topology": self.topology,
         }
@@ -166,6 +174,31 @@ class Queries:
         """How many flows and agents are in each state."""
         return self.moment(flows=False).status
 
+    async def progress(self, parameters: Json) -> Json:
+        """How far a deployment is: `{since}`, from which time on a check counts.
+
+        Gives how many `flows` there are and were `checked`, in which `states` they are, how many
+        agents are `expected` and `fresh`, some that are `missing`, the `topology`'s fingerprint,
+        and `now`.
+        """
+        since = moment(parameters, "since") or 0.0
+        judgements = self._collector.judgements()
+        rows = self._collector.agents()["agents"]
+        agents = {row["agent"]: row["state"] for row in rows if row["expected"]}
+        missing = [name for name, state in agents.items() if state != AgentState.FRESH]
+        return {
+            "flows": len(judgements),
+            "checked": sum(
+                one.seen is not None and one.record.checked >= since for one in judgements
+            ),
+            "states": Counter(one.state for one in judgements),
+            "expected": len(agents),
+            "fresh": len(agents) - len(missing),
+            "missing": missing[:PAGE],
+            "topology": views.fingerprint(self._collector.topology),
+            "now": views.timestamp(self._collector.now()),
+        }
+
     async def topology(self, _parameters: Json) -> Json:
         """The topology in force: hosts with what their agents announced, and roles."""
         return views.topology(self._collector.topology, self._collector.members)
@@ -234,10 +267,8 @@ class Queries:
             ],
         }[kind]
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or sorted(known)[:8]
-            hint = f"; did you mean {', '.join(near)}?" if near else ": there is none"
             what = "host" if kind in ("source", "destination") else kind
-            raise QueryRefused("404", f"unknown {what} {value!r}{hint}")
+            raise unknown(what, value, known)
 
 
 def _unknown_row(text: str, rows: Sequence[TableRow]) -> str:

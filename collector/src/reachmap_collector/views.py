@@ -4,7 +4,9 @@ The fields of a flow are a promise to other people's scripts: add to them, never
 """
 
 import datetime
+import hashlib
 import ipaddress
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any, Final
 from reachmap_collector.fold import FlowRecord
 from reachmap_collector.judge import Judgement
 from reachmap_collector.ledger import Ledger, Losses
-from reachmap_collector.planner import NO_ADDRESS, Member
+from reachmap_collector.planner import NO_ADDRESS, Member, members
 from reachmap_collector.roster import AgentState, Instance, Roster
 from reachmap_collector.topology.model import Connection, TableRow, Topology
 from reachmap_shared.messages import Hello, Observation
@@ -194,6 +196,7 @@ def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
                 "ports": dict(member.ports),
                 "agent": member.has_agent,
                 "listed": member.name in deployment.hosts,
+                "was": list(deployment.names(member.name)[1:]),
             }
             for member in hosts.values()
         ],
@@ -205,11 +208,17 @@ def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
     }
 
 
+def fingerprint(deployment: Topology) -> str:
+    """The same for two topologies that say the same, whatever agents announce."""
+    said = topology(deployment, members(deployment, {}))
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def agents(
     roster: Roster,
     ledger: Ledger,
     deployment: Topology,
-    members: Mapping[str, Member],
+    known: Mapping[str, Member],
     now: float,
 ) -> Json:
     """Who reports, from where, how fresh; a name that two processes use stands there twice.
@@ -217,18 +226,20 @@ def agents(
     `notes` say what of an agent's word the topology passes over, and how it lags behind.
     """
     rows: list[Json] = []
-    expected = {name for name, member in members.items() if member.has_agent}
+    expected = {name for name, member in known.items() if member.has_agent}
     for name in sorted({*expected, *roster.agents()}):
         state = roster.state(name, now)
+        if name in deployment.former and state is not AgentState.FRESH:
+            continue  # it goes on under its new name
         instances = roster.living(name, now)
         if not instances and state is not AgentState.ABSENT:
             instances = [roster.current(name)]
         about = {
             "agent": name,
             "state": state,
-            "in_topology": name in members,
+            "in_topology": name in known,
             "expected": name in expected,
-            "roles": list(members[name].roles) if name in members else [],
+            "roles": list(known[name].roles) if name in known else [],
         }
         rows += [
             about

@@ -240,6 +240,16 @@ class Bus:
             raise QueryRefused(headers[ERROR_CODE_HEADER], headers.get(ERROR_HEADER, ""))
         return json.loads(reply.data)
 
+    async def find_collector(self, timeout_s: float = 3.0) -> None:
+        """See that a collector is there, at once. Raises BusUnavailable."""
+        place = f"$SRV.PING.{subjects.QUERY_SERVICE}"
+        try:
+            await _cancellable(self._client.request(place, b"", timeout=timeout_s))
+        except nats.errors.NoRespondersError as error:
+            raise BusUnavailable("no collector is on this bus") from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
+
     async def serve_queries(self, queries: Mapping[str, Query]) -> None:
         """Answer queries as a NATS micro service (ADR-32), until the bus is closed."""
         service = await nats.micro.add_service(

@@ -16,6 +16,9 @@ QUERY_SERVICE: Final = "reachmap"
 QUERIES: Final = "reachmap.query"
 """What every query's subject begins with; the query's own name follows."""
 
+CHANGES: Final = "reachmap.changes"
+"""Where the collector says, as JSON, that history has more: `last` is the latest's sequence."""
+
 ALL_HELLOS: Final = "reachmap.hello.*"
 ALL_PULSES: Final = "reachmap.pulse.*"
 ALL_REPORTS: Final = "reachmap.report.*"

@@ -18,7 +18,12 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_every_schema_is_tried() -> None:
+    """Here, or in test_past.py, where there is a past to tell."""
+    assert {*documents.DOCUMENTS} == {*COMMANDS, "diff", "history"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_what_a_command_prints_is_as_its_schema_says(
     reachmap: Any, asked: Any, openuem: Any, name: str
 ) -> None:

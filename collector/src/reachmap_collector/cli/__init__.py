@@ -52,18 +52,21 @@ _MODULES: Final[Mapping[str, str]] = {
     "bus": "bus",
     "completion": "completion",
     "demo": "demo",
+    "diff": "past",
     "enroll": "bus",
     "explain": "query",
     "export": "export",
     "flows": "query",
+    "history": "past",
     "map": "query",
+    "preflight": "preflight",
     "revoke": "bus",
     "schema": "schema",
     "serve": "serve",
     "status": "status",
     "store": "store",
     "topology": "topology",
-    "watch": "alerts",
+    "watch": "past",
 }
 """Where each command is. A module is loaded when it is needed: a monitoring system that asks for
 the status each minute has no use for web servers and templates."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from reachmap_collector import render
-from reachmap_collector.cli.access import is_typed, server
+from reachmap_collector.cli.access import Server, is_typed, server
 from reachmap_collector.cli.options import ask, formatted, on_bus
 from reachmap_shared import bus, subjects
 
@@ -127,31 +127,16 @@ def test(
     sys.exit(0 if answer["delivered"] else 1)
 
 
-@click.command()
-@click.option("--alerts", "what", is_flag=True, required=True, help="Alerts, as they come and go.")
-@on_bus
-def watch(what: bool, nats: str | None, context: str | None) -> None:
-    """Follow what happens, one JSON object a line, until interrupted.
+async def follow(where: Server) -> None:
+    """Print alerts as they come and go, one JSON object a line, until cancelled."""
 
-    \b
-    Examples:
-      reachmap watch --alerts
-      reachmap watch --alerts | jq -r .summary
-    """
-    del what  # it is required: one day there will be more to watch
+    async def tell(_subject: str, payload: bytes) -> None:
+        click.echo(json.dumps(json.loads(payload)))
+        sys.stdout.flush()
 
-    where = server(nats, context)
-
-    async def follow() -> None:
-        async def tell(_subject: str, payload: bytes) -> None:
-            click.echo(json.dumps(json.loads(payload)))
-            sys.stdout.flush()
-
-        async with bus.staying(where.urls, "reachmap watch", access=where.access) as connection:
-            await connection.subscribe(subjects.ALL_ALERTS, tell)
-            await asyncio.Event().wait()
-
-    asyncio.run(follow())
+    async with bus.staying(where.urls, "reachmap watch", access=where.access) as connection:
+        await connection.subscribe(subjects.ALL_ALERTS, tell)
+        await asyncio.Event().wait()
 
 
 def _bus(
@@ -161,4 +146,4 @@ def _bus(
     return (nats, context) if any(map(is_typed, ("nats", "context"))) else outer
 
 
-COMMANDS: Final = (alerts, watch)
+COMMANDS: Final = (alerts,)

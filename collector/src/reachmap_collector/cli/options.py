@@ -18,6 +18,9 @@ from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_LONG_S: Final = 60.0
+"""For an answer that is looked up in a store of years."""
+
 STORE_VARIABLE: Final = "REACHMAP_STORE"
 
 
@@ -109,6 +112,19 @@ def ask(
     async def question() -> Any:
         async with _connected(nats, context) as connection:
             return await connection.query(query, parameters or {})
+
+    return asyncio.run(question())
+
+
+def ask_long(
+    nats: str | None, context: str | None, query: str, parameters: Mapping[str, Any] | None = None
+) -> Any:
+    """As `ask`, for what may take its time: that a collector is there at all is asked first."""
+
+    async def question() -> Any:
+        async with _connected(nats, context) as connection:
+            await connection.find_collector()
+            return await connection.query(query, parameters or {}, timeout_s=_LONG_S)
 
     return asyncio.run(question())
 

@@ -9,9 +9,11 @@ from reachmap_collector import documents
 
 
 @click.command()
-@click.argument("name", type=click.Choice(sorted(documents.DOCUMENTS)))
+@click.argument("name", metavar="NAME", type=click.Choice(sorted(documents.DOCUMENTS)))
 def schema(name: str) -> None:
     """Print the JSON Schema (2020-12) of what a command gives with --format json.
+
+    NAME is agents, diff, explain, flows, history, map, status or topology.
 
     \b
     Example:

@@ -75,7 +75,7 @@ def flows(
             flow["source"],
             flow["destination"],
             flow["service"],
-            _address(flow),
+            address(flow),
             flow["outcome"] or "-",
             flow["answered_by"] or "-",
             _latency(flow["latency_ms"]),
@@ -298,7 +298,7 @@ def _explain(flow: Json, *, rules: bool) -> RenderableType:
     title = Text.assemble(
         (f"{flow['source']} -> {flow['destination']}  {flow['service']}  ", "bold"),
         marks.state(flow["state"]),
-        f" since {_clock(flow['since'])}",
+        f" since {clock(flow['since'])}",
     )
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="dim")
@@ -309,7 +309,7 @@ def _explain(flow: Json, *, rules: bool) -> RenderableType:
         by = f", answered by the {flow['answered_by']}" if flow["answered_by"] else ""
         is_open = flow["outcome"] == Outcome.OPEN
         took = f", connects in {_latency(flow['latency_ms'])} ms" if is_open else ""
-        facts.add_row("saw", f"{flow['outcome']}{by}{took}, at {_clock(flow['checked'])}")
+        facts.add_row("saw", f"{flow['outcome']}{by}{took}, at {clock(flow['checked'])}")
     checks = flow["checks"]
     if checks["made"] > 1:  # one alone is told above
         facts.add_row("", _counted(checks))
@@ -367,7 +367,7 @@ def _agent_notes(row: Json) -> Iterable[Text]:
     if row["state"] == "conflict":
         yield Text(
             f"{name}: one of two agents under this name, on {row['hostname']} at "
-            f"{', '.join(row['addresses'])} since {_clock(row['joined'])}: give each its own --id",
+            f"{', '.join(row['addresses'])} since {clock(row['joined'])}: give each its own --id",
             "bold red",
         )
     if not row["in_topology"]:
@@ -412,7 +412,7 @@ def _certificate(until: str, now: float) -> Text:
     return Text(f"certificate ends {date}, in {span}")
 
 
-def _address(flow: Json) -> str:
+def address(flow: Json) -> str:
     """What is dialled, as `10.0.0.5:4433` or `[fd00::5]:4433`."""
     address = flow["address"]
     if address is None:
@@ -434,7 +434,7 @@ def _latency(milliseconds: float | None) -> str:
     return f"{milliseconds:.1f}" if milliseconds >= 0.95 else f"{milliseconds:.2f}"
 
 
-def _clock(timestamp: str) -> str:
+def clock(timestamp: str) -> str:
     """A timestamp in the reader's own time zone, with the date where it is not today's."""
     moment = datetime.datetime.fromisoformat(timestamp).astimezone()
     today = datetime.datetime.now().astimezone().date()

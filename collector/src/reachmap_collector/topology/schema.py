@@ -129,6 +129,8 @@ class Host(_Table):
     """Where a service of this host listens on another port than its default."""
     listen: dict[Service, ListenMode] = {}
     """When the agent of this host stands in for a service, where it is not as the role says."""
+    was: list[HostName] = []
+    """What it was called before, so that it keeps its history."""
     agent: bool = True
     """Whether an agent runs there; without one, a host is a destination alone."""
 

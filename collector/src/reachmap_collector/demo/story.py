@@ -139,6 +139,8 @@ class _Story:
             "reachmap flows --row 7\n"
             f"reachmap explain {_WITNESS} {_VICTIM}\n"
             "reachmap agents\n"
+            "reachmap watch\n"
+            "reachmap diff --since 10m\n"
             "reachmap status\n"
             "reachmap export --format html --output map.html",
             soft_wrap=True,

@@ -1,0 +1,169 @@
+"""The destination's side: watches a check that another agent makes, and tells what came of it.
+
+Only whoever has the flow in its plan is heard: a request bears a MAC by the pair's key. It costs
+an answer to be asked, and a tap and a look at one port's connections five times a second to watch;
+no more than a few are watched at once, none for long.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from reachmap_agent.diagnosis import host
+from reachmap_agent.diagnosis.sight import Looking
+from reachmap_shared import keys
+from reachmap_shared.diagnosis import (
+    BLOCK,
+    Phase,
+    Row,
+    RowState,
+    Testimony,
+    WitnessReply,
+    WitnessRequest,
+    WitnessState,
+    is_signed,
+    sign,
+)
+from reachmap_shared.messages import WindowReply, WindowRequest
+from reachmap_shared.vocabulary import ListenerState, Transport
+
+OpenWindow = Callable[[WindowRequest], WindowReply]
+"""Opens this host's own listener on a port for a moment, where nobody else has the port."""
+
+MAX_WATCHES: Final = 4
+MAX_WATCH_S: Final = 40.0
+"""However long it is asked for: longer than any diagnosis takes."""
+
+_LOOK_S: Final = 0.2
+_WINDOW_S: Final = 1.0
+"""A window that is asked for again and again is open as long, and no longer than it is needed."""
+_ROWS_SORTED: Final = {state: place for place, state in enumerate(RowState)}
+
+
+@dataclass(slots=True)
+class _Watch:
+    request: WitnessRequest
+    looking: Looking
+    began: float
+    until: float
+    listener: ListenerState | None = None
+    rows: set[Row] = field(default_factory=set)
+    timer: asyncio.TimerHandle | None = None
+
+
+class Witness:
+    """Watches for others.
+
+    Args:
+        name: This host's.
+        open_window: Opens a listener of this host's.
+    """
+
+    def __init__(self, name: str, open_window: OpenWindow) -> None:
+        self._name = name
+        self._open_window = open_window
+        self._watches: dict[str, _Watch] = {}
+
+    def answer(self, source: str, request: WitnessRequest, host_key: bytes) -> WitnessReply | None:
+        """Do what is asked; None for whoever may not ask.
+
+        Args:
+            source: Who sends the request, by the bus's own word.
+            request: What it says.
+            host_key: By which this host's keys with others are made.
+        """
+        key = keys.pair_key(host_key, keys.source_id(source))
+        mine = (request.source, request.destination) == (source, self._name)
+        if not mine or not is_signed(request, key) or not _is_sound(request):
+            return None
+        reply = self._watch(request) if request.phase is Phase.WATCH else self._tell(request)
+        return sign(reply, key)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        for watch in list(self._watches.values()):
+            self._forget(watch)
+
+    def _watch(self, request: WitnessRequest) -> WitnessReply:
+        if request.check in self._watches:
+            return WitnessReply(request.check, WitnessState.REFUSED, detail="already watched")
+        if len(self._watches) >= MAX_WATCHES:
+            return WitnessReply(request.check, WitnessState.BUSY)
+        looking = Looking(
+            request.transport,
+            request.address,
+            request.port,
+            request.block,
+            request.mark,
+            serves=True,
+        )
+        now = time.monotonic()
+        watch = _Watch(request, looking, now, now + min(max(request.seconds, 0), MAX_WATCH_S))
+        self._watches[request.check] = watch
+        self._look(watch)
+        return WitnessReply(request.check, WitnessState.WATCHING)
+
+    def _look(self, watch: _Watch) -> None:
+        """Keep the window open, and see which connections there are."""
+        if watch.timer is not None:
+            watch.timer.cancel()
+        now = time.monotonic()
+        if now >= watch.until:
+            self._forget(watch)
+            return
+        request = watch.request
+        window = WindowRequest(
+            request.source,
+            request.port,
+            request.transport,
+            min(_WINDOW_S, watch.until - now),
+        )
+        watch.listener = self._open_window(window).state
+        if request.transport is Transport.TCP:
+            watch.rows |= host.connections(request.port, request.block)
+        loop = asyncio.get_running_loop()
+        watch.timer = loop.call_later(_LOOK_S, self._look, watch)
+
+    def _tell(self, request: WitnessRequest) -> WitnessReply:
+        watch = self._watches.get(request.check)
+        if watch is None or watch.request.source != request.source:
+            return WitnessReply(request.check, WitnessState.REFUSED, detail="not watched")
+        self._look(watch)
+        if request.check not in self._watches:  # its time was up
+            return WitnessReply(request.check, WitnessState.REFUSED, detail="not watched")
+        asked = watch.request
+        holder = host.listens(asked.address, asked.port, asked.transport)
+        ours = watch.listener is ListenerState.LISTENING
+        sight = watch.looking.end()
+        rows = sorted(
+            watch.rows, key=lambda row: (_ROWS_SORTED[row.state], row.peer, row.peer_port)
+        )
+        told = Testimony(
+            watched_ms=round((time.monotonic() - watch.began) * 1000),
+            is_local=host.is_local(asked.address),
+            listens=bool(holder),
+            holder="" if ours else holder[:300],
+            listener=watch.listener,
+            route_back=host.route_error(asked.address, asked.local),
+            rows=tuple(rows[:BLOCK]),
+            sight=sight,
+        )
+        self._forget(watch)
+        return WitnessReply(request.check, WitnessState.TOLD, told)
+
+    def _forget(self, watch: _Watch) -> None:
+        if watch.timer is not None:
+            watch.timer.cancel()
+        watch.looking.close()
+        self._watches.pop(watch.request.check, None)
+
+
+def _is_sound(request: WitnessRequest) -> bool:
+    """Whether its numbers are such as an agent sends."""
+    return (
+        1 <= request.port <= 65535
+        and 0 <= request.block <= 65536 - BLOCK
+        and request.block % BLOCK == 0
+    )

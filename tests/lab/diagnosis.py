@@ -232,7 +232,7 @@ def observe(row: dict[str, Any]) -> dict[str, Any]:
             import os
 
             os.close(descriptor)
-        return {"name": row["name"], "family": row["family"], "diagnosis": result[0]}
+        return {"name": row["name"], "family": row["family"], "raw": row["raw"], "diagnosis": result[0]}
 
 
 def main() -> None:

@@ -64,6 +64,8 @@ class Hop:
     """Who answered: of ICMP errors their sender, else whom the packet was for."""
     icmp: IcmpError | None = None
     ms: int = 0
+    port: int = 0
+    """The source port that it was sent from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from reachmap_agent.diagnosis.sight import Looking
 from reachmap_agent.diagnosis.walk import walk, walk_payload
 from reachmap_agent.prober import Job
 from reachmap_shared.diagnosis import (
+    MAX_HOPS,
     Diagnosis,
     Hop,
     Met,
@@ -53,6 +54,8 @@ _LADDER: Final = (1420, 1380, 1340, 1240)
 """Segments, in bytes, as tunnels and access networks leave them; tried by halving."""
 _SHORT: Final = 500
 """What every link takes."""
+_LONG: Final = 3000
+"""Bytes that fill a segment."""
 _SILENCED: Final = {
     WitnessState.BUSY: Silenced.BUSY,
     WitnessState.REFUSED: Silenced.REFUSED,
@@ -140,15 +143,22 @@ async def _gathered(
     related: tuple[Related, ...] = ()
     last: Recheck | None = None
     if first.outcome is not Outcome.OPEN and first.met is not Met.OWN:
-        steps = await walk(subject)
         related = await _related(near)
+        most = _far(related)
+        steps = await walk(subject, most)
         if first.outcome in _PAYLOAD and subject.transport is Transport.TCP:
             ladder = await _ladder(subject)
-            if not any(rung.outcome is Outcome.OPEN for rung in ladder):
-                payload_steps = await walk_payload(subject)
+            fits = any(rung.outcome is Outcome.OPEN for rung in ladder)
+            size = _LONG if fits else probe.FIRST_WORDS
+            payload_steps = await walk_payload(subject, most, size)
     if first.outcome is not Outcome.OPEN:
         last = await probe.recheck(subject, _CHECK_S)
     return PathEvidence(local, first, last, steps, payload_steps, ladder, related, looking.end())
+
+
+def _far(related: tuple[Related, ...]) -> int:
+    """How many hops to look at: one more than a flow to the same place needs."""
+    return next((len(one.walk) + 1 for one in related if one.walk), MAX_HOPS)
 
 
 _PAYLOAD: Final = (Outcome.STALLED, Outcome.RESET)

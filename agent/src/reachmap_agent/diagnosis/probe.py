@@ -46,7 +46,7 @@ _TCP_MAXSEG: Final = 2
 _TIME_EXCEEDED: Final = ((4, 11), (6, 3))
 _PORT_TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 _ERRORS_LOOKED_AT: Final = 8
-_FIRST_WORDS: Final = 500
+FIRST_WORDS: Final = 500
 """Bytes of a payload that is sent to see how far it gets: small enough for every link."""
 _LOOK_S: Final = 0.02
 
@@ -119,7 +119,7 @@ async def recheck(subject: Subject, timeout_s: float, mss: int = 0) -> Recheck:
         held.callback(_close, line)
         if subject.transport is Transport.UDP:
             return await _ask_datagram(subject, line, timeout_s)
-        met = await _connect(subject, line, timeout_s)
+        met = replace(await _connect(subject, line, timeout_s), mss=mss)
         if met.met is not Met.SYN_ACK:
             return met
         return await _converse(subject, line, timeout_s, met)
@@ -140,19 +140,21 @@ async def hop(subject: Subject, ttl: int, timeout_s: float) -> Hop:
     return _hop(subject, ttl, seen)
 
 
-async def payload_hop(subject: Subject, ttl: int, timeout_s: float) -> Hop | None:
-    """Connect, and send the first payload with so many hops to live.
+async def payload_hop(
+    subject: Subject, ttl: int, timeout_s: float, size: int = FIRST_WORDS
+) -> Hop | None:
+    """Connect, and send the first payload, up to so many bytes, with so many hops to live.
 
     Returns:
         None when there is no payload to send, or no connection.
     """
     exchange = subject.exchange()
     with contextlib.closing(exchange), contextlib.ExitStack() as held:
-        words = next(exchange)[:_FIRST_WORDS]
+        words = next(exchange)[:size]
         if not words or subject.transport is Transport.UDP:
             return None
         try:
-            line = _open(subject, mss=subject.mark)
+            line = _open(subject, mss=subject.mark if size <= subject.mark else 0)
         except OSError:
             return Hop(ttl, Met.OWN)
         held.callback(_close, line)
@@ -185,7 +187,7 @@ def _hop(subject: Subject, ttl: int, seen: Recheck) -> Hop:
         by = seen.icmp.offender
     elif seen.met not in (Met.SILENCE, Met.OWN):
         by = str(subject.address[0])
-    return Hop(ttl, seen.met, by, seen.icmp, seen.met_ms)
+    return Hop(ttl, seen.met, by, seen.icmp, seen.met_ms, seen.port)
 
 
 def _open(subject: Subject, *, ttl: int = 0, mss: int = 0) -> _Line:

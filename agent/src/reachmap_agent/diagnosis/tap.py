@@ -6,6 +6,7 @@ making, it must see it.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import socket
 import struct
@@ -66,9 +67,8 @@ class Tap:
                 self.close()
 
     def _open(self, transport: Transport) -> None:
-        self._socket = socket.socket(
-            socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
-        )
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_ALL))
         self._state = TapState.BLIND
         self._trial = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._trial.bind(("127.0.0.1", 0))
@@ -77,8 +77,9 @@ class Tap:
         told = struct.pack("HP", len(code) // _FILTER_SIZE, ctypes.addressof(kept))
         self._socket.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, told)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        # Only now, so that it never holds what the filter would not have let through.
-        self._socket.bind(("", _ETH_P_ALL))
+        with contextlib.suppress(BlockingIOError):  # what came before there was a filter
+            while True:
+                self._socket.recv(1)
         asyncio.get_running_loop().add_reader(self._socket, self._read)
         self._trial.sendto(b"", self._trial.getsockname())
 
@@ -123,16 +124,14 @@ class Tap:
         if self._trial is not None and packet.destination_port == self._trial.getsockname()[1]:
             self._tried = True
             return
-        there = packet.destination_port == self._port
-        if not there and packet.source_port != self._port:
+        if packet.destination_port == self._port:
+            client, port, service = packet.source, packet.source_port, packet.destination
+        elif packet.source_port == self._port:
+            client, port, service = packet.destination, packet.destination_port, packet.source
+        else:
             return  # an ICMP error about something else
-        port = packet.source_port if there else packet.destination_port
         ours = self._block <= port < self._block + BLOCK
         ours = ours or (packet.kind is PacketKind.SYN and packet.mss == self._mark)
-        # An ICMP error quotes what went the other way.
-        service_is_destination = there
-        client = packet.source if service_is_destination else packet.destination
-        service = packet.destination if service_is_destination else packet.source
         peer = client if self._serves else service
         if packet.kind is PacketKind.ICMP_ERROR and inbound:
             peer = packet.sender

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from reachmap_agent.diagnosis.probe import Subject, hop, is_passing, payload_hop
+from reachmap_agent.diagnosis.probe import FIRST_WORDS, Subject, hop, is_passing, payload_hop
 from reachmap_shared.diagnosis import MAX_HOPS, Hop, Met
 from reachmap_shared.vocabulary import Transport
 
@@ -21,8 +21,8 @@ _LISTEN_S: Final = 1.4
 Ask = Callable[[int], Awaitable[Hop | None]]
 
 
-async def walk(subject: Subject) -> tuple[Hop, ...]:
-    """How far the flow's first packets get."""
+async def walk(subject: Subject, most: int = MAX_HOPS) -> tuple[Hop, ...]:
+    """How far the flow's first packets get, in at most so many hops."""
 
     async def ask(ttl: int) -> Hop | None:
         seen = await hop(subject, ttl, _LISTEN_S)
@@ -30,19 +30,21 @@ async def walk(subject: Subject) -> tuple[Hop, ...]:
             return await hop(subject, ttl, _LISTEN_S)
         return seen
 
-    return await _walked(ask)
+    return await _walked(ask, most)
 
 
-async def walk_payload(subject: Subject) -> tuple[Hop, ...]:
-    """How far the first payload gets, where connections are made."""
-    return await _walked(lambda ttl: payload_hop(subject, ttl, _LISTEN_S))
+async def walk_payload(
+    subject: Subject, most: int = MAX_HOPS, size: int = FIRST_WORDS
+) -> tuple[Hop, ...]:
+    """How far the first payload gets, where connections are made; of the size, if it has it."""
+    return await _walked(lambda ttl: payload_hop(subject, ttl, _LISTEN_S, size), most)
 
 
-async def _walked(ask: Ask) -> tuple[Hop, ...]:
+async def _walked(ask: Ask, most: int) -> tuple[Hop, ...]:
     found: list[Hop] = []
-    while len(found) < MAX_HOPS - _AT_ONCE:
+    while len(found) < most:
         first = len(found) + 1
-        some = await _all(ask, range(first, first + _AT_ONCE))
+        some = await _all(ask, range(first, min(first + _AT_ONCE, most + 1)))
         for one in some:
             if one is None:
                 return tuple(found)

@@ -37,6 +37,8 @@ from reachmap_shared.vocabulary import ListenMode, Transport
 
 SECRET: Final = b"the lab's"
 NEAR: Final = 9000
+ELSEWHERE: Final = 7002
+"""Where the routers have a server of their own."""
 AT_ONCE: Final = 24
 ANSWER_S: Final = 1.0
 """As the agent waits for another's answer over the bus."""
@@ -117,6 +119,10 @@ class End(threading.Thread):
                 Server(row["server"], _bound(host, row["port"], transport), transport)
                 for host in ("0.0.0.0", "::")
             ]
+        for where, address in (("r", "0.0.0.0"), ("r", "::"), ("r2", "0.0.0.0"), ("r2", "::")):
+            _call("setns", self._lab._descriptors[where], CLONE_NEWNET)
+            held.append(Server("answers", _bound(address, ELSEWHERE, Transport.TCP), Transport.TCP))
+        _call("setns", self._lab._descriptors["b"], CLONE_NEWNET)
         listeners.apply([spec], Contexts.from_pem(""), identity)
         self.witness = Witness("b", listeners.window)
         noise = asyncio.create_task(self._noise()) if row["noise"] else None
@@ -143,7 +149,7 @@ class End(threading.Thread):
                     contextlib.suppress(OSError),
                 ):
                     dialler.connect((host, 9))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.01)
 
     def answer(self, payload: bytes) -> bytes | None:
         reply = self.witness.answer("a", codec.decode(WitnessRequest, payload), HOST_KEY)
@@ -232,7 +238,12 @@ def observe(row: dict[str, Any]) -> dict[str, Any]:
             import os
 
             os.close(descriptor)
-        return {"name": row["name"], "family": row["family"], "raw": row["raw"], "diagnosis": result[0]}
+        return {
+            "name": row["name"],
+            "family": row["family"],
+            "raw": row["raw"],
+            "diagnosis": result[0],
+        }
 
 
 def main() -> None:

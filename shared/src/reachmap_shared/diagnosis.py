@@ -26,7 +26,7 @@ BLOCK: Final = 64
 """Source ports that one diagnosis uses: an aligned block, so that one comparison finds them all."""
 
 MAX_HOPS: Final = 30
-MAX_PACKETS: Final = 64
+MAX_PACKETS: Final = 256
 _MAC_SIZE: Final = 16
 
 
@@ -272,6 +272,8 @@ class WitnessReply:
     testimony: Testimony | None = None
     detail: Sentence = ""
     mac: Mac = ""
+    listens: bool = False
+    """Whether its own listener has the port, so that who else answers there is an impostor."""
 
 
 class Silenced(StrEnum):

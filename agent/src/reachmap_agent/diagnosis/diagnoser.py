@@ -113,7 +113,7 @@ class Diagnoser:
         )
         try:
             await witness.watch()
-            path = await _gathered(subject, case.near, looking, local)
+            path = await _gathered(subject, case.near, looking, local, ours=witness.listens)
             testimony, silenced = await witness.tell()
         finally:
             looking.close()
@@ -134,9 +134,9 @@ class Diagnoser:
 
 
 async def _gathered(
-    subject: Subject, near: tuple[Near, ...], looking: Looking, local: str
+    subject: Subject, near: tuple[Near, ...], looking: Looking, local: str, *, ours: bool
 ) -> PathEvidence:
-    first = await probe.recheck(subject, _CHECK_S)
+    first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
     steps: tuple[Hop, ...] = ()
     payload_steps: tuple[Hop, ...] = ()
     ladder: tuple[Recheck, ...] = ()
@@ -152,7 +152,7 @@ async def _gathered(
             size = _LONG if fits else probe.FIRST_WORDS
             payload_steps = await walk_payload(subject, most, size)
     if first.outcome is not Outcome.OPEN:
-        last = await probe.recheck(subject, _CHECK_S)
+        last = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
     return PathEvidence(local, first, last, steps, payload_steps, ladder, related, looking.end())
 
 
@@ -163,6 +163,13 @@ def _far(related: tuple[Related, ...]) -> int:
 
 _PAYLOAD: Final = (Outcome.STALLED, Outcome.RESET)
 """Outcomes of checks that got a connection, and no answer."""
+
+
+def _no_impostor(seen: Recheck, *, ours: bool) -> Recheck:
+    """A check that went well, and not with the listener that had the port, went astray."""
+    if ours and seen.outcome is Outcome.OPEN and not seen.proven:
+        return replace(seen, outcome=Outcome.WRONG_PEER)
+    return seen
 
 
 async def _related(near: tuple[Near, ...]) -> tuple[Related, ...]:
@@ -215,6 +222,8 @@ class _Asked:
     def __init__(self, ask: AskWitness, case: Case, subject: Subject, local: str) -> None:
         assert subject.ports is not None
         self.check = secrets.token_hex(16)
+        self.listens = False
+        """Whether the destination's own listener has the port."""
         self._ask = ask
         self._silenced: Silenced | None = None
         self._key = case.job.challenger.key if case.job.challenger is not None else b""
@@ -237,7 +246,10 @@ class _Asked:
     async def watch(self) -> None:
         """Have it watch from now on."""
         reply = await self._asked(Phase.WATCH)
-        if reply is not None and reply.state is not WitnessState.WATCHING:
+        if reply is None:
+            return
+        self.listens = reply.listens
+        if reply.state is not WitnessState.WATCHING:
             self._silenced = _SILENCED.get(reply.state, Silenced.REFUSED)
 
     async def tell(self) -> tuple[Testimony | None, Silenced | None]:

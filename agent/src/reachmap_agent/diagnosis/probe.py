@@ -45,6 +45,7 @@ _IPV6_UNICAST_HOPS: Final = 16
 _TCP_MAXSEG: Final = 2
 _TIME_EXCEEDED: Final = ((4, 11), (6, 3))
 _PORT_TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+_BROKEN: Final = frozenset({errno.ECONNRESET, errno.EPIPE})
 _ERRORS_LOOKED_AT: Final = 8
 FIRST_WORDS: Final = 500
 """Bytes of a payload that is sent to see how far it gets: small enough for every link."""
@@ -120,7 +121,7 @@ async def recheck(subject: Subject, timeout_s: float, mss: int = 0) -> Recheck:
         if subject.transport is Transport.UDP:
             return await _ask_datagram(subject, line, timeout_s)
         met = replace(await _connect(subject, line, timeout_s), mss=mss)
-        if met.met is not Met.SYN_ACK:
+        if met.met is not Met.SYN_ACK or met.errno:
             return met
         return await _converse(subject, line, timeout_s, met)
 
@@ -167,13 +168,16 @@ async def payload_hop(
         except OSError as error:
             return _hop(subject, ttl, _failed(subject, line, error))
         while time.monotonic() < line.began + timeout_s:
-            if (icmp := _icmp(line.socket)) is not None:
-                return _hop(subject, ttl, _by_icmp(subject, line, icmp))
+            # Of a connection that is made the kernel tells the error, and not who sent it.
+            if line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EHOSTUNREACH:
+                version = 6 if line.socket.family == socket.AF_INET6 else 4
+                expired = IcmpError(version, 3 if version == 6 else 11, 0, "")
+                return Hop(ttl, Met.ICMP, "", expired, line.ms(), _port(line))
             info = _info(line.socket)
             if info is None or not info.unacked:
-                return Hop(ttl, Met.DATA, subject.address[0], ms=line.ms())
+                return Hop(ttl, Met.DATA, subject.address[0], None, line.ms(), _port(line))
             await asyncio.sleep(_LOOK_S)
-        return Hop(ttl, Met.SILENCE)
+        return Hop(ttl, Met.SILENCE, port=_port(line))
 
 
 def is_passing(hop: Hop) -> bool:
@@ -262,6 +266,8 @@ def _failed(subject: Subject, line: _Line, error: OSError) -> Recheck:
     came = _info(line.socket)
     if error.errno == errno.ECONNREFUSED and (came is None or came.segments_in):
         met = Met.RST
+    elif error.errno in _BROKEN:  # it was made, and broken off before we looked
+        met = Met.SYN_ACK
     elif error.errno == errno.ETIMEDOUT:
         met = Met.SILENCE
     else:

@@ -103,7 +103,8 @@ class Witness:
         watch = _Watch(request, looking, now, now + min(max(request.seconds, 0), MAX_WATCH_S))
         self._watches[request.check] = watch
         self._look(watch)
-        return WitnessReply(request.check, WitnessState.WATCHING)
+        ours = watch.listener is ListenerState.LISTENING
+        return WitnessReply(request.check, WitnessState.WATCHING, listens=ours)
 
     def _look(self, watch: _Watch) -> None:
         """Keep the window open, and see which connections there are."""

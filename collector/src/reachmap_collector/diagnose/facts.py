@@ -5,6 +5,7 @@ only if it was tried, missed nothing, has no program before it, and the address 
 """
 
 import ipaddress
+from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
@@ -83,8 +84,12 @@ class Facts:
     @cached_property
     def last_device(self) -> Hop | None:
         """The last device that had a packet of this flow for certain, and said so."""
-        passing = [hop for hop in self.steps if is_passing(hop) and hop.icmp and hop.icmp.offender]
-        return passing[-1] if passing else None
+        passing = [hop for hop in self.steps if is_passing(hop)]
+        if not passing:
+            return None
+        # Of payload the kernel does not tell who answered; the SYN walk has met the same devices.
+        known = {hop.ttl: hop.by for hop in self.path.walk if is_passing(hop)}
+        return replace(passing[-1], by=passing[-1].by or known.get(passing[-1].ttl, ""))
 
     @cached_property
     def next_device(self) -> Hop | None:
@@ -103,7 +108,9 @@ class Facts:
             return False
         theirs = {hop.ttl: hop.by for hop in self.compared.walk if is_passing(hop)}
         return any(
-            hop.ttl in theirs and theirs[hop.ttl] != hop.by for hop in self.steps if is_passing(hop)
+            hop.ttl in theirs and hop.by and theirs[hop.ttl] != hop.by
+            for hop in self.steps
+            if is_passing(hop)
         )
 
     @cached_property
@@ -127,6 +134,16 @@ class Facts:
             and self.answered_at is not None
             and self.answered_at < self.distance
         )
+
+    @cached_property
+    def translated_at(self) -> int | None:
+        """The first hop on the way that answers by the destination's own address: it, or one before
+        it, makes another address of that one (RFC 5508, 4.2).
+        """
+        for hop in self.path.walk:
+            if is_passing(hop) and same(hop.by, self.diagnosis.address):
+                return hop.ttl if self.distance is None or hop.ttl < self.distance else None
+        return None
 
     @cached_property
     def nothing_left(self) -> bool:

@@ -51,21 +51,22 @@ def _doubt(facts: Facts, rule: Rule) -> tuple[str, ...]:
     if rule.at is not At.LAST or rule.cause is not Cause.PATH:
         return ()
     here, behind = facts.last_device, facts.next_device
-    if here is None or behind is None or facts.parted:
+    if here is None or not here.by or behind is None or facts.parted:
         return ()
     return (f"so it is {here.by}, or what lies between it and {behind.by}, or {behind.by} itself",)
 
 
 def _last(facts: Facts) -> str | None:
     if facts.last_device is not None:
-        return facts.last_device.by
+        return facts.last_device.by or None
     return facts.next_device.by if facts.next_device is not None else None
 
 
-def _answerer(facts: Facts) -> str | None:
-    if facts.compared is None or facts.answered_at is None:
+def _at_hop(facts: Facts, ttl: int | None) -> str | None:
+    """The device that a flow that works meets there."""
+    if facts.compared is None or ttl is None:
         return None
-    return _named(facts.compared.walk, facts.answered_at)
+    return _named(facts.compared.walk, ttl)
 
 
 def _named(walk: tuple[Hop, ...], ttl: int) -> str | None:
@@ -82,7 +83,8 @@ _PLACES: Final[Mapping[At, Callable[[Facts], str | None]]] = {
     At.DESTINATION: lambda facts: facts.diagnosis.address,
     At.OFFENDER: _offender,
     At.LAST: _last,
-    At.ANSWERER: _answerer,
+    At.TRANSLATOR: lambda facts: _at_hop(facts, facts.translated_at),
+    At.ANSWERER: lambda facts: _at_hop(facts, facts.answered_at),
 }
 
 assert set(SIGNS) == set(Sign)

@@ -1,9 +1,9 @@
 """The rules: from signs to a cause. Pure.
 
 The first rule whose signs are all there, and whose absences are all absent, is the one that holds.
-A rule is `PROVEN` only if no other explanation fits what it needs. So none is that rests on how far a
-host's counters grew, since others' traffic moves them, nor one that infers a device from where
-packets stop: it may be that device, or what is right behind it. What cannot be told is unknown.
+A rule is `PROVEN` only if no other explanation fits what it needs. So none is that rests on how
+far a host's counters grew, since others' traffic moves them, nor one that infers a device from
+where packets stop: it may be that one, or the one behind it. What cannot be told is unknown.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ class At(Enum):
     """Who sent the ICMP error."""
     LAST = auto()
     """The last device that had the packet; where none said so, the first that should have."""
+    TRANSLATOR = auto()
+    """Likewise, where an address becomes another."""
     ANSWERER = auto()
     """The device that is, for a flow that works, where this flow's answer comes from."""
 
@@ -87,6 +89,15 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(_SERVICE, _LIKELY, At.DESTINATION, (S.UDP, S.PORT_CLOSED, S.BY_DIALLED)),
     Rule(_THERE, _LIKELY, At.DESTINATION, (S.ICMP, S.BY_DIALLED, S.REJECTS)),
     Rule(_NOBODY, _UNSURE, At.NOWHERE, (S.ICMP,)),
+    # Somebody leads the address to another.
+    Rule(
+        _BOX,
+        _LIKELY,
+        At.TRANSLATOR,
+        (S.TRANSLATED,),
+        (S.CAME,),
+        adds=(S.REFUSED, S.SILENCE, S.STRANGER, S.STALLED, S.NEVER_CAME),
+    ),
     # RST in answer to SYN.
     Rule(
         _THERE,
@@ -103,7 +114,8 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(_THERE, _LIKELY, At.DESTINATION, (S.REFUSED, S.CAME, S.RST_LEFT, S.LISTENS)),
     Rule(_PATH, _LIKELY, At.LAST, (S.REFUSED, S.NEVER_CAME), adds=(S.ANSWERED_EARLY, S.LISTENS)),
-    Rule(_PATH, _LIKELY, At.LAST, (S.REFUSED, S.ANSWERED_EARLY), adds=(S.STOPS_AFTER,)),
+    Rule(_PATH, _LIKELY, At.LAST, (S.REFUSED, S.ANSWERED_EARLY, S.PASSED)),
+    Rule(_NOBODY, _UNSURE, At.NOWHERE, (S.REFUSED, S.ANSWERED_EARLY)),
     Rule(
         _SERVICE,
         _LIKELY,

@@ -58,6 +58,8 @@ class Sign(Enum):
     QUICK = auto()
     STOPS_SHORT = auto()
     STOPS_AFTER = auto()
+    PASSED = auto()
+    TRANSLATED = auto()
     ANSWERED_EARLY = auto()
     ANSWERED_LATE = auto()
     SHORT_PASSES = auto()
@@ -223,6 +225,14 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
     ),
     Sign.STOPS_AFTER: _Sign(
         _stops_after, "{source}: the last device that answered for this flow is {passed}"
+    ),
+    Sign.PASSED: _Sign(
+        lambda f: f.last_device is not None, "{source}: {passed} had its packets, and said so"
+    ),
+    Sign.TRANSLATED: _Sign(
+        lambda f: f.translated_at is not None,
+        "{source}: a device on the way, {translated} hops away, answers by the address of "
+        "{destination}: it leads its packets to another",
     ),
     Sign.ANSWERED_EARLY: _Sign(
         lambda f: f.answered_early,
@@ -412,10 +422,11 @@ def _words(facts: Facts) -> dict[str, object]:
         "icmp": f"ICMP{'v6' if icmp.version == 6 else ''} {icmp.type}/{icmp.code}" if icmp else "",
         "ms": first.met_ms,
         "near": f"port {near.port} of {near.address}" if near else "",
-        "passed": facts.last_device.by if facts.last_device else "this host",
+        "passed": _named_device(facts),
         "next": f" and {facts.next_device.by}" if facts.next_device else "",
         "early": facts.answered_at,
         "distance": facts.distance,
+        "translated": facts.translated_at,
         "fits": max(fits, default=0),
         "unacked": first.unacked,
         "listener": listener,
@@ -424,6 +435,13 @@ def _words(facts: Facts) -> dict[str, object]:
         "lost": counters.not_delivered if counters else 0,
         "overflows": counters.listen_overflows if counters else 0,
     }
+
+
+def _named_device(facts: Facts) -> str:
+    device = facts.last_device
+    if device is None:
+        return "this host"
+    return device.by or f"a device {device.ttl} hops away"
 
 
 def _named(code: int) -> str:

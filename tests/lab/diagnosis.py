@@ -10,8 +10,10 @@ import base64
 import contextlib
 import ctypes
 import json
+import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -40,8 +42,8 @@ NEAR: Final = 9000
 ELSEWHERE: Final = 7002
 """Where the routers have a server of their own."""
 AT_ONCE: Final = 24
-ANSWER_S: Final = 1.0
-"""As the agent waits for another's answer over the bus."""
+ANSWER_S: Final = 10.0
+"""Longer than over the bus: here many hosts share one interpreter."""
 
 HOST_KEY: Final = keys.host_key(SECRET, "b")
 PAIR: Final = keys.pair_key(HOST_KEY, keys.source_id("a"))
@@ -75,6 +77,22 @@ def job(row: dict[str, Any], host: str, port: int, contexts: Contexts) -> Job:
     if row["server"] != "listener" or port == NEAR:
         made = replace(made, protocol=_asking(row["size"] if port != NEAR else 1))
     return made
+
+
+def full(port: int) -> list[Any]:
+    """A service that accepts nobody any more, and whose queue is full."""
+    held: list[Any] = []
+    for host, own in (("0.0.0.0", "127.0.0.1"), ("::", "::1")):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
+        bound.listen(0)
+        first = socket.socket(family)
+        first.connect((own, port))
+        held += [bound, first]
+    return held
 
 
 class End(threading.Thread):
@@ -114,7 +132,9 @@ class End(threading.Thread):
             Server("answers", _bound(host, NEAR, Transport.TCP), Transport.TCP)
             for host in ("0.0.0.0", "::")
         ]
-        if row["server"] not in ("listener", "nothing"):
+        if row["server"] == "full":
+            held += full(row["port"])
+        elif row["server"] not in ("listener", "nothing"):
             held += [
                 Server(row["server"], _bound(host, row["port"], transport), transport)
                 for host in ("0.0.0.0", "::")
@@ -135,8 +155,6 @@ class End(threading.Thread):
 
     async def _noise(self) -> None:
         """Traffic of its own, that moves B's counters: refused connections and a lost route."""
-        import socket
-
         while True:
             for host in ("127.0.0.1", "::1"):
                 family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -149,7 +167,7 @@ class End(threading.Thread):
                     contextlib.suppress(OSError),
                 ):
                     dialler.connect((host, 9))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
 
     def answer(self, payload: bytes) -> bytes | None:
         reply = self.witness.answer("a", codec.decode(WitnessRequest, payload), HOST_KEY)
@@ -235,8 +253,6 @@ def observe(row: dict[str, Any]) -> dict[str, Any]:
             timer.join()
         end.stop()
         for descriptor in lab._descriptors.values():
-            import os
-
             os.close(descriptor)
         return {
             "name": row["name"],

@@ -99,6 +99,10 @@ ROWS = [
         dial=("203.0.113.3", "2001:db8::3"),
         routes={A: ("route add unreachable 203.0.113.3/32",
                     "route add unreachable 2001:db8::3/128")}),
+    Row("A drops its payload", (SOURCE, A, PROVEN), None, server="answers",
+        firewall={A: (f"output {IN} tcp flags & psh == psh drop",)}),
+    Row("A rejects its payload with RST", (SOURCE, A, PROVEN), NOTHING, server="answers",
+        firewall={A: (f"output {IN} tcp flags & psh == psh reject with tcp reset",)}),
     # The way there.
     Row("R drops", (PATH, R, LIKELY), None, firewall={R: (f"forward {IN} drop",)}),
     Row("R2 drops", (PATH, R2, LIKELY), None, firewall={R2: (f"forward {IN} drop",)}),
@@ -141,6 +145,14 @@ ROWS = [
             "output ip daddr 10.77.1.1 icmp type destination-unreachable icmp code 4 drop",
             "output ip6 daddr fd77:1::1 icmpv6 type packet-too-big drop",
         )}),
+    Row("payload dropped by R2", (PATH, R2, LIKELY), NOTHING, server="answers",
+        firewall={R2: (f"forward {IN} tcp flags & psh == psh drop",)}),
+    Row("payload rejected by R with RST", (PATH, R, LIKELY), None, server="answers",
+        firewall={R: (f"forward {IN} tcp flags & psh == psh reject with tcp reset",)}),
+    Row("R2 drops before it routes", (PATH, R, LIKELY), None, truth=((PATH, R2),),
+        firewall={R2: ("early", f"early {IN} drop")}),
+    Row("R loses every second SYN", NOTHING, None,
+        firewall={R: (f"forward {IN} tcp flags syn numgen inc mod 2 == 0 drop",)}),
     # Who answers in another's place.
     Row("R answers for B", (BOX, R, LIKELY), None,
         firewall={R: ("nat", f"before {IN} redirect to :7002")}),
@@ -161,6 +173,11 @@ ROWS = [
         firewall={B: (f"input {IN} reject with icmpx port-unreachable",)}),
     Row("B rejects: prohibited", (THERE, B, PROVEN), (THERE, B, LIKELY),
         firewall={B: (f"input {IN} reject with icmpx admin-prohibited",)}),
+    Row("B drops the payload", (THERE, B, PROVEN), (THERE, B, LIKELY), server="answers",
+        firewall={B: (f"input {IN} tcp flags & psh == psh drop",)}),
+    Row("B filters by reverse path", (THERE, B, LIKELY), None, families=("v4",),
+        settings={B: {"ipv4/conf/all/rp_filter": "1", "ipv4/conf/n3/rp_filter": "1"}},
+        routes={B: ("route add 10.77.1.0/24 via 10.77.4.1",)}),
     Row("host absent, same segment", (THERE, "?", LIKELY), None, near=False, witness="none",
         dial=("10.77.1.99", "fd77:1::99")),
     Row("host absent, behind R2", (THERE, "?", LIKELY), None, near=False, witness="none",
@@ -171,6 +188,8 @@ ROWS = [
     Row("B has no route back", (BACK, B, PROVEN), (BACK, B, LIKELY),
         routes={A: ("route add 10.77.3.2/32 via 10.77.1.2 src 10.88.0.1",
                     "route add fd77:3::2/128 via fd77:1::2 src fd88::1")}, near=False),
+    Row("R2 drops the answer's payload", (BACK, "", PROVEN), NOTHING, server="answers",
+        firewall={R2: (f"forward {OUT} tcp flags & psh == psh drop",)}),
     # The service.
     Row("nothing listens", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY), server="nothing"),
     Row("nothing listens, much else goes on", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY),
@@ -178,6 +197,7 @@ ROWS = [
     Row("nothing listens, no agent on B", (SERVICE, B, LIKELY), None, server="nothing", witness="none"),
     Row("silent server", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY), server="silent"),
     Row("accepted, then RST", (SERVICE, B, LIKELY), None, server="resets"),
+    Row("the service is too busy", (SERVICE, B, LIKELY), None, server="full"),
     # Datagrams.
     Row("UDP closed", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY), transport="udp", server="nothing"),
     Row("UDP dropped by A", (SOURCE, A, PROVEN), None, transport="udp",
@@ -192,7 +212,7 @@ ROWS = [
         firewall={R: (f"forward {UDP_IN} reject with icmpx admin-prohibited",)}),
     Row("UDP answers dropped by R2", (BACK, "", PROVEN), NOTHING, transport="udp",
         firewall={R2: (f"forward {UDP_OUT} drop",)}),
-    Row("UDP silent server", (SERVICE, B, PROVEN), NOTHING, transport="udp", server="silent"),
+    Row("UDP silent server", (SERVICE, B, LIKELY), NOTHING, transport="udp", server="silent"),
     # Other ways, and other minds.
     Row("asymmetric, R2 drops", (PATH, R2, LIKELY), None, firewall={R2: (f"forward {IN} drop",)},
         routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
@@ -223,7 +243,10 @@ def rules(row: Row, name: str, port: int, family: str) -> list[str]:
     """The lines for one host's firewall."""
     lines: list[str] = []
     for rule in row.firewall.get(name, ()):
-        if rule == "nat":
+        if rule == "early":
+            chain = "{ type filter hook prerouting priority -300; }"
+            lines.append(f"add chain inet lab early {chain}")
+        elif rule == "nat":
             lines += NAT.format().splitlines()
         elif rule == "dnat":
             other = {"v4": "10.77.2.2:7002", "v6": "[fd77:2::2]:7002"}[family]

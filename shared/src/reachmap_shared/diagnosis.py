@@ -132,6 +132,7 @@ class Counters:
     retransmit_failures: int = 0
     udp_no_port: int = 0
     unreachables_out: int = 0
+    forwarded: int = 0
 
 
 class PacketKind(StrEnum):

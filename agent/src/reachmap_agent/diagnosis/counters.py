@@ -25,11 +25,13 @@ _OF_ONE: Final = {
         "no_route": "Ip.OutNoRoutes",
         "udp_no_port": "Udp.NoPorts",
         "unreachables_out": "Icmp.OutDestUnreachs",
+        "forwarded": "Ip.ForwDatagrams",
     },
     6: {
         "no_route": "Ip6OutNoRoutes",
         "udp_no_port": "Udp6NoPorts",
         "unreachables_out": "Icmp6OutDestUnreachs",
+        "forwarded": "Ip6OutForwDatagrams",
     },
 }
 _RECEIVED: Final = {

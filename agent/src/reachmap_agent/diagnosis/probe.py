@@ -169,7 +169,10 @@ async def payload_hop(
             return _hop(subject, ttl, _failed(subject, line, error))
         while time.monotonic() < line.began + timeout_s:
             # Of a connection that is made the kernel tells the error, and not who sent it.
-            if line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EHOSTUNREACH:
+            code = line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code in _BROKEN:
+                return Hop(ttl, Met.RST, subject.address[0], None, line.ms(), _port(line))
+            if code == errno.EHOSTUNREACH:
                 version = 6 if line.socket.family == socket.AF_INET6 else 4
                 expired = IcmpError(version, 3 if version == 6 else 11, 0, "")
                 return Hop(ttl, Met.ICMP, "", expired, line.ms(), _port(line))

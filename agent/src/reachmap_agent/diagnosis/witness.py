@@ -19,6 +19,7 @@ from reachmap_shared.diagnosis import (
     Phase,
     Row,
     RowState,
+    Sight,
     Testimony,
     WitnessReply,
     WitnessRequest,
@@ -147,7 +148,7 @@ class Witness:
             listens=bool(holder),
             holder="" if ours else holder[:300],
             listener=watch.listener,
-            route_back=host.route_error(asked.address, asked.local),
+            route_back=host.route_error(asked.address, _peer(watch, sight)),
             rows=tuple(rows[:BLOCK]),
             sight=sight,
         )
@@ -159,6 +160,13 @@ class Witness:
             watch.timer.cancel()
         watch.looking.close()
         self._watches.pop(watch.request.check, None)
+
+
+def _peer(watch: _Watch, sight: Sight) -> str:
+    """Where answers go: to whom the packets came from, which address translation may have made."""
+    came = [one.peer for one in sight.packets if one.ours and one.inbound and one.peer]
+    came += [row.peer for row in watch.rows]
+    return came[0] if came else watch.request.local
 
 
 def _is_sound(request: WitnessRequest) -> bool:

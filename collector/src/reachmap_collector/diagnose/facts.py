@@ -14,6 +14,7 @@ from reachmap_shared.diagnosis import (
     Hop,
     Met,
     PacketKind,
+    Packets,
     Related,
     RowState,
     Sight,
@@ -107,11 +108,8 @@ class Facts:
         if self.compared is None:
             return False
         theirs = {hop.ttl: hop.by for hop in self.compared.walk if is_passing(hop)}
-        return any(
-            hop.ttl in theirs and hop.by and theirs[hop.ttl] != hop.by
-            for hop in self.steps
-            if is_passing(hop)
-        )
+        mine = (hop for hop in self.steps if is_passing(hop) and hop.by and hop.ttl in theirs)
+        return any(theirs[hop.ttl] != hop.by for hop in mine)
 
     @cached_property
     def stops_short(self) -> bool:
@@ -124,7 +122,7 @@ class Facts:
     @cached_property
     def answered_at(self) -> int | None:
         """The least number of hops with which a packet was answered as by the destination."""
-        return next((hop.ttl for hop in self.path.walk if hop.met in _ENDS), None)
+        return next((hop.ttl for hop in self.steps if hop.met in _ENDS), None)
 
     @cached_property
     def answered_early(self) -> bool:
@@ -137,8 +135,9 @@ class Facts:
 
     @cached_property
     def translated_at(self) -> int | None:
-        """The first hop on the way that answers by the destination's own address: it, or one before
-        it, makes another address of that one (RFC 5508, 4.2).
+        """The first hop on the way that answers by the destination's own address.
+
+        It, or one before it, makes another address of that one (RFC 5508, 4.2).
         """
         for hop in self.path.walk:
             if is_passing(hop) and same(hop.by, self.diagnosis.address):
@@ -166,8 +165,24 @@ class Facts:
         return self._seen(self.path.sight, kind, inbound=False)
 
     def came_back(self, kind: PacketKind) -> bool:
-        """Whether the source's tap saw such a packet come in."""
-        return self._seen(self.path.sight, kind, inbound=True)
+        """Whether the source's tap saw such a packet come in from the address that is dialled."""
+        return any(same(one.peer, self.diagnosis.address) for one in self._back(kind))
+
+    def came_from_another(self, kind: PacketKind) -> bool:
+        """Whether it saw one come in from another address."""
+        return any(not same(one.peer, self.diagnosis.address) for one in self._back(kind))
+
+    def _back(self, kind: PacketKind) -> list[Packets]:
+        packets = self.path.sight.packets
+        return [one for one in packets if one.ours and one.inbound and one.kind is kind]
+
+    @cached_property
+    def payload_held(self) -> bool:
+        """Whether the source's own kernel gave up the payload."""
+        first = self.first
+        made = self.is_tcp and first.met is Met.SYN_ACK and first.unacked > 0
+        held = made and first.timeouts > 0 and not first.repeated
+        return held and not self._seen(self.path.sight, PacketKind.DATA, inbound=False)
 
     # What the destination saw.
 

@@ -39,6 +39,10 @@ class Sign(Enum):
     SYN_NEVER_LEFT = auto()
     ANSWER_CAME_BACK = auto()
     NO_ANSWER_CAME_BACK = auto()
+    ANSWER_FROM_ANOTHER = auto()
+    PAYLOAD_HELD = auto()
+    PAYLOAD_NEVER_LEFT = auto()
+    NO_PAYLOAD_CAME_BACK = auto()
     SILENCE = auto()
     REFUSED = auto()
     CONNECTED = auto()
@@ -93,6 +97,9 @@ class Sign(Enum):
     NO_RESET_COUNTED = auto()
     NOT_DELIVERED = auto()
     DELIVERED = auto()
+    FORWARDS = auto()
+    NO_PORT_COUNTED = auto()
+    NOTHING_HELD_BACK = auto()
     OVERFLOW = auto()
     REVERSE_PATH = auto()
 
@@ -127,6 +134,11 @@ def _at_least(facts: Facts, name: str, least: int) -> bool:
     return (facts.grew(name) or 0) >= least
 
 
+def _heard(facts: Facts) -> bool:
+    """Whether the source's tap saw what refused the flow, though not the flow: nothing hides it."""
+    return facts.came_back(_RST) or facts.first.met is not Met.RST
+
+
 def _not_delivered(facts: Facts) -> int:
     """How many packets a host's firewall would have to drop for all that was sent in vain."""
     return max(1, facts.asked)
@@ -158,16 +170,38 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
         "{source}: TCP tried {tries} times, and no segment left the host",
     ),
     Sign.SYN_NEVER_LEFT: _Sign(
-        lambda f: f.is_tcp and f.source_tap and not f.left(_SYN),
+        lambda f: f.is_tcp and f.source_tap and not f.left(_SYN) and _heard(f),
         "{source}: its network interfaces saw no SYN leave",
     ),
     Sign.ANSWER_CAME_BACK: _Sign(
-        lambda f: f.came_back(_SYN_ACK if f.is_tcp else _DATAGRAM),
+        # One that comes too late is refused, which shows that it was let in.
+        lambda f: f.came_back(_SYN_ACK if f.is_tcp else _DATAGRAM) and not f.left(_RST),
         "{source}: the answer came in at its network interface, and not to the socket",
     ),
     Sign.NO_ANSWER_CAME_BACK: _Sign(
-        lambda f: f.source_tap and not f.came_back(_SYN_ACK if f.is_tcp else _DATAGRAM),
+        # Where it did not see the question either, something hides the flow from it (IPsec does).
+        lambda f: (
+            f.source_tap
+            and f.left(_SYN if f.is_tcp else _DATAGRAM)
+            and not f.came_back(_SYN_ACK if f.is_tcp else _DATAGRAM)
+        ),
         "{source}: no answer came in at its network interfaces",
+    ),
+    Sign.ANSWER_FROM_ANOTHER: _Sign(
+        lambda f: f.came_from_another(_SYN_ACK if f.is_tcp else _DATAGRAM),
+        "{source}: an answer came in from an address that was not dialled",
+    ),
+    Sign.PAYLOAD_HELD: _Sign(
+        lambda f: f.payload_held,
+        "{source}: TCP tried {tries} times to send the payload, and none left the host",
+    ),
+    Sign.PAYLOAD_NEVER_LEFT: _Sign(
+        lambda f: f.source_tap and f.left(_SYN) and f.first.sent > 0 and not f.left(_DATA),
+        "{source}: its network interfaces saw the SYN leave, and no payload",
+    ),
+    Sign.NO_PAYLOAD_CAME_BACK: _Sign(
+        lambda f: f.source_tap and f.left(_SYN) and not f.came_back(_DATA),
+        "{source}: no payload came in at its network interfaces",
     ),
     Sign.SILENCE: _Sign(
         lambda f: f.first.met is Met.SILENCE, "{source}: {packets} met with silence"
@@ -343,6 +377,15 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
     Sign.DELIVERED: _Sign(
         lambda f: _at_most(f, "not_delivered", _not_delivered(f) - 1),
         "{destination}: of what came in, {lost} packets went to no socket: fewer than were sent",
+    ),
+    Sign.FORWARDS: _Sign(lambda f: f.grew("forwarded") != 0),
+    Sign.NO_PORT_COUNTED: _Sign(
+        lambda f: _at_least(f, "udp_no_port", 1),
+        "{destination}: its kernel had no socket for datagrams meanwhile",
+    ),
+    Sign.NOTHING_HELD_BACK: _Sign(
+        lambda f: _at_most(f, "retransmit_failures", 0),
+        "{destination}: nothing kept its segments from leaving",
     ),
     Sign.OVERFLOW: _Sign(
         lambda f: _at_least(f, "listen_overflows", 1),

@@ -188,7 +188,7 @@ ROWS = [
     Row("B has no route back", (BACK, B, PROVEN), (BACK, B, LIKELY),
         routes={A: ("route add 10.77.3.2/32 via 10.77.1.2 src 10.88.0.1",
                     "route add fd77:3::2/128 via fd77:1::2 src fd88::1")}, near=False),
-    Row("R2 drops the answer's payload", (BACK, "", PROVEN), NOTHING, server="answers",
+    Row("R2 drops the answer's payload", (BACK, "", PROVEN), (BACK, "", LIKELY), server="answers",
         firewall={R2: (f"forward {OUT} tcp flags & psh == psh drop",)}),
     # The service.
     Row("nothing listens", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY), server="nothing"),

@@ -96,6 +96,10 @@ class Recheck:
     pmtu: int = 0
     mss: int = 0
     """Bytes a segment was held to; 0 when it was not."""
+    unsent: int = 0
+    """Bytes of payload that TCP still has, and that never left it."""
+    tried: int = 0
+    """Segments with payload that TCP meant to send, whether or not they left the host."""
 
 
 class Relation(StrEnum):
@@ -204,6 +208,10 @@ class Row:
     state: RowState
     peer: Address
     peer_port: int
+    unread: int = 0
+    """Bytes that came, and that the service has not read."""
+    unacked: int = 0
+    """Bytes that it sent, and that the source has not acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,9 @@ _ERRORS_LOOKED_AT: Final = 8
 FIRST_WORDS: Final = 500
 """Bytes of a payload that is sent to see how far it gets: small enough for every link."""
 _LOOK_S: Final = 0.02
+_SETTLE_S: Final = 0.05
+_PAYLOAD: Final = struct.Struct("=144xI8xI")
+"""tcpi_notsent_bytes and tcpi_data_segs_out, of struct tcp_info (linux/tcp.h)."""
 
 
 def random_block(rng: random.Random) -> int:
@@ -147,7 +150,7 @@ async def payload_hop(
     """Connect, and send the first payload, up to so many bytes, with so many hops to live.
 
     Returns:
-        None when there is no payload to send, or no connection.
+        None when there is no payload to send, or no connection, or none that lasts without it.
     """
     exchange = subject.exchange()
     with contextlib.closing(exchange), contextlib.ExitStack() as held:
@@ -160,6 +163,10 @@ async def payload_hop(
             return Hop(ttl, Met.OWN)
         held.callback(_close, line)
         if (await _connect(subject, line, timeout_s)).met is not Met.SYN_ACK:
+            return None
+        rtt_s = info.rtt_us / 1e6 if (info := _info(line.socket)) is not None else 0.0
+        await asyncio.sleep(_SETTLE_S + 2 * rtt_s)
+        if line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return None
         _set_ttl(line.socket, ttl)
         line.began = time.monotonic()
@@ -386,6 +393,7 @@ def _counted(line: _Line, seen: Recheck) -> Recheck:
     info = _info(line.socket)
     if info is None:
         return seen
+    unsent, tried = _payload(line.socket)
     return replace(
         seen,
         segments_out=info.segments_out,
@@ -394,7 +402,15 @@ def _counted(line: _Line, seen: Recheck) -> Recheck:
         timeouts=info.retransmits,
         repeated=info.retransmitted,
         pmtu=info.pmtu,
+        unsent=unsent,
+        tried=tried,
     )
+
+
+def _payload(made: socket.socket) -> tuple[int, int]:
+    """Bytes that never left TCP, and segments with payload that it meant to send."""
+    data = made.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _PAYLOAD.size)
+    return _PAYLOAD.unpack(data) if len(data) == _PAYLOAD.size else (0, 0)
 
 
 def _info(made: socket.socket) -> TcpInfo | None:

@@ -32,7 +32,8 @@ _TYPE: Final = 0x3FFF
 
 _STATES: Final = {1: RowState.ESTABLISHED, 3: RowState.HALF_OPEN}
 
-_TABLE_FIELDS: Final = 4
+_QUEUES: Final = 56  # idiag_rqueue, idiag_wqueue
+_TABLE_FIELDS: Final = 5
 
 
 class Refused(OSError):
@@ -84,7 +85,8 @@ def connection(body: bytes, port: int, block: int) -> Row | None:
     if here != port or not block <= there < block + BLOCK:
         return None
     peer = _plain(ipaddress.ip_address(body[_PEER[body[0]]]))
-    return Row(_STATES.get(body[1], RowState.OTHER), peer, there)
+    unread, unacked = struct.unpack_from("=II", body, _QUEUES)
+    return Row(_STATES.get(body[1], RowState.OTHER), peer, there, unread, unacked)
 
 
 def from_table(text: str, port: int, block: int) -> Iterator[Row]:
@@ -99,7 +101,9 @@ def from_table(text: str, port: int, block: int) -> Iterator[Row]:
         if here == port and block <= there < block + BLOCK and state != _LISTENING:
             words = (int(host[at : at + 8], 16) for at in range(0, len(host), 8))
             peer = ipaddress.ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
-            yield Row(_STATES.get(state, RowState.OTHER), _plain(peer), there)
+            unacked, _, unread = fields[4].partition(":")
+            found = _STATES.get(state, RowState.OTHER)
+            yield Row(found, _plain(peer), there, int(unread, 16), int(unacked, 16))
 
 
 def is_hooked(body: bytes) -> bool:

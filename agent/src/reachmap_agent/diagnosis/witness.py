@@ -8,7 +8,7 @@ no more than a few are watched at once, none for long.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from reachmap_agent.diagnosis import host
@@ -40,7 +40,7 @@ MAX_WATCH_S: Final = 40.0
 _LOOK_S: Final = 0.2
 _WINDOW_S: Final = 1.0
 """A window that is asked for again and again is open as long, and no longer than it is needed."""
-_ROWS_SORTED: Final = {state: place for place, state in enumerate(RowState)}
+_PROGRESS: Final = {RowState.HALF_OPEN: 0, RowState.OTHER: 1, RowState.ESTABLISHED: 2}
 
 
 @dataclass(slots=True)
@@ -50,7 +50,8 @@ class _Watch:
     began: float
     until: float
     listener: ListenerState | None = None
-    rows: set[Row] = field(default_factory=set)
+    rows: dict[tuple[str, int], Row] = field(default_factory=dict)
+    """The furthest that each connection was seen to be, by where it comes from."""
     timer: asyncio.TimerHandle | None = None
 
 
@@ -124,7 +125,8 @@ class Witness:
         )
         watch.listener = self._open_window(window).state
         if request.transport is Transport.TCP:
-            watch.rows |= host.connections(request.port, request.block)
+            for row in host.connections(request.port, request.block):
+                _note(watch.rows, row)
         loop = asyncio.get_running_loop()
         watch.timer = loop.call_later(_LOOK_S, self._look, watch)
 
@@ -139,9 +141,7 @@ class Witness:
         holder = host.listens(asked.address, asked.port, asked.transport)
         ours = watch.listener is ListenerState.LISTENING
         sight = watch.looking.end()
-        rows = sorted(
-            watch.rows, key=lambda row: (_ROWS_SORTED[row.state], row.peer, row.peer_port)
-        )
+        rows = [watch.rows[place] for place in sorted(watch.rows)]
         told = Testimony(
             watched_ms=round((time.monotonic() - watch.began) * 1000),
             is_local=host.is_local(asked.address),
@@ -162,10 +162,18 @@ class Witness:
         self._watches.pop(watch.request.check, None)
 
 
+def _note(rows: dict[tuple[str, int], Row], row: Row) -> None:
+    place = row.peer, row.peer_port
+    before = rows.get(place, row)
+    further = before if _PROGRESS[before.state] > _PROGRESS[row.state] else row
+    unread, unacked = max(before.unread, row.unread), max(before.unacked, row.unacked)
+    rows[place] = replace(further, unread=unread, unacked=unacked)
+
+
 def _peer(watch: _Watch, sight: Sight) -> str:
     """Where answers go: to whom the packets came from, which address translation may have made."""
     came = [one.peer for one in sight.packets if one.ours and one.inbound and one.peer]
-    came += [row.peer for row in watch.rows]
+    came += [peer for peer, _ in watch.rows]
     return came[0] if came else watch.request.local
 
 

@@ -5,6 +5,7 @@ only if it was tried, missed nothing, has no program before it, and the address 
 """
 
 import ipaddress
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -180,8 +181,8 @@ class Facts:
     def payload_held(self) -> bool:
         """Whether the source's own kernel gave up the payload."""
         first = self.first
-        made = self.is_tcp and first.met is Met.SYN_ACK and first.unacked > 0
-        held = made and first.timeouts > 0 and not first.repeated
+        # Where the other end takes nothing, TCP does not try: it asks whether that has changed.
+        held = first.tried > 0 and first.unsent >= first.sent > 0 and not first.unacked
         return held and not self._seen(self.path.sight, PacketKind.DATA, inbound=False)
 
     # What the destination saw.
@@ -226,6 +227,22 @@ class Facts:
         packets = self.told.sight.packets if self.told is not None else ()
         return len(
             {one.port for one in packets if one.ours and not one.inbound and one.kind is kind}
+        )
+
+    @cached_property
+    def acked(self) -> bool:
+        """Whether the destination's tap saw it acknowledge payload of any connection.
+
+        An answer to RST that ends a connection after payload was lost looks the same.
+        """
+        counts: Counter[tuple[int, PacketKind, bool]] = Counter()
+        for one in self.told.sight.packets if self.told is not None else ():
+            if one.ours:
+                counts[one.port, one.kind, one.inbound] += one.count
+        return any(
+            counts[port, PacketKind.ACK, False] > counts[port, PacketKind.RST, True]
+            for port, kind, inbound in tuple(counts)
+            if kind is PacketKind.DATA and inbound
         )
 
     @cached_property

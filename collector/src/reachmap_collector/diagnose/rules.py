@@ -318,6 +318,8 @@ RULES: Final[tuple[Rule, ...]] = (
         (S.STALLED, S.CAME, S.PAYLOAD_ANSWERED, S.NO_PAYLOAD_CAME_BACK),
     ),
     Rule(_BACK, _LIKELY, At.NOWHERE, (S.STALLED, S.CAME, S.PAYLOAD_ANSWERED)),
+    Rule(_BACK, _LIKELY, At.NOWHERE, (S.STALLED, S.ANSWER_UNACKED)),
+    Rule(_SERVICE, _LIKELY, At.DESTINATION, (S.STALLED, S.UNREAD), (S.CAME,), adds=(S.LISTENS,)),
     # Connected, and the payload is lost.
     Rule(
         _PATH,

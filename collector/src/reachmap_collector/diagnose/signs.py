@@ -88,6 +88,8 @@ class Sign(Enum):
     ICMP_LEFT = auto()
     HALF_OPEN = auto()
     ESTABLISHED = auto()
+    UNREAD = auto()
+    ANSWER_UNACKED = auto()
     NO_ROUTE_BACK = auto()
     ROUTE_MISSED = auto()
     LISTENS = auto()
@@ -281,11 +283,12 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
         "{source}: with segments of {fits} bytes it works, with longer ones it stalls",
     ),
     Sign.UNACKED: _Sign(
-        lambda f: f.first.unacked > 0,
-        "{source}: {unacked} segments were never acknowledged, sent again {tries} times",
+        lambda f: f.first.unacked + f.first.unsent > 0,
+        "{source}: its payload was never acknowledged, and sent again {tries} times",
     ),
     Sign.ALL_ACKED: _Sign(
-        lambda f: f.first.unacked == 0, "{source}: all that was sent was acknowledged"
+        lambda f: f.first.unacked + f.first.unsent == 0,
+        "{source}: all that was sent was acknowledged",
     ),
     # What the destination saw.
     Sign.WITNESS: _Sign(lambda f: f.told is not None),
@@ -325,9 +328,9 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
         lambda f: f.tap and f.answered(_SYN_ACK) and not f.answered(_DATA),
         "{destination}: it took the connection, and sent no payload",
     ),
-    Sign.ACK_LEFT: _Sign(lambda f: f.answered(_ACK), "{destination}: it acknowledged the payload"),
+    Sign.ACK_LEFT: _Sign(lambda f: f.acked, "{destination}: it acknowledged the payload"),
     Sign.NO_ACK_LEFT: _Sign(
-        lambda f: f.tap and not f.answered(_ACK, _DATA, PacketKind.FIN),
+        lambda f: f.tap and not f.acked and not f.answered(_DATA, PacketKind.FIN),
         "{destination}: it acknowledged nothing of the payload",
     ),
     Sign.RST_LEFT: _Sign(lambda f: f.answered(_RST), "{destination}: RST left it"),
@@ -344,6 +347,17 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
             f.told is not None and any(row.state is RowState.ESTABLISHED for row in f.told.rows)
         ),
         "{destination}: it has the connection as established",
+    ),
+    Sign.UNREAD: _Sign(
+        lambda f: f.told is not None and any(row.unread for row in f.told.rows),
+        "{destination}: the payload waits there, and the service has not read it",
+    ),
+    Sign.ANSWER_UNACKED: _Sign(
+        lambda f: (
+            f.told is not None
+            and any(row.unacked and row.state is RowState.ESTABLISHED for row in f.told.rows)
+        ),
+        "{destination}: it has answered, and nobody acknowledges that",
     ),
     Sign.NO_ROUTE_BACK: _Sign(
         lambda f: f.told is not None and f.told.route_back != 0,
@@ -471,7 +485,6 @@ def _words(facts: Facts) -> dict[str, object]:
         "distance": facts.distance,
         "translated": facts.translated_at,
         "fits": max(fits, default=0),
-        "unacked": first.unacked,
         "listener": listener,
         "route_error": _named(told.route_back) if told is not None else "",
         "resets": counters.resets_out if counters else 0,

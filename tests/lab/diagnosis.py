@@ -17,9 +17,9 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,7 +114,7 @@ class End(threading.Thread):
             if not self._row["raw"]:
                 drop_raw()
             asyncio.run(self._serve())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  told to whoever waits for it
             self.failure = error
             self.ready.set()
 
@@ -145,17 +145,17 @@ class End(threading.Thread):
         _call("setns", self._lab._descriptors["b"], CLONE_NEWNET)
         listeners.apply([spec], Contexts.from_pem(""), identity)
         self.witness = Witness("b", listeners.window)
-        noise = asyncio.create_task(self._noise()) if row["noise"] else None
-        self.ready.set()
-        await self._over.wait()
-        if noise is not None:
-            noise.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            if row["noise"]:
+                tasks.create_task(self._noise())
+            self.ready.set()
+            await self._over.wait()
         self.witness.close()
         listeners.close()
 
     async def _noise(self) -> None:
         """Traffic of its own, that moves B's counters: refused connections and a lost route."""
-        while True:
+        while not self._over.is_set():
             for host in ("127.0.0.1", "::1"):
                 family = socket.AF_INET6 if ":" in host else socket.AF_INET
                 with socket.socket(family) as dialler:
@@ -234,8 +234,8 @@ def observe(row: dict[str, Any]) -> dict[str, Any]:
         end.ready.wait()
         if end.failure is not None:
             raise end.failure
-        heals: Callable[[], None] = lambda: lab.run("r", "nft", "-f", "-", given="flush ruleset")
-        timer = threading.Timer(row["heals_s"], heals) if row["heals_s"] else None
+        heal = partial(lab.run, "r", "nft", "-f", "-", given="flush ruleset")
+        timer = threading.Timer(row["heals_s"], heal) if row["heals_s"] else None
         result: list[str] = []
 
         def source() -> None:

@@ -46,7 +46,7 @@ def parse(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     names: list[str] = []
     for line in text.splitlines():
-        head, *rest = line.split()
+        head, *rest = line.split() or [""]
         if not head.endswith(":"):
             found[head] = _number(rest[0]) if rest else 0
         elif not names:

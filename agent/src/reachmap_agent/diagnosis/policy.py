@@ -1,10 +1,10 @@
 """When a broken flow is looked into, and by comparison with which others. Pure.
 
 It costs nothing while all is well: nothing is due unless something waits. Each cause is looked into
-by a handful of flows, whatever number fails at once: those that begin to fail in the same way within
-a short time are taken for one burst, of which a few are picked that differ most. A flow that was
-looked into, or passed over for its like, has its turn again only when it fails in another way, or
-after a quarter of an hour.
+by a handful of flows, whatever number fails at once: those that begin to fail in the same way
+within a short time are taken for one burst, of which a few are picked that differ most. A flow that
+was looked into, or passed over for its like, has its turn again only when it fails in another way,
+or after a quarter of an hour.
 """
 
 import ipaddress
@@ -25,8 +25,8 @@ without showing. A quarter of an hour keeps that to a hundred packets an hour.""
 MAX_NEAR: Final = 3
 
 _PER_HOST: Final = (2, 60.0)
-"""Diagnoses of flows to one host: so many at once, then one in so many seconds. Each costs that host
-a window, a tap and some tens of packets."""
+"""Diagnoses of flows to one host: so many at once, then one in so many seconds. Each costs that
+host a window, a tap and some tens of packets."""
 _PER_AGENT: Final = (6, 20.0)
 """Likewise of all flows of this agent."""
 
@@ -132,6 +132,9 @@ class Policy:
         burst = self._bursts.get(face)
         if burst is None or (now > burst.began + self._window_s and not burst.waiting):
             burst = self._bursts[face] = _Burst(now)
+        if len(burst.chosen) >= HANDFUL:
+            self._known[flow.key] = _Known(face, now + AGAIN_S)
+            return
         burst.waiting[flow.key] = flow
         self._known[flow.key] = _Known(face, float("inf"))
 
@@ -174,18 +177,13 @@ class Policy:
         self._all.take(now)
         self._hosts.setdefault(flow.address, Bucket(*_PER_HOST, now)).take(now)
         if len(burst.chosen) >= HANDFUL:
-            self._pass_over(burst, now)
-
-    def _pass_over(self, burst: _Burst, now: float) -> None:
-        for key in burst.waiting:
-            self._known[key].until = now + AGAIN_S
-        burst.waiting.clear()
+            for key in burst.waiting:
+                self._known[key].until = now + AGAIN_S
+            burst.waiting.clear()
 
     def _let_go(self, now: float) -> None:
-        """Forget bursts that are over, pass over who joined one that has its handful."""
+        """Forget what is over."""
         for face, burst in list(self._bursts.items()):
-            if len(burst.chosen) >= HANDFUL:
-                self._pass_over(burst, now)
             if not burst.waiting and now > burst.began + self._window_s:
                 del self._bursts[face]
         for host, bucket in list(self._hosts.items()):

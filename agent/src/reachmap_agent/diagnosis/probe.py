@@ -8,7 +8,6 @@ service is the first words of its own protocol, so nothing of this looks like an
 import asyncio
 import contextlib
 import errno
-import os
 import random
 import socket
 import struct
@@ -50,7 +49,6 @@ _ERRORS_LOOKED_AT: Final = 8
 FIRST_WORDS: Final = 500
 """Bytes of a payload that is sent to see how far it gets: small enough for every link."""
 _LOOK_S: Final = 0.02
-_SETTLE_S: Final = 0.05
 _PAYLOAD: Final = struct.Struct("=144xI8xI")
 """tcpi_notsent_bytes and tcpi_data_segs_out, of struct tcp_info (linux/tcp.h)."""
 
@@ -150,7 +148,7 @@ async def payload_hop(
     """Connect, and send the first payload, up to so many bytes, with so many hops to live.
 
     Returns:
-        None when there is no payload to send, or no connection, or none that lasts without it.
+        None when there is no payload to send, or no connection.
     """
     exchange = subject.exchange()
     with contextlib.closing(exchange), contextlib.ExitStack() as held:
@@ -163,10 +161,6 @@ async def payload_hop(
             return Hop(ttl, Met.OWN)
         held.callback(_close, line)
         if (await _connect(subject, line, timeout_s)).met is not Met.SYN_ACK:
-            return None
-        rtt_s = info.rtt_us / 1e6 if (info := _info(line.socket)) is not None else 0.0
-        await asyncio.sleep(_SETTLE_S + 2 * rtt_s)
-        if line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return None
         _set_ttl(line.socket, ttl)
         line.began = time.monotonic()
@@ -188,6 +182,20 @@ async def payload_hop(
                 return Hop(ttl, Met.DATA, subject.address[0], None, line.ms(), _port(line))
             await asyncio.sleep(_LOOK_S)
         return Hop(ttl, Met.SILENCE, port=_port(line))
+
+
+async def lasts(subject: Subject, seconds: float) -> bool:
+    """Whether a connection on which nothing is said is still there after so long."""
+    with contextlib.ExitStack() as held:
+        try:
+            line = _open(subject)
+        except OSError:
+            return False
+        held.callback(_close, line)
+        if (await _connect(subject, line, seconds)).met is not Met.SYN_ACK:
+            return False
+        await asyncio.sleep(seconds)
+        return not line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def is_passing(hop: Hop) -> bool:
@@ -448,8 +456,3 @@ def _met_itself(made: socket.socket) -> bool:
         return bool(made.getpeername() == made.getsockname())
     except OSError:
         return False
-
-
-def describe(code: int) -> str:
-    """An error's own name, as in ECONNREFUSED."""
-    return errno.errorcode.get(code, os.strerror(code))

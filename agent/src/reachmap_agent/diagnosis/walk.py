@@ -9,7 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from reachmap_agent.diagnosis.probe import FIRST_WORDS, Subject, hop, is_passing, payload_hop
+from reachmap_agent.diagnosis.probe import (
+    FIRST_WORDS,
+    Subject,
+    hop,
+    is_passing,
+    lasts,
+    payload_hop,
+)
 from reachmap_shared.diagnosis import MAX_HOPS, Hop, Met
 from reachmap_shared.vocabulary import Transport
 
@@ -36,7 +43,12 @@ async def walk(subject: Subject, most: int = MAX_HOPS) -> tuple[Hop, ...]:
 async def walk_payload(
     subject: Subject, most: int = MAX_HOPS, size: int = FIRST_WORDS
 ) -> tuple[Hop, ...]:
-    """How far the first payload gets, where connections are made; of the size, if it has it."""
+    """How far the first payload gets, where connections are made; of the size, if it has it.
+
+    There is no telling where connections are broken off whether or not anything is said.
+    """
+    if not await lasts(subject, _LISTEN_S):
+        return ()
     return await _walked(lambda ttl: payload_hop(subject, ttl, _LISTEN_S, size), most)
 
 

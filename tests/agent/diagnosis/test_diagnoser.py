@@ -1,0 +1,165 @@
+"""Looking into a flow, with a real witness on loopback, and into many, as they fail."""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from reachmap_agent.credentials import Contexts
+from reachmap_agent.diagnosis import policy
+from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser
+from reachmap_agent.diagnosis.runner import Runner
+from reachmap_agent.diagnosis.witness import MAX_WATCHES, Witness
+from reachmap_agent.prober import Job
+from reachmap_shared import codec, keys
+from reachmap_shared.diagnosis import (
+    Diagnosis,
+    Met,
+    Phase,
+    Silenced,
+    WitnessReply,
+    WitnessRequest,
+    WitnessState,
+    sign,
+)
+from reachmap_shared.messages import CheckSpec, Plan, WindowReply
+from reachmap_shared.vocabulary import ListenerState, Outcome, Transport
+
+HOST_KEY = keys.host_key(b"secret", "b")
+PAIR = keys.pair_key(HOST_KEY, keys.source_id("a"))
+
+
+def job(port: int, slot: int = 0, key: bytes = PAIR) -> Job:
+    plan = Plan("a", "1", 10, 3, "", keys.to_text(b"d"), "", (), ())
+    text = keys.to_text(key) if key else ""
+    spec = CheckSpec("b", f"x:{port}", "127.0.0.1", port, Transport.TCP, "tcp", text)
+    return Job.of(slot, spec, plan, Contexts.from_pem(""))
+
+
+class Bus:
+    """Carries requests to a witness as the bus would, in bytes."""
+
+    def __init__(self, witness: Witness) -> None:
+        self.witness = witness
+        self.asked: list[Phase] = []
+
+    async def ask(self, request: WitnessRequest) -> WitnessReply | None:
+        self.asked.append(request.phase)
+        heard = codec.decode(WitnessRequest, codec.encode(request))
+        reply = self.witness.answer("a", heard, HOST_KEY)
+        return codec.decode(WitnessReply, codec.encode(reply)) if reply else None
+
+
+@pytest.fixture
+async def carried() -> AsyncIterator[Bus]:
+    witness = Witness("b", lambda _: WindowReply(ListenerState.READY))
+    yield Bus(witness)
+    witness.close()
+
+
+async def diagnosed(ask: object, port: int, **changes: object) -> Diagnosis:
+    diagnoser = Diagnoser(ask, random.Random(1))
+    return await diagnoser.diagnose(replace(Case("a", "rev", job(port)), **changes))
+
+
+async def test_both_ends_are_in_one_diagnosis(carried: Bus, port: int) -> None:
+    """A refusal: what met the check, its way, what the destination saw of it, under one id."""
+    found = await diagnosed(carried.ask, port, others=7)
+    assert (found.source, found.destination, found.plan, found.others) == ("a", "b", "rev", 7)
+    assert found.path.first.outcome is Outcome.REFUSED
+    assert [hop.met for hop in found.path.walk] == [Met.RST]
+    assert found.testimony is not None
+    assert found.testimony.listens is False
+    assert found.silenced is None
+    assert carried.asked == [Phase.WATCH, Phase.TELL]
+    assert codec.decode(Diagnosis, codec.encode(found)) == found
+
+
+async def test_what_went_well_meanwhile_is_not_walked(carried: Bus, port: int) -> None:
+    """A few packets, and the witness is let go."""
+    with socket.create_server(("127.0.0.1", port)):
+        found = await diagnosed(carried.ask, port)
+    assert found.path.first.outcome is Outcome.OPEN
+    assert (found.path.walk, found.path.last) == ((), None)
+    assert carried.asked == [Phase.WATCH, Phase.TELL]
+
+
+async def test_where_no_agent_is_nobody_is_asked(carried: Bus, port: int) -> None:
+    """And that is said."""
+    found = await diagnosed(carried.ask, port, job=job(port, key=b""))
+    assert (found.testimony, found.silenced) == (None, Silenced.NO_AGENT)
+    assert carried.asked == []
+
+
+async def test_a_witness_that_does_not_answer_holds_up_nothing(port: int) -> None:
+    """Neither at first nor at last."""
+
+    async def silent(_: WitnessRequest) -> None:
+        return None
+
+    assert (await diagnosed(silent, port)).silenced is Silenced.NO_ANSWER
+
+
+async def test_a_witness_that_is_late(carried: Bus, port: int) -> None:
+    """It watched, and what it saw came too late."""
+
+    async def ask(request: WitnessRequest) -> WitnessReply | None:
+        return await carried.ask(request) if request.phase is Phase.WATCH else None
+
+    assert (await diagnosed(ask, port)).silenced is Silenced.LATE
+
+
+@pytest.mark.parametrize("change", [{"mac": "x"}, {"check": "another"}])
+async def test_whoever_is_not_the_witness_is_not_believed(
+    carried: Bus, port: int, change: dict[str, str]
+) -> None:
+    """By its key, and for this check."""
+
+    async def ask(request: WitnessRequest) -> WitnessReply | None:
+        reply = await carried.ask(request)
+        assert reply is not None
+        return replace(reply, **change)
+
+    found = await diagnosed(ask, port)
+    assert (found.testimony, found.silenced) == (None, Silenced.FORGED)
+
+
+async def test_a_busy_witness_is_spared(carried: Bus, port: int) -> None:
+    """So many others look into that host already: no walk adds to it."""
+    for number in range(MAX_WATCHES):
+        request = WitnessRequest(
+            "a", "b", str(number), Phase.WATCH, "127.0.0.1", port, Transport.TCP, "", 0, 0, 30.0
+        )
+        reply = await carried.ask(sign(request, PAIR))
+        assert reply is not None
+        assert reply.state is WitnessState.WATCHING
+    found = await diagnosed(carried.ask, port)
+    assert (found.silenced, found.path.walk) == (Silenced.BUSY, ())
+
+
+async def test_a_flow_that_fails_is_looked_into(
+    carried: Bus, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself, once; another flow of the host is compared with."""
+    monkeypatch.setattr(policy, "SETTLE_S", 0.05)
+    sent: asyncio.Queue[Diagnosis] = asyncio.Queue()
+    runner = Runner("a", Diagnoser(carried.ask, random.Random(1)), sent.put_nowait)
+    with socket.create_server(("127.0.0.1", port + 1)):
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(runner.run())
+            runner.apply("rev", [job(port), job(port + 1, 1)], 10.0)
+            runner.saw(1, "127.0.0.1", Outcome.OPEN)
+            for _ in range(3):
+                runner.saw(0, "127.0.0.1", Outcome.REFUSED)
+            found = await sent.get()
+            assert (found.slot, found.plan) == (0, "rev")
+            assert [(one.port, one.outcome) for one in found.path.related] == [
+                (port + 1, Outcome.OPEN)
+            ]
+            runner.saw(0, "127.0.0.1", Outcome.REFUSED)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(sent.get(), 0.3)
+            running.cancel()

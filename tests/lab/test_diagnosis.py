@@ -138,6 +138,9 @@ ROWS = [
         firewall={R2: (f"forward {IN} drop",)},
         settings={R: {"ipv4/icmp_ratemask": "6168", "ipv6/icmp/ratelimit": "1000"},
                   R2: {"ipv4/icmp_ratemask": "6168", "ipv6/icmp/ratelimit": "1000"}}),
+    Row("A hears no ICMP, R drops", (PATH, "", LIKELY), None,
+        firewall={A: ("input meta l4proto icmp drop", "input icmpv6 type time-exceeded drop"),
+                  R: (f"forward {IN} drop",)}),
     Row("payload dropped by R", (PATH, R, LIKELY), None, server="answers",
         firewall={R: (f"forward {IN} tcp flags & psh == psh drop",)}),
     Row("MTU black hole", (PATH, R2, LIKELY), None, server="answers", size=20_000, dial=B2,
@@ -182,6 +185,10 @@ ROWS = [
         dial=("10.77.1.99", "fd77:1::99")),
     Row("host absent, behind R2", (THERE, "?", LIKELY), None, near=False, witness="none",
         dial=("10.77.3.99", "fd77:3::99")),
+    Row("B hands on, and nothing listens there", (SERVICE, B, LIKELY), NOTHING, server="nothing",
+        firewall={B: ("nat", "hand on")}),
+    Row("B hands on beside a listener", (THERE, B, LIKELY), NOTHING,
+        firewall={B: ("nat", "hand on")}),
     # The way back.
     Row("R2 drops what comes back", (BACK, "", PROVEN), (BACK, "", LIKELY),
         firewall={R2: (f"forward {OUT} drop",)}),
@@ -255,6 +262,14 @@ def rules(row: Row, name: str, port: int, family: str) -> list[str]:
             lines.append(
                 f"add rule inet nat before meta {nf} tcp dport {port} dnat {which} to {other}"
             )
+        elif rule == "hand on":
+            # To another host's closed port, as to a container's.
+            other = {"v4": "10.77.3.1:7003", "v6": "[fd77:3::1]:7003"}[family]
+            which, nf = ("ip", "ipv4") if family == "v4" else ("ip6", "ipv6")
+            lines.append(
+                f"add rule inet nat before meta nfproto {nf} tcp dport {port} dnat {which} to {other}"
+            )
+            lines.append("add rule inet nat after tcp dport 7003 masquerade")
         elif rule.startswith(("before", "after")):
             lines.append(f"add rule inet nat {rule.format(port=port)}")
         else:
@@ -284,6 +299,29 @@ def as_given(row: Row, family: str, *, raw: bool) -> dict[str, Any]:
         "noise": row.noise,
         "heals_s": row.heals_s,
     }
+
+
+def as_table() -> list[str]:
+    """The rows as docs/diagnosis.md has them."""
+
+    def words(told: Told) -> str:
+        cause, at, sure = told
+        if cause is NOBODY:
+            return "unknown"
+        device = f" at {at.upper()}" if at in (A, R, R2, B) else ""
+        return f"{cause}{device}, {sure}"
+
+    lines = ["| fault | both ends see packets | neither does |", "|---|---|---|"]
+    for row in ROWS:
+        blind = words(row.blind) if row.blind is not None else "the same"
+        lines.append(f"| {row.name} | {words(row.seen)} | {blind} |")
+    return lines
+
+
+def test_the_documentation_has_this_very_table() -> None:
+    """What operators read is what is measured."""
+    text = (Path(__file__).parents[2] / "docs/diagnosis.md").read_text()
+    assert "\n".join(as_table()) in text
 
 
 CASES = [

@@ -151,6 +151,22 @@ async def test_whether_a_silent_connection_lasts(server: socket.socket, port: in
     assert not await lasts(subject(port), 0.1)
 
 
+async def test_a_connection_that_is_broken_off_does_not_last(
+    server: socket.socket, port: int
+) -> None:
+    """Whether that is noticed while it is made, or after."""
+    loop = asyncio.get_running_loop()
+
+    def reset() -> None:
+        accepted, _ = server.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        accepted.close()
+
+    loop.add_reader(server, reset)
+    assert not any([await lasts(subject(port), 0.05) for _ in range(20)])
+    loop.remove_reader(server)
+
+
 async def test_segments_can_be_held_short(server: socket.socket, port: int) -> None:
     """And it is told how short they were."""
     seen = await recheck(subject(port), 0.1, 500)

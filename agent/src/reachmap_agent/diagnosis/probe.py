@@ -160,7 +160,8 @@ async def payload_hop(
         except OSError:
             return Hop(ttl, Met.OWN)
         held.callback(_close, line)
-        if (await _connect(subject, line, timeout_s)).met is not Met.SYN_ACK:
+        made = await _connect(subject, line, timeout_s)
+        if made.met is not Met.SYN_ACK or made.errno:
             return None
         _set_ttl(line.socket, ttl)
         line.began = time.monotonic()
@@ -192,7 +193,8 @@ async def lasts(subject: Subject, seconds: float) -> bool:
         except OSError:
             return False
         held.callback(_close, line)
-        if (await _connect(subject, line, seconds)).met is not Met.SYN_ACK:
+        made = await _connect(subject, line, seconds)
+        if made.met is not Met.SYN_ACK or made.errno:
             return False
         await asyncio.sleep(seconds)
         return not line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

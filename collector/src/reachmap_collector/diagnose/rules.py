@@ -153,6 +153,7 @@ RULES: Final[tuple[Rule, ...]] = (
         _LIKELY,
         At.DESTINATION,
         (S.REFUSED, S.LOCAL, S.NO_RESET_COUNTED, S.NOT_DELIVERED),
+        (S.FORWARDS,),
         adds=(S.ANSWERED_LATE, S.LISTENS, S.LISTENS_NOT),
     ),
     Rule(
@@ -160,6 +161,7 @@ RULES: Final[tuple[Rule, ...]] = (
         _LIKELY,
         At.LAST,
         (S.REFUSED, S.NO_RESET_COUNTED, S.DELIVERED, S.LOCAL),
+        (S.FORWARDS,),
         adds=(S.LISTENS, S.LISTENS_NOT),
     ),
     Rule(_NOBODY, _UNSURE, At.NOWHERE, (S.REFUSED, S.LISTENS), adds=(S.ANSWERED_LATE,)),
@@ -278,6 +280,7 @@ RULES: Final[tuple[Rule, ...]] = (
         _LIKELY,
         At.LAST,
         (S.TCP, S.SILENCE, S.LOCAL, S.DELIVERED),
+        (S.FORWARDS,),
         adds=(S.STOPS_AFTER, S.LISTENS, S.LISTENS_NOT),
     ),
     Rule(_NOBODY, _UNSURE, At.NOWHERE, (S.SILENCE,), adds=(S.STOPS_AFTER,)),

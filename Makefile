@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ALONE  := .venv-agent-alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab test-agent-wheel lint bench format lock wheels clean
+.PHONY: help demo test lab test-agent-wheel lint bench format docs lock wheels clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -17,7 +17,7 @@ demo: $(VENV)/.run  ## A whole OpenUEM deployment on this machine: its map, two 
 test: $(VENV)/.dev  ## All tests, against a real NATS server and real agents
 	$(BIN)/python -m pytest $(PYTEST)
 
-lab: $(VENV)/.dev  ## Real firewalls in network namespaces, and what one agent can tell of each
+lab: $(VENV)/.dev  ## Real firewalls in network namespaces, and what one agent, and two, can tell of each
 	$(BIN)/python -m pytest tests/lab --table --no-header
 
 lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
@@ -32,6 +32,9 @@ bench: $(VENV)/.run  ## What it costs, as ratios to a floor and to peers in the 
 format: $(VENV)/.dev  ## Bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## The pages that are written from the code
+	$(BIN)/python docs/agent_settings.py
 
 lock: $(VENV)/.dev  ## Renew requirements/*.txt: versions and hashes, no addresses
 	$(BIN)/python requirements/lock.py

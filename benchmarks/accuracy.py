@@ -42,7 +42,8 @@ from common import (
     stay_on_core,
 )
 
-from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.engine.attempt import Attempt
+from reachmap_agent.engine.engine import Engine
 from reachmap_shared.vocabulary import Outcome, Transport
 
 CHECKS = 6_000

@@ -4,6 +4,9 @@ A second is one of CPU time, the kernel's work for the contestant included, so t
 matter who else is at work on the machine. Rounds alternate between the contestants, and medians are
 compared. Client and server have a core each where there are two. Peers that are not installed are
 left out, and said so (Debian: nmap, prometheus-blackbox-exporter).
+
+Work always waits, as in an agent at full load. That is when the engine hands a socket on from check
+to check; the C loops make a new one for each.
 """
 
 import resource

@@ -7,7 +7,8 @@ import asyncio
 import sys
 import time
 
-from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.engine.attempt import Attempt
+from reachmap_agent.engine.engine import Engine
 from reachmap_shared.vocabulary import Outcome, Transport
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from common import ADDRESS, accepting, figure, in_a_network_of_its_own, left_out, stay_on_core
 
-from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.engine.attempt import Attempt
+from reachmap_agent.engine.engine import Engine
 from reachmap_shared.vocabulary import Transport
 
 RATE, SECONDS, PART_S = 1_000, 60, 10

@@ -13,6 +13,7 @@ import connect_rate
 import lateness
 import listeners
 import one_destination
+import planning
 
 SUBJECTS = {
     "connect_rate": connect_rate.main,
@@ -20,6 +21,7 @@ SUBJECTS = {
     "lateness": lateness.main,
     "listeners": listeners.main,
     "one_destination": one_destination.main,
+    "planning": planning.main,
 }
 
 

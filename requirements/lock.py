@@ -31,13 +31,17 @@ def lock(name: str, requirements: list[str]) -> None:
 def main() -> None:
     """Lock everything first, then the two parts with the same versions."""
     root = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    shared = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())
+    parts = {
+        part: tomllib.loads((ROOT / part / "pyproject.toml").read_text())["project"]["dependencies"]
+        for part in ("agent", "shared")
+    }
     groups = root["dependency-groups"]
     server = root["project"]["optional-dependencies"]["embedded"]
     run = root["project"]["dependencies"] + server + groups["build"]
     lock("dev.txt", run + groups["test"] + groups["lint"] + groups["lock"])
     lock("run.txt", run)
-    lock("agent-test.txt", shared["project"]["dependencies"] + groups["test"] + server)
+    agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
+    lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ ON_EVERY_ENDPOINT = {
 }
 """The third-party packages that an agent may bring to each host, and no other."""
 
+ELSEWHERE_THAN_ON_LINUX = {
+    "psutil",  # who holds a port; 1 MB on disk, and loaded only where a plan has listeners
+}
+"""What it may bring besides where the system's own files do not tell the same."""
+
 
 def project(part: str) -> dict[str, Any]:
     """A distribution's `[project]`; "" is the workspace's own."""
@@ -87,7 +92,9 @@ def test_the_commands_of_the_workspace_are_those_of_its_parts() -> None:
 def test_an_endpoint_gets_three_packages_and_no_more() -> None:
     """What runs on every host is small: adding to it is a decision, and is made here."""
     agent = project("agent")
-    assert third_party(agent["dependencies"]) == set()
+    own = third_party(agent["dependencies"])
+    assert {name_of(text) for text in own} == ELSEWHERE_THAN_ON_LINUX
+    assert all(text.endswith("; sys_platform != 'linux'") for text in own)
     assert "optional-dependencies" not in agent
     assert "optional-dependencies" not in project("shared")
     needed = third_party(project("shared")["dependencies"])

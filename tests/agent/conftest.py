@@ -1,8 +1,9 @@
-"""What the agent's tests share: a wire with no socket in it, and the listeners' certificate."""
+"""What the agent's tests share: a wire with no socket in it, open ports, the listeners' certificate."""
 
 import asyncio
+import select
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 import pytest
 
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.datagrams import DatagramDoor
 from reachmap_agent.engine.engine import Engine
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.prober import Job, Prober
 from reachmap_agent.protocols import REGISTRY
+from reachmap_agent.reception import OpenPort, Reception
+from reachmap_agent.streams import StreamDoor
 from reachmap_agent.wire.exchange import (
     MAX_READ,
     Exchange,
@@ -23,9 +28,10 @@ from reachmap_agent.wire.exchange import (
     Target,
     Verdict,
 )
-from reachmap_agent.wire.proof import Challenge, Challenger, Identity
+from reachmap_agent.wire.proof import Challenge, Challenger, Endpoint, Identity
 from reachmap_shared import keys
 from reachmap_shared.messages import CheckSpec, Observation, Plan
+from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
 HOST, OTHER_HOST = "db-1", "db-2"
 SOURCE = "pc-17"
@@ -260,3 +266,89 @@ def host() -> str:
 def other_host() -> str:
     """Somebody else, of the same deployment."""
     return OTHER_HOST
+
+
+@pytest.fixture(params=["the best watcher", "asyncio's loop"])
+def watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs with an epoll of the reception's own, and without."""
+    if request.param == "asyncio's loop":
+        monkeypatch.delattr(select, "epoll", raising=False)
+
+
+LIMITS = ListenerLimits()
+
+
+class Port:
+    """An open port on a reception, and what it was asked and told."""
+
+    def __init__(
+        self,
+        port: int,
+        make: Callable[[], StandIn | None],
+        *,
+        addresses: tuple[str, ...] = ("127.0.0.1",),
+        transport: Transport = Transport.TCP,
+        reception: Reception | None = None,
+        limits: ListenerLimits = LIMITS,
+    ) -> None:
+        self.ends: list[tuple[Endpoint, Endpoint]] = []
+        self.answered = 0
+        self.reception = reception or Reception(limits)
+        self.make = make
+        door = StreamDoor if transport is Transport.TCP else DatagramDoor
+        self.open = OpenPort(addresses, port, transport, self.reception, door, self.made, self.tell)
+
+    def made(self, local: Endpoint, peer: Endpoint) -> StandIn | None:
+        self.ends.append((local, peer))
+        return self.make()
+
+    def tell(self) -> None:
+        self.answered += 1
+
+
+@pytest.fixture
+async def open_port(port: int, wire: Any, watcher: None) -> AsyncIterator[Callable[..., Port]]:
+    """Opens ports, whose stand-ins are those of a protocol or what the test makes."""
+    opened: list[Port] = []
+    troubles: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+
+    def make(protocol: str | Callable[[], StandIn | None], number: int = port, **its: Any) -> Port:
+        if isinstance(protocol, str):
+            offer = wire.offer(transport=its.get("transport", Transport.TCP))
+            stand_in = REGISTRY[protocol].stand_in
+
+            def between_its_ends() -> StandIn:
+                local, peer = made.ends[-1]
+                return stand_in(replace(offer, seen=peer, at=local))
+
+            made = Port(number, between_its_ends, **its)
+            opened.append(made)
+        else:
+            opened.append(Port(number, protocol, **its))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.open.close()
+    for each in opened:
+        assert not each.open.is_busy
+        assert each.reception.connections == 0
+        assert each.reception._watcher is None
+        assert each.reception._leaving == []
+    assert troubles == []
+
+
+@pytest.fixture
+def check(wire: Any) -> Callable[..., Any]:
+    """Runs an honest check; returns who answered it."""
+
+    async def run(
+        port: int, protocol: str, address: str = "127.0.0.1", transport: Transport = Transport.TCP
+    ) -> AnsweredBy | None:
+        asked = CheckSpec("d", "d:1", address, port, transport, protocol, "")
+        seen = await wire.probe(asked, 5, challenge=wire.challenge())
+        assert seen.outcome is Outcome.OPEN, seen
+        return seen.answered_by
+
+    return run

@@ -120,7 +120,7 @@ async def staged(
     monkeypatch: pytest.MonkeyPatch, room: int = 100, prober: Any = FakeProber
 ) -> AsyncIterator[Stage]:
     monkeypatch.setattr(checks, "Prober", prober)
-    monkeypatch.setattr(checks, "_room", lambda: room)
+    monkeypatch.setattr(checks, "_room", lambda _: room)
     async with asyncio.TaskGroup() as tasks:
         stage = Stage(tasks)
         yield stage
@@ -336,7 +336,7 @@ async def test_no_window_where_the_service_answers(monkeypatch: pytest.MonkeyPat
 def test_room(monkeypatch: pytest.MonkeyPatch, soft: int, expected: int) -> None:
     """Descriptors are left for the rest of the process; no limit is not a limit of less than none."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    assert checks._room() == expected
+    assert checks._room(256) == expected
 
 
 NAMED = CheckSpec("b", "web:80", "b.example", 80, Transport.TCP, "tcp", "")

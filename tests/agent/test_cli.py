@@ -119,7 +119,7 @@ def test_help_names_every_option_and_shows_examples(capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     for option in ("--config", "--nats", "--id", "--roles", "--address", "--verbose"):
         assert option in text
-    for variable in settings._ENVIRONMENT.values():
+    for variable in settings.ENVIRONMENT.values():
         assert variable in text
     assert "examples:" in text
 

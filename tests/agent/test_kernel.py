@@ -12,12 +12,17 @@ from reachmap_agent.kernel import (
     IPV6_RECVERR,
     SOL_IP,
     SOL_IPV6,
+    TCP_CLOSE,
     TCP_INFO_SIZE,
+    TCP_SYN_SENT,
     Icmp,
     TcpInfo,
+    forgets_connections,
+    nothing_lost,
     read_icmp,
     read_tcp_info,
-    segments_in,
+    refused_at_once,
+    reset_came,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -130,16 +135,62 @@ def test_each_field_of_tcp_info_is_its_own() -> None:
     )
 
 
-def test_segments_in() -> None:
-    """The same count as the whole structure has, at a glance."""
-    data = struct.pack("=8x24I32x2I", *range(100, 126))
-    assert segments_in(data) == 125
-    assert segments_in(ESTABLISHED) == 1
+COUNTED = struct.Struct("=B7x24I32x2I")
+
+
+def counted(state: int, retransmits: int, segments_out: int, segments_in: int) -> bytes:
+    """A struct tcp_info of which only this is set."""
+    return COUNTED.pack(state, *[0] * 23, retransmits, segments_out, segments_in)
+
+
+@pytest.mark.parametrize(
+    ("data", "came", "at_once", "unharmed"),
+    [
+        (counted(TCP_CLOSE, 0, 1, 1), True, True, True),
+        (counted(TCP_CLOSE, 0, 1, 0), False, False, True),  # ICMP ended it
+        (counted(TCP_CLOSE, 1, 2, 1), True, False, False),  # the second SYN was refused
+        (counted(TCP_CLOSE, 0, 1, 2), True, False, True),
+        (counted(TCP_CLOSE, 0, 1, 256), True, False, True),
+        (counted(TCP_CLOSE, 0, 2, 2), True, False, True),  # made, and then reset
+        (counted(TCP_SYN_SENT, 0, 1, 1), False, False, True),
+        (counted(TCP_SYN_SENT, 256, 1, 0), False, False, False),
+        (ESTABLISHED, False, False, True),
+    ],
+)
+def test_what_ended_a_connection(data: bytes, came: bool, at_once: bool, unharmed: bool) -> None:
+    """At a glance, by the same counts as the whole structure has."""
+    assert (reset_came(data), refused_at_once(data), nothing_lost(data)) == (
+        came,
+        at_once,
+        unharmed,
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "does"),
+    [
+        ("6.18.44", True),
+        ("5.6.0-1-amd64", True),
+        ("5.10", True),
+        ("10.0.1", True),
+        ("5.5.19", False),
+        ("5.4.0-200-generic", False),
+        ("4.18.0-553.el8_10.x86_64", False),
+        ("4.4.0", False),
+        ("6", False),
+        ("", False),
+        ("unknown", False),
+    ],
+)
+def test_which_kernels_forget_a_connection(release: str, does: bool) -> None:
+    """By their number; one that cannot be read is none."""
+    assert forgets_connections(release) is does
 
 
 def test_tcp_info_cut_short() -> None:
     """An older kernel's structure says too little; a newer one's more than is read."""
     for length in range(TCP_INFO_SIZE):
         assert read_tcp_info(ESTABLISHED[:length]) is None
-        assert segments_in(ESTABLISHED[:length]) == 0
+        assert not reset_came(counted(TCP_CLOSE, 0, 1, 1)[:length])
+        assert not refused_at_once(counted(TCP_CLOSE, 0, 1, 1)[:length])
     assert read_tcp_info(ESTABLISHED + bytes(136)) == read_tcp_info(ESTABLISHED)

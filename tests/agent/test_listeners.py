@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import reception as module
+from reachmap_agent import holders
+from reachmap_agent import streams as module
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.listeners import Listeners
 from reachmap_agent.protocols import REGISTRY, postgres, udp
 from reachmap_agent.wire.proof import Identity
@@ -49,10 +51,11 @@ ipv6 = pytest.mark.ipv6
 
 
 @asynccontextmanager
-async def listening(*addresses: str) -> AsyncIterator[Listeners]:
+async def listening(*addresses: str, **limits: Any) -> AsyncIterator[Listeners]:
     """Listeners that close with the block."""
     with TemporaryDirectory() as folder:
-        made = Listeners(addresses or (LOOPBACK,), Ceded(Path(folder) / "ceded.json"))
+        ceded = Ceded(Path(folder) / "ceded.json")
+        made = Listeners(addresses or (LOOPBACK,), ceded, ListenerLimits(**limits))
         try:
             yield made
         finally:
@@ -181,12 +184,52 @@ async def test_a_held_port_is_ceded_for_good(contexts: Contexts, port: int, wire
             listeners.apply([spec(port)], contexts, IDENTITY)
             [report] = listeners.reports()
             assert report.state is CEDED
-            assert report.holder.startswith("a program of uid") or "." in report.holder
+            assert f"(pid {os.getpid()})" in report.holder
         listeners.apply([spec(port)], contexts, IDENTITY)
         listeners.apply([], contexts, IDENTITY)
         listeners.apply([spec(port)], contexts, IDENTITY)
         assert states(listeners) == [CEDED]
         assert can_bind(port, LOOPBACK)
+
+
+async def test_a_holder_is_named_once(
+    contexts: Contexts, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look for its name may take long, so it is done when it has changed, and not at each look."""
+    searched: list[int] = []
+
+    def counted(sockets: Any, *rest: Any) -> Any:
+        searched.append(len(sockets))
+        return holders.identify(sockets, *rest)
+
+    monkeypatch.setattr("reachmap_agent.listeners.identify", counted)
+    async with listening() as listeners:
+        both = [on_demand(port), on_demand(port + 1)]
+        listeners.apply(both, contexts, IDENTITY)
+        assert searched == []
+        with socket.create_server((LOOPBACK, port)), socket.create_server((LOOPBACK, port + 1)):
+            for _ in range(3):
+                listeners.look()
+                assert f"(pid {os.getpid()})" in listeners.window(asked(port)).detail
+            assert searched == [2]
+        listeners.look()
+        assert listeners.holders() == ("", "")
+        with socket.create_server((LOOPBACK, port)):
+            listeners.look()
+            assert searched == [2, 1]
+
+
+async def test_a_port_that_is_reclaimed_too_early_is_ceded_again(
+    contexts: Contexts, port: int
+) -> None:
+    """Its holder is no news, and still it is there."""
+    async with listening() as listeners:
+        with socket.create_server((LOOPBACK, port)):
+            listeners.apply([on_demand(port)], contexts, IDENTITY)
+            listeners._ceded.remove((Transport.TCP, port))
+            assert states(listeners) == [READY]
+            listeners.look()
+            assert states(listeners) == [CEDED]
 
 
 async def test_one_held_port_does_not_cost_the_others(contexts: Contexts, port: int) -> None:
@@ -379,13 +422,11 @@ async def test_a_slow_stranger_is_dropped(
     contexts: Contexts,
     port: int,
     eventually: Any,
-    monkeypatch: pytest.MonkeyPatch,
     protocol: str,
     talks: bool,
 ) -> None:
     """In its time, whether it says nothing or a little at a time."""
-    monkeypatch.setattr(module, "_VISIT_S", 0.3)
-    async with listening() as listeners:
+    async with listening(visit_s=0.3) as listeners:
         listeners.apply([spec(port, protocol)], contexts, IDENTITY)
         with await connect(port) as stranger:
 
@@ -405,11 +446,10 @@ async def test_a_slow_stranger_is_dropped(
 
 @linux
 async def test_a_stranger_who_does_not_read_is_dropped(
-    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+    contexts: Contexts, port: int, eventually: Any
 ) -> None:
     """What was said to it is not kept for it."""
-    monkeypatch.setattr(module, "_VISIT_S", 0.2)
-    async with listening() as listeners:
+    async with listening(visit_s=0.2) as listeners:
         listeners.apply([spec(port, "tcp")], contexts, IDENTITY)
         with await connect(port):
             await eventually(lambda: ESTABLISHED in kernel_states(port))
@@ -617,11 +657,10 @@ async def test_a_window_closes_by_itself(
 
 
 async def test_no_window_is_open_longer_than_its_bound(
-    contexts: Contexts, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+    contexts: Contexts, port: int, eventually: Any
 ) -> None:
     """Whatever another agent asks for, and however often."""
-    monkeypatch.setattr("reachmap_agent.listeners.MAX_WINDOW_S", 0.1)
-    async with listening() as listeners:
+    async with listening(window_s=0.1) as listeners:
         listeners.apply([on_demand(port)], contexts, IDENTITY)
         for _ in range(3):
             listeners.window(asked(port, 1e9))

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from reachmap_agent.credentials import Contexts
-from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.engine.attempt import Attempt
+from reachmap_agent.engine.engine import Engine
 from reachmap_agent.prober import Job, Prober, _translated
 from reachmap_agent.protocols import REGISTRY
 from reachmap_agent.wire.proof import Reached

@@ -1,5 +1,6 @@
 """What an agent is told on its own host: the last word wins, a mistake names where it stands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent import settings
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.settings import Settings, load
 from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.names import host_name
@@ -195,6 +197,46 @@ def test_a_wrong_setting_is_told_with_its_place(
 )
 def test_a_wrong_file_is_told(file: Path, text: str, reason: str) -> None:
     """The file, the key and what was expected; never a traceback."""
+    file.write_text(text)
+    assert refusal(file).startswith(f"{file}: {reason}")
+
+
+def test_the_listeners_limits_are_settings(file: Path) -> None:
+    """Those that are given; the others stay as they are. A whole number is a number of seconds."""
+    assert load(None, {}, SILENT).listeners == ListenerLimits()
+    file.write_text('id = "x"\n[listeners]\nidle_places = 1000\nvisit_s = 2\nfarewell_s = 0.5\n')
+    assert load(file, {}, SILENT).listeners == replace(
+        ListenerLimits(), idle_places=1000, visit_s=2, farewell_s=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("listeners = 5", "listeners: expected a table"),
+        ("[[listeners]]\nbacklog = 1", "listeners: expected a table"),
+        ("[listeners]\nplaces = 5", "listeners: unknown key places: expected one of idle_places, "),
+        (
+            "[listeners]\nidle_places = 0",
+            "listeners.idle_places: expected a whole number from 1 to 100000, got 0",
+        ),
+        ("[listeners]\nidle_places = 100001", "listeners.idle_places: expected a whole number"),
+        ("[listeners]\nidle_places = 12.0", "listeners.idle_places: expected a whole number"),
+        ("[listeners]\nidle_places = true", "listeners.idle_places: expected a whole number"),
+        ('[listeners]\nbacklog = "many"', "listeners.backlog: expected a whole number from 1"),
+        ("[listeners.backlog]\nsize = 5", "listeners.backlog: expected a whole number from 1"),
+        (
+            "[listeners]\nvisit_s = 0",
+            "listeners.visit_s: expected a number of seconds from 0.1 to 300, got 0",
+        ),
+        ("[listeners]\nvisit_s = nan", "listeners.visit_s: expected a number of seconds"),
+        ("[listeners]\nvisit_s = inf", "listeners.visit_s: expected a number of seconds"),
+        ("[listeners]\nvisit_s = true", "listeners.visit_s: expected a number of seconds"),
+        ("[listeners]\nwindow_s = '5s'", "listeners.window_s: expected a number of seconds"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_told(file: Path, text: str, reason: str) -> None:
+    """With the key's whole path, and what was expected."""
     file.write_text(text)
     assert refusal(file).startswith(f"{file}: {reason}")
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reachmap_collector.collector import Collector
-from reachmap_collector.planner import idle_plan
+from reachmap_collector.plans import idle_plan
 from reachmap_collector.views import timestamp
 from reachmap_shared import codec, subjects
 from reachmap_shared.messages import Hello, Plan, Report

@@ -1,6 +1,5 @@
-"""From a topology and what agents announce to flows and plans."""
+"""From a topology and what agents announce to flows."""
 
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,33 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reachmap_collector import planner
-from reachmap_collector.planner import NO_ADDRESS, Announcement, ExpectedFlow
+from reachmap_collector.planner import NO_ADDRESS, Announcement, ExpectedFlow, FlowKey, Member
+from reachmap_collector.plans import Plans
 from reachmap_collector.topology.load import load_profile
 from reachmap_collector.topology.model import Topology
-from reachmap_shared import codec, keys
-from reachmap_shared.errors import MalformedMessage
-from reachmap_shared.messages import Plan
 from reachmap_shared.vocabulary import Expectation, ListenMode, Transport
 
-SECRET = b"a deployment's own"
 ROLES = tuple(load_profile("openuem").roles)
 
 SaidBy = Mapping[str, Announcement]
 
 
 def flows_of(topology: Topology, said: SaidBy | None = None) -> list[ExpectedFlow]:
-    return planner.expected_flows(topology, planner.members(topology, said or {}))
+    return [*planner.expected_flows(topology, planner.members(topology, said or {}))]
 
 
-def plans_of(
-    topology: Topology,
-    said: SaidBy | None = None,
-    secret: bytes = SECRET,
-    certificate: str = "PEM",
-) -> dict[str, Plan]:
+def plans_of(topology: Topology, said: SaidBy | None = None) -> Plans:
     hosts = planner.members(topology, said or {})
-    flows = planner.expected_flows(topology, hosts)
-    return planner.compile_plans(topology, hosts, flows, secret, certificate)
+    return Plans(topology, hosts, planner.expected_flows(topology, hosts), b"a secret", "PEM")
 
 
 def ends(flows: list[ExpectedFlow]) -> list[str]:
@@ -148,7 +138,6 @@ def test_a_host_without_an_address_has_a_flow_and_no_check(topology: Any) -> Non
     assert ends(flows_of(silent)) == ["b -> w (none):80 reachable"]
     assert flows_of(silent)[0].key.address == NO_ADDRESS
     assert plans_of(silent)["b"].checks == ()
-    assert planner.planned_flows(flows_of(silent)) == {"b": ()}
 
 
 def test_a_host_without_an_agent_is_only_dialled(topology: Any) -> None:
@@ -277,243 +266,6 @@ def test_no_host_is_denied_what_it_offers_itself(topology: Any) -> None:
     assert ends(flows_of(topology(text))) == ["b -> w 10.0.0.1:80 reachable"]
 
 
-# Plans.
-
-
-def test_a_plan_says_all_that_an_agent_needs(topology: Any) -> None:
-    """Checks, listeners, and how often; the listener can prove what the check expects."""
-    plans = plans_of(topology(SMALL + "[checks]\ninterval_s = 7\ntimeout_s = 2\n"))
-    browser, web = plans["b"], plans["w"]
-    assert (browser.agent, browser.interval_s, browser.timeout_s) == ("b", 7.0, 2.0)
-    assert (browser.listeners, web.checks) == ((), ())
-    [check], [listener] = browser.checks, web.listeners
-    assert (check.destination, check.address, check.protocol) == ("w", "10.0.0.1", "http")
-    assert (listener.service, listener.port, listener.protocol) == ("web:80", 80, "http")
-    expected = keys.pair_key(keys.from_text(web.host_key), keys.source_id("b"))
-    assert check.key == keys.to_text(expected)
-    assert browser.deployment_key == web.deployment_key != ""
-    assert web.certificate == "PEM"
-
-
-@pytest.mark.parametrize(
-    ("service", "host", "mode"),
-    [
-        (None, None, ListenMode.ON_DEMAND),
-        *((mode, None, mode) for mode in ListenMode),
-        *((None, mode, mode) for mode in ListenMode),
-        ("never", "always", ListenMode.ALWAYS),
-        ("always", "never", ListenMode.NEVER),
-        ("always", "on-demand", ListenMode.ON_DEMAND),
-    ],
-)
-def test_a_host_s_own_mode_wins_over_its_role_s(
-    topology: Any, service: str | None, host: str | None, mode: ListenMode
-) -> None:
-    """The listener has that mode, and a check asks for a window just where one can be had."""
-    text = SMALL
-    if service is not None:
-        text = text.replace('protocol = "http"', f'protocol = "http", listen = "{service}"')
-    if host is not None:
-        text += f'[hosts.w.listen]\n"web:80" = "{host}"\n'
-    plans = plans_of(topology(text))
-    [check], [listener] = plans["b"].checks, plans["w"].listeners
-    assert listener.mode is mode
-    assert check.window == (mode is ListenMode.ON_DEMAND)
-
-
-def test_a_mode_holds_on_its_host_and_for_its_service_alone(topology: Any) -> None:
-    """Another host of the role, and another service of the host, keep what the role says."""
-    text = SMALL.replace('"web:80" = {', '"web:81" = {}, "web:80" = {').replace(
-        'connects = ["web:80"]', 'connects = ["web:80", "web:81"]'
-    )
-    text += '[hosts.w2]\nroles = ["web"]\naddresses = ["10.0.0.3"]\n'
-    text += 'listen = { "web:80" = "never" }\n'
-    plans = plans_of(topology(text))
-    windows = {(check.destination, check.service): check.window for check in plans["b"].checks}
-    assert [place for place, window in windows.items() if not window] == [("w2", "web:80")]
-    assert len(windows) == 4
-    modes = {listener.service: listener.mode for listener in plans["w2"].listeners}
-    assert modes == {"web:80": ListenMode.NEVER, "web:81": ListenMode.ON_DEMAND}
-
-
-@pytest.mark.parametrize("mode", ListenMode)
-def test_no_window_is_asked_of_a_host_without_an_agent(topology: Any, mode: ListenMode) -> None:
-    """Nobody there could open one."""
-    text = SMALL.replace('["10.0.0.1"]', '["10.0.0.1"]\nagent = false')
-    text = text.replace('protocol = "http"', f'protocol = "http", listen = "{mode}"')
-    [check] = plans_of(topology(text))["b"].checks
-    assert not check.window
-
-
-def test_a_forbidden_flow_is_checked_in_a_window_too(topology: Any) -> None:
-    """Only where somebody listens does it mean anything that nothing gets through."""
-    text = SMALL + '[roles.guest]\n[hosts.g]\nroles = ["guest"]\n'
-    text += '[[deny]]\nfrom = "guest"\nto = "web:80"'
-    [check] = plans_of(topology(text))["g"].checks
-    assert check.window
-
-
-def test_an_agent_that_nobody_listed_listens_as_its_roles_say(topology: Any) -> None:
-    """It has no host in the topology that could say otherwise."""
-    text = SMALL.replace('protocol = "http"', 'protocol = "http", listen = "always"')
-    said = {"new": Announcement(("web",), ("10.0.0.9",))}
-    plans = plans_of(topology(f'admit = ["web"]\n{text}'), said)
-    assert [listener.mode for listener in plans["new"].listeners] == [ListenMode.ALWAYS]
-
-
-def test_the_same_topology_gives_the_same_plans(topology: Any, openuem: Any) -> None:
-    """A collector that restarts disturbs nobody."""
-    text = openuem()
-    assert plans_of(topology(text)) == plans_of(topology(text))
-
-
-@given(seed=st.integers())
-@settings(max_examples=25, deadline=None)
-def test_the_order_of_hosts_and_announcements_is_of_no_matter(
-    topology: Callable[..., Topology], seed: int
-) -> None:
-    """Files are edited and agents come when they come: that alone moves no plan."""
-    chance = random.Random(seed)
-    both = 'roles = ["node", "client"]'
-    hosts = [f"[hosts.h{n}]\n{both if n % 2 else ''}" for n in range(6)]
-    said = [(f"h{n}", Announcement(("node",), (f"10.0.0.{n}", f"fd00::{n}"))) for n in range(6)]
-    text = """
-    [roles.node]
-    listens = { "node:7000" = {} }
-    connects = ["node:7000"]
-    [roles.client]
-    connects = ["node:7000"]
-    """
-    ordered = plans_of(topology(text + "\n".join(hosts)), dict(said))
-    chance.shuffle(hosts)
-    chance.shuffle(said)
-    assert plans_of(topology(text + "\n".join(hosts)), dict(said)) == ordered
-
-
-@pytest.mark.parametrize(
-    ("change", "agents"),
-    [
-        pytest.param({"address": "10.0.0.7"}, {"b"}, id="address"),
-        pytest.param({"port": '[hosts.w.ports]\n"web:80" = 81'}, {"b", "w"}, id="port"),
-        pytest.param({"protocol": "tcp"}, {"b", "w"}, id="protocol"),
-        pytest.param({"checks": "[checks]\ninterval_s = 9"}, {"b", "w"}, id="interval"),
-        pytest.param({"checks": "[checks]\ntimeout_s = 9"}, {"b", "w"}, id="timeout"),
-        pytest.param({"host": '[hosts.w2]\nroles = ["web"]'}, set(), id="a host of no address"),
-        pytest.param(
-            {"host": '[hosts.w2]\nroles = ["web"]\naddresses = ["::1"]'}, {"b"}, id="a host"
-        ),
-        pytest.param(
-            {"port": '[hosts.w.listen]\n"web:80" = "always"'}, {"b", "w"}, id="listened on always"
-        ),
-        pytest.param(
-            {"port": '[hosts.w.listen]\n"web:80" = "on-demand"'}, set(), id="the default, said"
-        ),
-        pytest.param({"secret": b"another"}, {"b", "w"}, id="secret"),
-        pytest.param({"certificate": "other PEM"}, {"b", "w"}, id="certificate"),
-    ],
-)
-def test_a_plan_has_another_revision_when_anything_in_it_changes(
-    topology: Any, change: dict[str, Any], agents: set[str]
-) -> None:
-    """And the plans of those whom it does not concern keep theirs."""
-    text = SMALL.replace("10.0.0.1", change.get("address", "10.0.0.1"))
-    text = text.replace('"http"', f'"{change.get("protocol", "http")}"')
-    text = "\n".join([text, *(change.get(key, "") for key in ("port", "checks", "host"))])
-    before = plans_of(topology(SMALL))
-    after = plans_of(
-        topology(text),
-        secret=change.get("secret", SECRET),
-        certificate=change.get("certificate", "PEM"),
-    )
-    changed = {name for name in before if before[name].revision != after[name].revision}
-    assert changed == agents
-    assert {name for name in before if before[name] != after[name]} == agents
-
-
-def test_listeners_and_checks_do_not_pass_for_each_other(topology: Any) -> None:
-    """A revision tells apart whether an agent listens or checks."""
-    plans = plans_of(topology(SMALL))
-    assert len({plan.revision for plan in plans.values()}) == len(plans)
-
-
-def test_slots_line_up_with_the_checks_of_a_plan(topology: Any, openuem: Any) -> None:
-    """An observation's slot means the same to agent and collector."""
-    text = openuem().replace('addresses = ["10.0.3.1"]', "").replace("10.0.4.2", "fd00::42")
-    deployment = topology(text)
-    flows = flows_of(deployment)
-    slots = planner.planned_flows(flows)
-    for name, plan in plans_of(deployment).items():
-        planned = slots.get(name, ())
-        assert [(key.destination, key.address, key.port, key.transport) for key in planned] == [
-            (check.destination, check.address, check.port, check.transport) for check in plan.checks
-        ]
-        assert {key.source for key in planned} <= {name}
-
-
-def test_keys_differ_by_host_and_source_and_secret() -> None:
-    """Whoever has one knows none of the others."""
-    pairs = {
-        keys.pair_key(keys.host_key(secret, host), keys.source_id(source))
-        for secret in (b"one", b"two")
-        for host in ("a", "b")
-        for source in ("a", "b", "c")
-    }
-    above = {keys.host_key(secret, host) for secret in (b"one", b"two") for host in ("a", "b")}
-    above |= {keys.deployment_key(secret) for secret in (b"one", b"two")}
-    assert len(pairs) == 12 and len(above) == 6 and not pairs & above
-    assert {len(key) for key in pairs} == {keys.PAIR_KEY_SIZE}
-    assert all(keys.from_text(keys.to_text(key)) == key for key in pairs | above)
-
-
-def test_nobody_is_challenged_where_no_agent_is(topology: Any) -> None:
-    """A host without one has nobody who could answer."""
-    plans = plans_of(topology(SMALL.replace("[hosts.w]", "[hosts.w]\nagent = false")))
-    assert [check.key for check in plans["b"].checks] == [""]
-
-
-def crowd(hosts: int) -> str:
-    """A console and so many hosts that it dials, as TOML."""
-    rows = [
-        f'pc-{n:05} = {{ roles = ["pc"], addresses = ["10.0.{n >> 8}.{n & 255}"] }}'
-        for n in range(hosts)
-    ]
-    return "\n".join(
-        [
-            '[roles.console]\nconnects = ["pc:2022"]',
-            '[roles.pc]\nlistens = { "pc:2022" = { protocol = "ssh" } }',
-            '[hosts]\nconsole = { roles = ["console"] }',
-            *rows,
-        ]
-    )
-
-
-def test_a_plan_of_ten_thousand_checks_fits_a_message(topology: Any) -> None:
-    """One console that dials ten thousand endpoints is a real deployment."""
-    plan = plans_of(topology(crowd(10_000)))["console"]
-    assert len(plan.checks) == 10_000
-    assert codec.decode(Plan, codec.encode(plan)) == plan
-
-
-def test_a_plan_too_large_for_a_message_is_still_made(
-    topology: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One host that is asked too much takes no other's plan away."""
-    monkeypatch.setattr(codec, "MAX_MESSAGE", 10_000)
-    plans = plans_of(topology(crowd(300)))
-    with pytest.raises(MalformedMessage):
-        codec.encode(plans["console"])
-    assert len(plans) == 301
-
-
-def test_an_idle_plan_is_one_and_the_same_for_an_agent() -> None:
-    """An agent that lost its host is told once, and knows the plan when it hears it again."""
-    plan = planner.idle_plan("pc-1")
-    assert plan == planner.idle_plan("pc-1")
-    assert plan.revision != planner.idle_plan("pc-2").revision
-    assert (plan.agent, plan.checks, plan.listeners) == ("pc-1", (), ())
-    assert codec.decode(Plan, codec.encode(plan)) == plan
-
-
 # Whatever the deployment.
 
 
@@ -553,10 +305,10 @@ def deployments(draw: st.DrawFn) -> tuple[str, dict[str, Announcement]]:
 
 @given(deployments())
 @settings(max_examples=150, deadline=None)
-def test_whatever_the_deployment_its_plans_make_sense(
+def test_whatever_the_deployment_its_flows_make_sense(
     topology: Callable[..., Topology], deployment: tuple[str, dict[str, Announcement]]
 ) -> None:
-    """Each flow is there once, for a reason, between hosts that bear it; plans hold just these."""
+    """Each flow is there once, for a reason, between hosts that bear it."""
     text, said = deployment
     whole = topology(text)
     hosts = planner.members(whole, said)
@@ -576,15 +328,78 @@ def test_whatever_the_deployment_its_plans_make_sense(
         assert flow.key.address in (destination.addresses or (NO_ADDRESS,))
         if source is destination:
             assert any(reason.role != reason.service.role for reason in flow.connections)
-    plans = planner.compile_plans(whole, hosts, flows, SECRET, "PEM")
-    slots = planner.planned_flows(flows)
-    assert set(plans) == {name for name, member in hosts.items() if member.has_agent}
-    assert sum(len(plan.checks) for plan in plans.values()) == sum(map(len, slots.values()))
-    for plan in plans.values():
-        held = [(listener.port, listener.transport) for listener in plan.listeners]
-        assert len(held) == len(set(held))
-        assert codec.decode(Plan, codec.encode(plan)) == plan
-        for check in plan.checks:
-            there = plans.get(check.destination)
-            modes = {one.service: one.mode for one in there.listeners} if there else {}
-            assert check.window == (modes.get(check.service) is ListenMode.ON_DEMAND)
+
+
+def pair_by_pair(topology: Topology, hosts: Mapping[str, Member]) -> dict[Any, tuple[Any, Any]]:
+    """Every flow with its reasons, by asking each pair of hosts for each rule."""
+    found: dict[Any, tuple[list[Any], list[Any]]] = {}
+    rules: list[tuple[Any, int]] = [
+        (connection, 0) for role in topology.roles.values() for connection in role.connections
+    ]
+    rules += [(deny, 1) for deny in topology.denies]
+    for rule, kind in rules:
+        for source in hosts.values():
+            for destination in hosts.values():
+                if rule.role not in source.roles or not source.has_agent:
+                    continue
+                if rule.service.role not in destination.roles:
+                    continue
+                if source is destination and (kind == 1 or rule.role == rule.service.role):
+                    continue
+                port = destination.ports.get(str(rule.service), rule.service.port)
+                transport = topology.listener(rule.service).detail.transport
+                held = planner.held_ports(topology, destination)[port, transport]
+                for address in destination.addresses or (NO_ADDRESS,):
+                    key = FlowKey(source.name, destination.name, address, port, transport)
+                    found.setdefault((key, held), ([], []))[kind].append(rule)
+    return {place: (tuple(ones), tuple(others)) for place, (ones, others) in found.items()}
+
+
+@given(deployments())
+@settings(max_examples=150, deadline=None)
+def test_sharing_targets_changes_no_flow(
+    topology: Callable[..., Topology], deployment: tuple[str, dict[str, Announcement]]
+) -> None:
+    """What is worked out once for all hosts of the same roles is what each would get alone."""
+    text, said = deployment
+    whole = topology(text)
+    hosts = planner.members(whole, said)
+    flows = planner.expected_flows(whole, hosts)
+    assert {
+        (flow.key, flow.service): (flow.connections, flow.denies) for flow in flows
+    } == pair_by_pair(whole, hosts)
+
+
+@given(deployments(), deployments())
+@settings(max_examples=50, deadline=None)
+def test_who_has_the_same_targets_as_before_has_the_very_same(
+    topology: Callable[..., Topology],
+    first: tuple[str, dict[str, Announcement]],
+    second: tuple[str, dict[str, Announcement]],
+) -> None:
+    """So that to see who is touched by a change costs one look at each source."""
+    before, after = (topology(text) for text, _ in (first, second))
+    old = planner.expected_flows(before, planner.members(before, first[1]))
+    hosts = planner.members(after, second[1])
+    new = planner.expected_flows(after, hosts, old)
+    assert [*new] == [*planner.expected_flows(after, hosts)]
+    for source, targets in new.targets.items():
+        assert (targets is old.targets.get(source)) == (targets == old.targets.get(source))
+
+
+@given(deployments())
+@settings(max_examples=50, deadline=None)
+def test_flows_are_a_sequence(
+    topology: Callable[..., Topology], deployment: tuple[str, dict[str, Announcement]]
+) -> None:
+    """By place from either end, and by slice, as a list of them."""
+    text, said = deployment
+    whole = topology(text)
+    flows = planner.expected_flows(whole, planner.members(whole, said))
+    listed = [*flows]
+    assert len(flows) == len(listed)
+    assert [flows[place] for place in range(-len(listed), len(listed))] == listed * 2
+    assert flows[1:-1:2] == listed[1:-1:2]
+    for place in (len(listed), -len(listed) - 1):
+        with pytest.raises(IndexError):
+            flows[place]

@@ -9,7 +9,7 @@ import contextlib
 import ssl
 from typing import Final
 
-from reachmap_agent import identity
+from reachmap_agent import descriptors, identity
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.checks import Checks
 from reachmap_agent.credentials import Contexts
@@ -67,9 +67,10 @@ class Agent:
         self._tasks = tasks
         self._boot = identity.new_boot()
         self._ceded = Ceded(ceded_path(settings))
-        self._listeners = Listeners(settings.addresses, self._ceded)
+        self._listeners = Listeners(settings.addresses, self._ceded, settings.listeners)
         self._outbox = Outbox(settings.id, self._boot)
-        self._checks = Checks(settings.id, tasks, self._ask_window, self._put_out)
+        places = settings.listeners.descriptors
+        self._checks = Checks(settings.id, tasks, self._ask_window, self._put_out, places)
         self._plan: Plan | None = None
         self._plan_refused = ""
         self._flushing = asyncio.Lock()
@@ -239,6 +240,10 @@ async def run(settings: Settings) -> None:
         BusUnavailable: The NATS server will not have this agent.
     """
     Contexts.from_pem("", settings.certificate, settings.key)
+    limits = settings.listeners
+    descriptors.allow(limits.descriptors + limits.leaving)
+    if (few := descriptors.allowed()) < limits.descriptors + descriptors.KEPT:
+        _log.warning("fewer file descriptors than listeners.*_places need", allowed=few)
     news = asyncio.Event()
 
     async def bus_is_back() -> None:

@@ -3,16 +3,17 @@
 import asyncio
 import gc
 import random
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from reachmap_agent import descriptors
 from reachmap_agent.confirm import Confirmation
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.prober import Found, Job, Prober
 from reachmap_agent.schedule import Schedule
 from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
@@ -24,12 +25,9 @@ AskWindow = Callable[[CheckSpec, float], Awaitable[WindowReply | None]]
 See = Callable[[str, Observation], None]
 """Is given the revision of the plan, and what one of its checks saw."""
 
-_MAX_IN_FLIGHT: Final = 4096
+_FOR_LISTENERS: Final = ListenerLimits().descriptors
 _WINDOW_SPARE_S: Final = 0.5
 """For the way from the answer that a window is open to the check that uses it."""
-
-_DESCRIPTORS_KEPT: Final = 384
-"""For listeners' connections, the bus, and what else a process has open."""
 
 
 class Checks:
@@ -40,10 +38,16 @@ class Checks:
         tasks: Where names are resolved.
         ask_window: How destinations are asked to listen.
         see: Is told of every check that ended.
+        for_listeners: File descriptors that are not for checks.
     """
 
     def __init__(
-        self, agent: str, tasks: asyncio.TaskGroup, ask_window: AskWindow, see: See
+        self,
+        agent: str,
+        tasks: asyncio.TaskGroup,
+        ask_window: AskWindow,
+        see: See,
+        for_listeners: int = _FOR_LISTENERS,
     ) -> None:
         self._agent = agent
         self._tasks = tasks
@@ -55,7 +59,7 @@ class Checks:
         self._rng = random.Random()  # noqa: S311  jitter, not secrets
         self._timer: asyncio.TimerHandle | None = None
         self._round: _Round | None = None
-        self._room = _room()
+        self._room = _room(for_listeners)
         self._flying = 0
         self._stopped = False
         self._idle = asyncio.Event()
@@ -243,13 +247,7 @@ class _Round:
         self.queue: deque[_Due] = deque()
 
 
-def _room() -> int:
+def _room(for_listeners: int) -> int:
     """How many checks may be in flight, so that descriptors never run out."""
-    if sys.platform == "win32":
-        return _MAX_IN_FLIGHT
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:  # which Linux writes as -1
-        return _MAX_IN_FLIGHT
-    return max(16, min(_MAX_IN_FLIGHT, soft - _DESCRIPTORS_KEPT))
+    left = descriptors.allowed() - descriptors.KEPT - for_listeners
+    return max(16, min(descriptors.FOR_CHECKS, left))

@@ -6,11 +6,12 @@ It looks from here alone and changes nothing: it works exactly when nothing else
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from reachmap_agent import identity
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
-from reachmap_agent.holders import Ports
+from reachmap_agent.holders import Ports, identify
 from reachmap_agent.listeners import EVERYWHERE
 from reachmap_agent.memory import ceded_path, load_plan
 from reachmap_agent.settings import Settings
@@ -18,6 +19,9 @@ from reachmap_shared import bus
 from reachmap_shared.errors import BusUnavailable, InvalidSettings, MalformedMessage
 from reachmap_shared.messages import ListenerSpec, Plan
 from reachmap_shared.vocabulary import ListenMode
+
+_SEARCH_S: Final = 5.0
+"""For the name of who holds a port: nobody waits but who asked."""
 
 
 class Result(StrEnum):
@@ -105,19 +109,17 @@ def _plan(settings: Settings) -> tuple[Plan | None, Diagnosis]:
 
 def _port(settings: Settings, spec: ListenerSpec, ports: Ports, ceded: Ceded) -> Diagnosis:
     name = f"port {spec.port}/{spec.transport}"
-    holder = ports.holder(settings.addresses or EVERYWHERE, spec.port, spec.transport)
-    who = f"held by {holder.description}" if holder else "held by nobody"
+    held = ports.held(settings.addresses or EVERYWHERE, spec.port, spec.transport)
+    who = "held by nobody"
+    if held is not None:
+        who = f"held by {identify([held], spec.transport, _SEARCH_S)[held].description}"
     is_ceded = (spec.transport, spec.port) in ceded
     if is_ceded:
         who += "; ceded for good to the service that was seen there"
     elif spec.mode is ListenMode.NEVER:
         who += "; the topology says not to listen there"
     found = f"{spec.service}: {who}"
-    if (
-        holder is None
-        and spec.mode is ListenMode.ALWAYS
-        and (spec.transport, spec.port) not in ceded
-    ):
+    if held is None and spec.mode is ListenMode.ALWAYS and (spec.transport, spec.port) not in ceded:
         return Diagnosis(name, Result.FAIL, found, "start the agent: it should listen there")
     return Diagnosis(name, Result.PASS, found)
 

@@ -7,26 +7,33 @@ program was ever seen on is ceded for good (`reachmap_agent.ceded`).
 
 import asyncio
 import errno
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from reachmap_agent.ceded import Ceded, Port
 from reachmap_agent.credentials import Contexts
-from reachmap_agent.holders import Ports
+from reachmap_agent.datagrams import DatagramDoor
+from reachmap_agent.holders import Holder, Ports, identify, inode
+from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY
-from reachmap_agent.reception import OpenPort, Reception
+from reachmap_agent.reception import Door, OpenPort, Reception
+from reachmap_agent.sockdiag import Listening
+from reachmap_agent.streams import StreamDoor
 from reachmap_agent.wire.exchange import Offer, StandIn
 from reachmap_agent.wire.proof import Endpoint, Identity
 from reachmap_shared import log
 from reachmap_shared.messages import ListenerReport, ListenerSpec, WindowReply, WindowRequest
-from reachmap_shared.vocabulary import ListenerState, ListenMode
+from reachmap_shared.vocabulary import ListenerState, ListenMode, Transport
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  as the real services bind
 
-MAX_WINDOW_S: Final = 5.0
-"""Whatever is asked for: a service that starts meanwhile is kept off its port no longer."""
+_DOORS: Final[Mapping[Transport, Door]] = {Transport.TCP: StreamDoor, Transport.UDP: DatagramDoor}
+
+_SEARCH_S: Final = 0.05
+"""For the name of a new holder, in each place where it may be found: the checks wait meanwhile."""
+
+_USUAL_LIMITS: Final = ListenerLimits()
 
 _log = log.get("listeners")
 
@@ -38,7 +45,10 @@ class _Listener:
         self.spec = spec
         self.open: OpenPort | None = None
         self.failure = ""
+        self.held: Listening | None = None
+        """What was in its way at the last look."""
         self.holder = ""
+        """Who that is."""
         self.closing: asyncio.TimerHandle | None = None
         """Ends the window that is open on it."""
         self.expected = 0
@@ -55,12 +65,16 @@ class Listeners:
     Args:
         addresses: Where to bind; empty for every interface, as real services do.
         ceded: The ports that are not ours.
+        limits: What they may cost.
     """
 
-    def __init__(self, addresses: Sequence[str], ceded: Ceded) -> None:
+    def __init__(
+        self, addresses: Sequence[str], ceded: Ceded, limits: ListenerLimits = _USUAL_LIMITS
+    ) -> None:
         self._addresses = tuple(addresses) or EVERYWHERE
         self._ceded = ceded
-        self._reception = Reception()
+        self._limits = limits
+        self._reception = Reception(limits)
         self._listeners: dict[Port, _Listener] = {}
         self._contexts: Contexts | None = None
         self._identity: Identity | None = None
@@ -86,9 +100,8 @@ class Listeners:
         self._ceded.reload()
         if not self._listeners:
             return
-        ports = self._ports()
+        self._look_at(self._listeners.values())
         for listener in self._listeners.values():
-            self._look_at(listener, ports)
             if listener.spec.mode is ListenMode.ALWAYS and listener.open is None:
                 self._open(listener)
 
@@ -100,10 +113,11 @@ class Listeners:
         if listener.spec.mode is ListenMode.ON_DEMAND:
             if listener.open is None:
                 self._ceded.reload()
-                self._look_at(listener, self._ports())
+                self._look_at([listener])
                 self._open(listener)
             if listener.open is not None:
-                self._keep_open(listener, min(max(request.seconds, 0), MAX_WINDOW_S))
+                seconds = min(max(request.seconds, 0), self._limits.window_s)
+                self._keep_open(listener, seconds)
         report = self._report(listener)
         return WindowReply(report.state, report.detail or report.holder)
 
@@ -140,22 +154,36 @@ class Listeners:
     def _ports(self) -> Ports:
         """Who holds which port now, besides ourselves."""
         own = [
-            os.fstat(bound.fileno()).st_ino
+            inode(bound)
             for listener in self._listeners.values()
             if listener.open is not None
             for bound in listener.open.sockets
         ]
         return Ports({listener.spec.transport for listener in self._listeners.values()}, own)
 
-    def _look_at(self, listener: _Listener, ports: Ports) -> None:
-        if listener.open is not None:  # what is ours cannot be another's
-            listener.holder = ""
-            return
-        spec = listener.spec
-        holder = ports.holder(self._addresses, spec.port, spec.transport)
-        listener.holder = holder.description if holder else ""
-        if holder is not None:
-            self._cede(listener)
+    def _look_at(self, listeners: Collection[_Listener]) -> None:
+        """See who is in the way of each; names are looked for only where that is somebody else."""
+        ports = self._ports()
+        news: dict[Transport, list[_Listener]] = {}
+        for listener in listeners:
+            spec = listener.spec
+            # What is ours cannot be another's.
+            is_ours = listener.open is not None
+            held = None if is_ours else ports.held(self._addresses, spec.port, spec.transport)
+            if held is None:
+                listener.holder = ""
+            elif held != listener.held:
+                news.setdefault(spec.transport, []).append(listener)
+            listener.held = held
+        for transport, changed in news.items():
+            sockets = {listener.held for listener in changed if listener.held is not None}
+            for held, holder in identify(sockets, transport, _SEARCH_S).items():
+                for listener in changed:
+                    if listener.held == held:
+                        listener.holder = holder.description
+        for listener in listeners:
+            if listener.held is not None:
+                self._cede(listener)
 
     def _cede(self, listener: _Listener) -> None:
         if listener.port not in self._ceded:
@@ -174,12 +202,13 @@ class Listeners:
                 spec.port,
                 spec.transport,
                 self._reception,
+                _DOORS[spec.transport],
                 lambda local, peer: self._stand_in(listener, local, peer),
                 lambda: self._answered(listener),
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:  # it came between our look and our bind
-                listener.holder = "another program"
+                listener.holder = Holder().description
                 self._cede(listener)
             else:
                 listener.failure = describe(error)

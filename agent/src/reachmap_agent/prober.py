@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from reachmap_agent.credentials import Contexts
-from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.engine.attempt import Attempt
+from reachmap_agent.engine.engine import Engine
 from reachmap_agent.outcomes import describe
 from reachmap_agent.protocols import REGISTRY, Protocol
 from reachmap_agent.wire.exchange import Target, Verdict

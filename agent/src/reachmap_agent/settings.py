@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from reachmap_agent.identity import hostname
+from reachmap_agent.limits import RANGES, ListenerLimits
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidName, InvalidSettings
 from reachmap_shared.names import host_name, role_name
 
 DEFAULT_PATH: Final = Path("/etc/reachmap/agent.toml")
 
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "nats": "REACHMAP_NATS_URL",
     "id": "REACHMAP_ID",
     "roles": "REACHMAP_ROLES",
@@ -27,7 +28,7 @@ _ENVIRONMENT: Final = {
     "certificate": "REACHMAP_CERTIFICATE",
     "key": "REACHMAP_KEY",
 }
-_ARGUMENTS: Final = {
+ARGUMENTS: Final = {
     "nats": "--nats",
     "id": "--id",
     "roles": "--roles",
@@ -36,6 +37,10 @@ _ARGUMENTS: Final = {
     "certificate": "--certificate",
     "key": "--key",
 }
+"""Where else a setting may stand, by its key in the file."""
+
+_LISTENERS: Final = "listeners"
+"""The file's table of limits, which neither the environment nor the command line has."""
 
 _PATHS: Final = ("state", "certificate", "key")
 
@@ -55,9 +60,11 @@ class Settings:
     state: Path = Path()
     """Directory for what must survive a restart; empty for the system's usual place."""
     certificate: Path | None = None
-    """PEM, shown to servers that ask checks for a certificate (mutual TLS); None shows none."""
+    """PEM that checks show to servers that ask for a certificate (mutual TLS); empty shows none."""
     key: Path | None = None
-    """PEM of the key for it; None when it stands in the same file."""
+    """PEM of the key for it; empty when it stands in the same file."""
+    listeners: ListenerLimits = field(default_factory=ListenerLimits)
+    """What strangers may take of the host's listeners."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for error messages."""
 
@@ -76,10 +83,12 @@ def load(
         InvalidSettings: Naming the setting, where it came from, and what was expected.
     """
     file = path or DEFAULT_PATH
+    content = _file(path)
+    limits = _limits(content.pop(_LISTENERS, {}), f"{file}: {_LISTENERS}")
     layers = (
-        (_file(path), {key: f"{file}: {key}" for key in _ENVIRONMENT}),
-        ({key: environment.get(name) for key, name in _ENVIRONMENT.items()}, _ENVIRONMENT),
-        (arguments, _ARGUMENTS),
+        (content, {key: f"{file}: {key}" for key in ENVIRONMENT}),
+        ({key: environment.get(name) for key, name in ENVIRONMENT.items()}, ENVIRONMENT),
+        (arguments, ARGUMENTS),
     )
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -88,7 +97,7 @@ def load(
             if value not in (None, "", []):
                 values[key] = _typed(key, value, names[key])
                 origins[key] = names[key]
-    settings = replace(Settings(**values), origins=origins)
+    settings = Settings(**values, listeners=limits, origins=origins)
     if settings.state == Path():
         settings = replace(settings, state=_usual_state(environment))
     if not settings.id:
@@ -109,10 +118,31 @@ def _file(path: Path | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # tomllib's own errors are ValueErrors
         raise InvalidSettings(f"{path}: not TOML: {error}") from error
     for key in content:
-        if key not in _ENVIRONMENT:
-            known = ", ".join(_ENVIRONMENT)
+        if key not in (*ENVIRONMENT, _LISTENERS):
+            known = ", ".join((*ENVIRONMENT, _LISTENERS))
             raise InvalidSettings(f"{path}: unknown key {key}: expected one of {known}")
     return content
+
+
+def _limits(table: Any, origin: str) -> ListenerLimits:
+    if not isinstance(table, dict):
+        raise InvalidSettings(f"{origin}: expected a table")
+    usual = ListenerLimits()
+    for key, value in table.items():
+        if key not in RANGES:
+            raise InvalidSettings(
+                f"{origin}: unknown key {key}: expected one of {', '.join(RANGES)}"
+            )
+        whole = isinstance(getattr(usual, key), int)
+        least, most = RANGES[key]
+        # To Python true is a 1, and 5.0 no whole number though it equals one.
+        is_number = type(value) is int or (type(value) is float and not whole)
+        if not (is_number and least <= value <= most):
+            what = "a whole number" if whole else "a number of seconds"
+            raise InvalidSettings(
+                f"{origin}.{key}: expected {what} from {least} to {most}, got {value!r}"
+            )
+    return ListenerLimits(**table)
 
 
 def _usual_state(environment: Mapping[str, str]) -> Path:

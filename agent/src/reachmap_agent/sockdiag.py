@@ -45,10 +45,14 @@ class Listening:
     port: int
     both_families: bool
     """Whether a socket bound to `::` takes IPv4 connections as well."""
-    uid: int
+    uid: int | None
+    """Its owner; None from a system that does not say."""
     inode: int
+    """Linux's number for the socket; 0 elsewhere."""
     cgroup: int | None
     """The control group's inode; None from a kernel that does not say."""
+    pid: int | None = None
+    """The process that has it; None from a system that does not say, such as Linux."""
 
     def covers(self, address: str, port: int) -> bool:
         """Whether a listener bound to `address` and `port` would be in its way."""

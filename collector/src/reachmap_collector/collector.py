@@ -7,6 +7,7 @@ modules. Whatever comes from the bus may be wrong: it is refused, counted and fo
 import asyncio
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +18,12 @@ from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.planner import (
     FlowKey,
+    Flows,
     Member,
-    compile_plans,
     expected_flows,
-    idle_plan,
     members,
-    planned_flows,
 )
+from reachmap_collector.plans import Plans, idle_plan
 from reachmap_collector.roster import Roster
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
@@ -57,7 +57,9 @@ class Collector:
         self._credentials = credentials
         self._bus = connection
         self._wanted = topology
-        self._plans: dict[str, Plan] = {}
+        self._plans: Mapping[str, Plan] = {}
+        self._revisions: Mapping[str, str] = {}
+        self._expected: Flows | None = None
         self._slots: dict[str, OrderedDict[str, tuple[FlowKey, ...]]] = {}
         self._changed = asyncio.Event()
         self._wall = time.time() - time.monotonic()
@@ -108,25 +110,29 @@ class Collector:
         """Bring flows and plans up to date; returns the plans that are new."""
         self.topology = self._wanted
         self.members = members(self.topology, self.roster.announcements())
-        flows = expected_flows(self.topology, self.members)
+        self._expected = flows = expected_flows(self.topology, self.members, self._expected)
         self.flows.expect(flows, self.now())
-        plans = compile_plans(
+        plans = Plans(
             self.topology,
             self.members,
             flows,
             self._credentials.secret,
             self._credentials.certificate,
         )
-        new = [plan for name, plan in plans.items() if self._plans.get(name) != plan]
+        changed = [
+            name
+            for name, revision in plans.revisions.items()
+            if self._revisions.get(name) != revision
+        ]
+        new = [plans[name] for name in changed]
         new += [idle_plan(name) for name in self._plans if name not in plans]
-        slots = planned_flows(flows)
         for plan in new:
             kept = self._slots.setdefault(plan.agent, OrderedDict())
-            kept[plan.revision] = slots.get(plan.agent, ())
+            kept[plan.revision] = plans.slots(plan.agent)
             kept.move_to_end(plan.revision)
             while len(kept) > _PLANS_KEPT:
                 kept.popitem(last=False)
-        self._plans = plans
+        self._plans, self._revisions = plans, plans.revisions
         return new
 
     async def _distribute(self, plans: list[Plan]) -> None:
@@ -151,11 +157,13 @@ class Collector:
         if self.roster.hear(hello, self.now()):
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
             self._changed.set()
-        plan = self._plans.get(hello.agent)
-        if plan is None and hello.plan:
-            plan = idle_plan(hello.agent)
-        if plan is not None and plan.revision != hello.plan:
-            await self._send(plan)
+        revision = self._revisions.get(hello.agent)
+        if revision is None and hello.plan:
+            idle = idle_plan(hello.agent)
+            if idle.revision != hello.plan:
+                await self._send(idle)
+        elif revision not in (None, hello.plan):
+            await self._send(self._plans[hello.agent])
         return None
 
     async def _hear_report(self, subject: str, payload: bytes) -> None:

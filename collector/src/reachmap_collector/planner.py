@@ -1,18 +1,16 @@
-"""Who has to check what: from the topology and what agents announce, to flows and plans. Pure.
+"""Who has to reach what: from the topology and what agents announce, to flows. Pure.
 
-The same input always gives the same plans, revisions included, so a collector that restarts
-disturbs nobody.
+Hosts of the same roles dial the same targets, so those are worked out once for all of them, and a
+deployment of ten thousand hosts is planned anew in the time that its handful of roles takes.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Final
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final, overload
 
 from reachmap_collector.topology.model import Connection, DenyRule, Topology
-from reachmap_shared import codec, keys
-from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan
 from reachmap_shared.names import ServiceName
 from reachmap_shared.vocabulary import Expectation, ListenMode, Transport
 
@@ -89,53 +87,166 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
     return found
 
 
-def expected_flows(topology: Topology, hosts: Mapping[str, Member]) -> list[ExpectedFlow]:
-    """Every flow that the topology expects or forbids, in the order of their keys.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What sources dial, and why: one object for all of them that have the same roles."""
+
+    destination: str
+    address: str
+    port: int
+    transport: Transport
+    service: ServiceName
+    protocol: str
+    expect: Expectation
+    connections: tuple[Connection, ...]
+    denies: tuple[DenyRule, ...]
+
+    def flow(self, source: str) -> ExpectedFlow:
+        """The flow to it from one source."""
+        return ExpectedFlow(
+            FlowKey(source, self.destination, self.address, self.port, self.transport),
+            self.service,
+            self.protocol,
+            self.expect,
+            self.connections,
+            self.denies,
+        )
+
+
+class Flows(Sequence[ExpectedFlow]):
+    """Every flow that a topology expects or forbids, in the order of their keys.
+
+    Held as the targets of each source; a flow is made when somebody looks at it.
+    """
+
+    def __init__(self, targets: Mapping[str, tuple[Target, ...]]) -> None:
+        self.targets: Mapping[str, tuple[Target, ...]] = dict(sorted(targets.items()))
+        """By source, in the order of names."""
+        self._sources = tuple(self.targets)
+        self._ends = tuple(accumulate(len(those) for those in self.targets.values()))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[ExpectedFlow]:
+        for source, targets in self.targets.items():
+            for target in targets:
+                yield target.flow(source)
+
+    @overload
+    def __getitem__(self, index: int) -> ExpectedFlow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ExpectedFlow]: ...
+    def __getitem__(self, index: int | slice) -> ExpectedFlow | Sequence[ExpectedFlow]:
+        """By place in the order of keys."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index if index >= 0 else len(self) + index
+        if not 0 <= place < len(self):
+            raise IndexError(index)
+        number = bisect_right(self._ends, place)
+        source = self._sources[number]
+        before_next = place - self._ends[number]  # negative: counted from the end of its source's
+        return self.targets[source][before_next].flow(source)
+
+
+def expected_flows(
+    topology: Topology, hosts: Mapping[str, Member], before: Flows | None = None
+) -> Flows:
+    """Every flow that the topology expects or forbids.
 
     A role that connects to a service of its own role means the other hosts of that role; any other
     connection may well lead back to the host itself. Where a host has two services on one port,
     what is said of either holds for the flow to the one that has it.
+
+    Args:
+        topology: What should be.
+        hosts: As `members` gives them.
+        before: What it gave before, if it did: a source that has the targets that it had then has
+            the very same tuple of them, so that whoever looks for changes sees it at once.
     """
-    by_role: dict[str, list[Member]] = {}
-    for member in hosts.values():
-        for role in member.roles:
-            by_role.setdefault(role, []).append(member)
-    held = {name: held_ports(topology, member) for name, member in hosts.items()}
+    planning = _Planning(topology, hosts)
+    had = before.targets if before is not None else {}
+    same: dict[tuple[int, int], bool] = {}  # by identity: sources share what is dear to compare
+    found: dict[str, tuple[Target, ...]] = {}
+    for source in hosts.values():
+        if not source.has_agent:
+            continue
+        targets, then = planning.targets(source), had.get(source.name, ())
+        pair = id(targets), id(then)
+        if pair not in same:
+            same[pair] = targets == then
+        if targets:
+            found[source.name] = then if same[pair] else targets
+    return Flows(found)
 
-    reasons: dict[tuple[FlowKey, ServiceName], tuple[list[Connection], list[DenyRule]]] = {}
 
-    def pairs(role: str, service: ServiceName) -> Iterable[tuple[FlowKey, ServiceName]]:
-        transport = topology.listener(service).detail.transport
-        for source in by_role.get(role, ()):
-            if not source.has_agent:
-                continue
-            for destination in by_role.get(service.role, ()):
-                if destination is source and role == service.role:
-                    continue
-                port = destination.ports.get(str(service), service.port)
-                for address in destination.addresses or (NO_ADDRESS,):
-                    key = FlowKey(source.name, destination.name, address, port, transport)
-                    yield key, held[destination.name][port, transport]
+class _Planning:
+    """One topology with its hosts, asked for the targets of each source."""
 
-    for definition in topology.roles.values():
-        for connection in definition.connections:
-            for pair in pairs(connection.role, connection.service):
-                reasons.setdefault(pair, ([], []))[0].append(connection)
-    for deny in topology.denies:
-        for pair in pairs(deny.role, deny.service):
-            if pair[0].source != pair[0].destination:
-                reasons.setdefault(pair, ([], []))[1].append(deny)
-    return [
-        ExpectedFlow(
-            key=key,
-            service=service,
-            protocol=topology.listener(service).detail.protocol,
-            expect=Expectation.REACHABLE if connections else Expectation.BLOCKED,
-            connections=tuple(connections),
-            denies=tuple(denies),
+    def __init__(self, topology: Topology, hosts: Mapping[str, Member]) -> None:
+        self._topology = topology
+        self._by_role: dict[str, list[Member]] = {}
+        for member in hosts.values():
+            for role in member.roles:
+                self._by_role.setdefault(role, []).append(member)
+        self._held = {name: held_ports(topology, member) for name, member in hosts.items()}
+        self._common: dict[frozenset[str], tuple[Target, ...]] = {}
+
+    def targets(self, source: Member) -> tuple[Target, ...]:
+        """What one source dials, in the order of flow keys."""
+        roles = frozenset(source.roles)
+        common = self._common.get(roles)
+        if common is None:
+            common = self._common[roles] = self._targets(roles, None)
+        first = bisect_left(common, source.name, key=_destination)
+        if first == len(common) or common[first].destination != source.name:
+            return common
+        # It is one of those that hosts of its roles dial: for itself, other rules hold.
+        last = bisect_right(common, source.name, key=_destination)
+        return common[:first] + self._targets(roles, source) + common[last:]
+
+    def _targets(self, roles: frozenset[str], itself: Member | None) -> tuple[Target, ...]:
+        """What sources of these roles dial: of all hosts, or of their own one alone."""
+        reasons: dict[_Place, tuple[list[Connection], list[DenyRule]]] = {}
+        for definition in self._topology.roles.values():
+            if definition.name in roles:
+                for connection in definition.connections:
+                    if itself is None or connection.role != connection.service.role:
+                        for place in self._places(connection.service, itself):
+                            reasons.setdefault(place, ([], []))[0].append(connection)
+        for deny in self._topology.denies:
+            if deny.role in roles and itself is None:
+                for place in self._places(deny.service, itself):
+                    reasons.setdefault(place, ([], []))[1].append(deny)
+        return tuple(
+            Target(
+                *place,
+                protocol=self._topology.listener(place[-1]).detail.protocol,
+                expect=Expectation.REACHABLE if connections else Expectation.BLOCKED,
+                connections=tuple(connections),
+                denies=tuple(denies),
+            )
+            for place, (connections, denies) in sorted(reasons.items())
         )
-        for (key, service), (connections, denies) in sorted(reasons.items())
-    ]
+
+    def _places(self, service: ServiceName, only: Member | None) -> Iterable["_Place"]:
+        """Where a service is offered: at each address of each host that has its role."""
+        transport = self._topology.listener(service).detail.transport
+        for destination in self._by_role.get(service.role, ()):
+            if only is None or destination is only:
+                port = destination.ports.get(str(service), service.port)
+                held = self._held[destination.name][port, transport]
+                for address in destination.addresses or (NO_ADDRESS,):
+                    yield destination.name, address, port, transport, held
+
+
+_Place = tuple[str, str, int, Transport, ServiceName]
+"""A destination, its address, port and transport, and what is offered there."""
+
+
+def _destination(target: Target) -> str:
+    return target.destination
 
 
 def held_ports(topology: Topology, member: Member) -> dict[tuple[int, Transport], ServiceName]:
@@ -152,125 +263,13 @@ def held_ports(topology: Topology, member: Member) -> dict[tuple[int, Transport]
     return held
 
 
-def compile_plans(
-    topology: Topology,
-    hosts: Mapping[str, Member],
-    flows: Sequence[ExpectedFlow],
-    secret: bytes,
-    certificate: str,
-) -> dict[str, Plan]:
-    """What each host's agent is to do.
-
-    Args:
-        topology: What should be.
-        hosts: As `members` gives them.
-        flows: As `expected_flows` gives them, so that a source's stand together.
-        secret: Of the deployment; the keys by which listeners prove who they are come from it.
-        certificate: PEM for listeners that stand in for TLS services.
-    """
-    checks = {
-        source: tuple(
-            _check(flow, topology, hosts, secret)
-            for flow in group
-            if flow.key.address != NO_ADDRESS
-        )
-        for source, group in groupby(flows, key=lambda flow: flow.key.source)
-    }
-    plans: dict[str, Plan] = {}
-    for name, member in hosts.items():
-        if not member.has_agent:
-            continue
-        plans[name] = _with_revision(
-            Plan(
-                agent=name,
-                revision="",
-                interval_s=topology.checks.interval_s,
-                timeout_s=topology.checks.timeout_s,
-                certificate=certificate,
-                deployment_key=keys.to_text(keys.deployment_key(secret)),
-                host_key=keys.to_text(keys.host_key(secret, name)),
-                listeners=_listeners(topology, member),
-                checks=checks.get(name, ()),
-            )
-        )
-    return plans
-
-
-def idle_plan(agent: str) -> Plan:
-    """A plan to do nothing, for an agent whose host has left the topology."""
-    return _with_revision(
-        Plan(
-            agent,
-            "",
-            interval_s=60,
-            timeout_s=1,
-            certificate="",
-            deployment_key="",
-            host_key="",
-            listeners=(),
-            checks=(),
-        )
-    )
-
-
-def planned_flows(flows: Iterable[ExpectedFlow]) -> dict[str, tuple[FlowKey, ...]]:
-    """For each source, the flow of each slot of its plan."""
-    return {
-        source: tuple(flow.key for flow in group if flow.key.address != NO_ADDRESS)
-        for source, group in groupby(flows, key=lambda flow: flow.key.source)
-    }
-
-
-def _with_revision(plan: Plan) -> Plan:
-    # Piece by piece, for a plan too large to send must not keep the others from being made.
-    digest = hashlib.blake2b(digest_size=8)
-    for part in (replace(plan, listeners=(), checks=()), *plan.listeners, *plan.checks):
-        digest.update(codec.encode(part))
-    return replace(plan, revision=digest.hexdigest())
-
-
-def _check(
-    flow: ExpectedFlow, topology: Topology, hosts: Mapping[str, Member], secret: bytes
-) -> CheckSpec:
-    destination = hosts[flow.key.destination]
-    mode = _mode(topology, destination, flow.service)
-    return CheckSpec(
-        destination=flow.key.destination,
-        service=str(flow.service),
-        address=flow.key.address,
-        port=flow.key.port,
-        transport=flow.key.transport,
-        protocol=flow.protocol,
-        key=_pair_key(flow.key, secret) if destination.has_agent else "",
-        window=destination.has_agent and mode is ListenMode.ON_DEMAND,
-    )
-
-
-def _pair_key(key: FlowKey, secret: bytes) -> str:
-    """By which a flow's destination proves to its source who it is."""
-    of_host = keys.host_key(secret, key.destination)
-    return keys.to_text(keys.pair_key(of_host, keys.source_id(key.source)))
-
-
-def _listeners(topology: Topology, member: Member) -> tuple[ListenerSpec, ...]:
-    return tuple(
-        ListenerSpec(
-            service=str(service),
-            port=port,
-            transport=transport,
-            protocol=topology.listener(service).detail.protocol,
-            mode=_mode(topology, member, service),
-        )
-        for (port, transport), service in held_ports(topology, member).items()
-    )
+def mode(topology: Topology, member: Member, service: ServiceName) -> ListenMode:
+    """When the agent on a host stands in for one of its services."""
+    return member.modes.get(str(service), topology.listener(service).detail.listen)
 
 
 def _each_once(addresses: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(address for address in addresses if address != NO_ADDRESS))
-
-
-def _mode(topology: Topology, member: Member, service: ServiceName) -> ListenMode:
-    return member.modes.get(str(service), topology.listener(service).detail.listen)
 
 
 def _known(roles: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:

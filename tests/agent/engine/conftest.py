@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent.engine.engine import Attempt, Engine
+from reachmap_agent.engine.attempt import Attempt
+from reachmap_agent.engine.engine import Engine
 from reachmap_agent.engine.poller import EpollPoller, LoopPoller
 from reachmap_agent.wire.exchange import Exchange
 from reachmap_shared.vocabulary import Transport
@@ -79,7 +80,7 @@ class Bench:
             return await self.start(address, exchange, **how)
 
 
-def open_descriptors() -> set[str]:
+def _open_descriptors() -> set[str]:
     """The numbers of this process's descriptors, with what they are; none where nobody says."""
     found = set()
     with contextlib.suppress(FileNotFoundError):
@@ -89,10 +90,16 @@ def open_descriptors() -> set[str]:
     return found
 
 
+@pytest.fixture
+def open_descriptors() -> Callable[[], set[str]]:
+    """What this process has open now."""
+    return _open_descriptors
+
+
 @pytest.fixture(params=POLLERS)
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     """An engine on each poller; in the end each attempt was told once and no descriptor is left."""
-    before = open_descriptors()
+    before = _open_descriptors()
     engine = Engine(asyncio.get_running_loop(), request.param)
     made = Bench(engine)
     yield made
@@ -100,7 +107,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     assert set(made.told.values()) <= {1}
     # Servers of the test's own end a moment later than the test.
     deadline = time.monotonic() + 5
-    while (left := open_descriptors() - before) and time.monotonic() < deadline:
+    while (left := _open_descriptors() - before) and time.monotonic() < deadline:
         gc.collect()
         await asyncio.sleep(0.01)
     assert left == set()

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from reachmap_agent.diagnosis import counters, tables
-from reachmap_agent.holders import Ports
-from reachmap_agent.sockdiag import FAMILIES
+from reachmap_agent.holders import Ports, identify
+from reachmap_agent.sockdiag import FAMILIES, Listening
 from reachmap_shared.diagnosis import Row
 from reachmap_shared.vocabulary import Transport
 
 _NET: Final = Path("/proc/thread-self/net")
 _LINUX: Final = sys.platform == "linux"
 _ROUTE, _SOCK_DIAG = 0, 4
+_PATIENCE_S: Final = 0.05
+"""For looking through processes: checks wait meanwhile."""
 _ANY_PORT: Final = 9
 """Of a connected UDP socket that sends nothing."""
 
@@ -79,10 +81,14 @@ def route_error(local: str, peer: str) -> int:
     return _tried(peer, connect)
 
 
-def listens(address: str, port: int, transport: Transport) -> str:
-    """Who listens there, the agent's own listeners included; empty when nobody does."""
-    holder = Ports({transport}, ()).holder((address,), port, transport)
-    return holder.description if holder else ""
+def listens(address: str, port: int, transport: Transport) -> Listening | None:
+    """What listens there, the agent's own listeners included; None when nothing does."""
+    return Ports({transport}, ()).held((address,), port, transport)
+
+
+def describe(found: Listening, transport: Transport) -> str:
+    """Whose that is."""
+    return identify((found,), transport, _PATIENCE_S)[found].description
 
 
 def _tried(address: str, action: Callable[[socket.socket], None]) -> int:

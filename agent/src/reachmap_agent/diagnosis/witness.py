@@ -138,15 +138,16 @@ class Witness:
         if request.check not in self._watches:  # its time was up
             return WitnessReply(request.check, WitnessState.REFUSED, detail="not watched")
         asked = watch.request
-        holder = host.listens(asked.address, asked.port, asked.transport)
+        found = host.listens(asked.address, asked.port, asked.transport)
         ours = watch.listener is ListenerState.LISTENING
+        holder = host.describe(found, asked.transport) if found is not None and not ours else ""
         sight = watch.looking.end()
         rows = [watch.rows[place] for place in sorted(watch.rows)]
         told = Testimony(
             watched_ms=round((time.monotonic() - watch.began) * 1000),
             is_local=host.is_local(asked.address),
-            listens=bool(holder),
-            holder="" if ours else holder[:300],
+            listens=found is not None,
+            holder=holder[:300],
             listener=watch.listener,
             route_back=host.route_error(asked.address, _peer(watch, sight)),
             rows=tuple(rows[:BLOCK]),

@@ -24,6 +24,9 @@ class Poller(Protocol):
     def connecting(self, descriptor: int) -> None:
         """Watch a socket whose connection is under way."""
 
+    def connecting_again(self, descriptor: int) -> None:
+        """Watch one that was watched before, and forgotten, but never closed."""
+
     def reading(self, descriptor: int) -> None:
         """Watch a connected socket for something to read, or its end."""
 
@@ -51,6 +54,9 @@ class EpollPoller:
     def connecting(self, descriptor: int) -> None:
         """Watch a socket for everything that may ever happen to it."""
         self._register(descriptor, self._mask)
+
+    def connecting_again(self, descriptor: int) -> None:
+        """Nothing to do: it is watched still. What it has to tell is looked up as it is told."""
 
     def reading(self, descriptor: int) -> None:
         """Nothing to do: it is watched for everything already."""
@@ -82,6 +88,8 @@ class LoopPoller:
     def connecting(self, descriptor: int) -> None:
         """Watch a socket until it can be written to: then it is connected, or has failed."""
         self._loop.add_writer(descriptor, self._writable, descriptor)
+
+    connecting_again = connecting
 
     def reading(self, descriptor: int) -> None:
         """Watch it for something to read."""

@@ -1,0 +1,94 @@
+"""What planning costs: a million flows between ten thousand hosts, and one host that changes.
+
+Two hundred servers of twenty roles, and endpoints that dial half of them each: no two groups of
+endpoints have the same roles. A plan counts as made when its bytes are ready to be sent.
+"""
+
+import time
+
+from common import figure
+
+from reachmap_collector import planner
+from reachmap_collector.planner import Announcement, Flows
+from reachmap_collector.plans import Plans
+from reachmap_collector.topology.model import NamedProfile, Topology, assemble
+from reachmap_collector.topology.schema import TopologyFile
+from reachmap_shared import codec
+
+HOSTS = 10_000
+SERVERS = 200
+SERVICES = 20
+KINDS = 50
+
+ALL_GOAL_S, ONE_GOAL_S = 10.0, 0.2
+
+
+def main() -> None:
+    """Everything, then one endpoint's and one server's new address."""
+    print(f"\nplanning {HOSTS:,} hosts")
+    topology = _topology()
+    said = {
+        f"pc-{n:05}": Announcement((), (f"10.1.{n >> 8}.{n & 255}",))
+        for n in range(HOSTS - SERVERS)
+    }
+    began = time.perf_counter()
+    flows, plans = _planned(topology, said)
+    made = sum(len(codec.encode(plan)) for plan in plans.values())
+    took = time.perf_counter() - began
+    figure(
+        f"{len(flows):,} flows to {made / 1e6:.0f} MB of plans",
+        f"{took:.1f} s",
+        f"under {ALL_GOAL_S:g} s",
+        took < ALL_GOAL_S,
+    )
+    said["pc-00007"] = Announcement((), ("10.9.9.9",))
+    _change("an endpoint moves", topology, said, flows, plans)
+    said["server-007"] = Announcement((), ("10.9.9.8",))
+    _change("a server moves", topology, said, flows, plans)
+
+
+def _change(
+    what: str, topology: Topology, said: dict[str, Announcement], flows: Flows, plans: Plans
+) -> None:
+    began = time.perf_counter()
+    _, after = _planned(topology, said, flows)
+    changed = [n for n, revision in after.revisions.items() if plans.revisions[n] != revision]
+    took = time.perf_counter() - began
+    sent = time.perf_counter()
+    for name in changed:
+        codec.encode(after[name])
+    sent = time.perf_counter() - sent
+    figure(
+        f"{what}: {len(changed):,} plans concerned",
+        f"{took * 1000:.0f} ms",
+        f"under {ONE_GOAL_S * 1000:g} ms",
+        took < ONE_GOAL_S,
+    )
+    figure("  and to make those", f"{sent * 1000:.0f} ms")
+
+
+def _planned(
+    topology: Topology, said: dict[str, Announcement], before: Flows | None = None
+) -> tuple[Flows, Plans]:
+    hosts = planner.members(topology, said)
+    flows = planner.expected_flows(topology, hosts, before)
+    return flows, Plans(topology, hosts, flows, b"secret", "PEM" * 400)
+
+
+def _topology() -> Topology:
+    roles = {
+        f"role-{n:02}": {"listens": {f"role-{n:02}:{8000 + n}": {"protocol": "http"}}}
+        for n in range(SERVICES)
+    }
+    for kind in range(KINDS):
+        wanted = [(kind + step) % SERVICES for step in range(SERVICES // 2)]
+        roles[f"kind-{kind:02}"] = {"connects": [f"role-{n:02}:{8000 + n}" for n in wanted]}
+    hosts = {f"server-{n:03}": {"roles": [f"role-{n % SERVICES:02}"]} for n in range(SERVERS)} | {
+        f"pc-{n:05}": {"roles": [f"kind-{n % KINDS:02}"]} for n in range(HOSTS - SERVERS)
+    }
+    for n in range(SERVERS):
+        hosts[f"server-{n:03}"]["addresses"] = [f"10.0.0.{n}"] if n != 7 else []
+    text = TopologyFile.model_validate({"roles": roles, "hosts": hosts})
+    assembled, problems = assemble(text, list[NamedProfile]())
+    assert not problems, problems
+    return assembled

@@ -1,0 +1,277 @@
+"""Alerts that begin, change and end: one for each outage, however its cause comes to light. Pure.
+
+An outage shows itself bit by bit: first one flow fails, seconds later all of a host's. So a cause
+has to stand for a while before it is told, and an alert that is told already follows the flows:
+when another cause explains what it was about, it is the same alert with a better explanation. What
+ends has to stay away for a while, too; and what comes and goes is one alert that says so.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from reachmap_collector.alerts.causes import Cause, Kind, Member
+
+
+class Phase(StrEnum):
+    """How far an alert is."""
+
+    PENDING = "pending"
+    """Seen, and not told yet: it may be nothing."""
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Severity(StrEnum):
+    """How much it matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+SEVERITIES: Final[Mapping[Kind, Severity]] = {
+    Kind.CUT_OFF: Severity.CRITICAL,
+    Kind.HOST_DOWN: Severity.CRITICAL,
+    Kind.SERVICE_DOWN: Severity.CRITICAL,
+    Kind.HOST_UNREACHABLE: Severity.CRITICAL,
+    Kind.PORT_BLOCKED: Severity.CRITICAL,
+    Kind.DEVICE: Severity.CRITICAL,
+    Kind.SOURCE: Severity.WARNING,
+    Kind.PATH: Severity.CRITICAL,
+    Kind.AGENT_SILENT: Severity.WARNING,
+    Kind.NAME: Severity.CRITICAL,
+    Kind.FLOW: Severity.WARNING,
+    Kind.EXPOSED: Severity.CRITICAL,
+}
+"""What counts for how much where no rule says otherwise: one host's or one flow's trouble warns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things have to be so before anybody hears of them. Seconds."""
+
+    hold_s: float = 4.0
+    """That a cause stands before it is told: long enough for others that fail with it to show, and
+    short enough for an alert within 15 s. What shows later makes it a better explanation."""
+    doubt_s: float = 12.0
+    """That a cause stands which may turn out to be another one's consequence."""
+    clear_s: float = 12.0
+    """That nothing of it fails before it has ended: a bit over one interval of checks."""
+    flap_s: float = 600.0
+    """Within which an outage that comes back is the same one."""
+    flaps: int = 3
+    """How often it may come back before it counts as one long outage that ends when it has stayed
+    away for as long as `flap_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One outage. Times are seconds since the epoch."""
+
+    id: str
+    """Stays the same from beginning to end, and for nothing else."""
+    cause: Cause
+    severity: Severity
+    phase: Phase
+    began: float
+    """When it was first seen."""
+    told: float | None = None
+    """When it began to fire."""
+    ended: float | None = None
+    """When it was resolved."""
+    quiet_since: float | None = None
+    """Since when nothing of it fails, while that may change again."""
+    returns: int = 0
+    """How often it came back."""
+    members: frozenset[Member] = frozenset()
+    """All that it ever was about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that people may want to hear."""
+
+    what: "What"
+    alert: Alert
+
+
+class What(StrEnum):
+    """What has happened to an alert."""
+
+    FIRED = "fired"
+    CHANGED = "changed"
+    """Its cause is another, or explains more."""
+    RESOLVED = "resolved"
+
+
+@dataclass(slots=True)
+class Book:
+    """All alerts there are, and those that have just ended."""
+
+    timing: Timing = field(default_factory=Timing)
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    _number: int = 0
+
+    def active(self) -> list[Alert]:
+        """Those that fire, the first told first."""
+        firing = [alert for alert in self.alerts.values() if alert.phase is Phase.FIRING]
+        return sorted(firing, key=lambda alert: (alert.told or 0.0, alert.id))
+
+    def next_due(self) -> float | None:
+        """When something changes even if nothing new is seen; None when nothing will."""
+        return min(
+            (when for alert in self.alerts.values() for when in self._dues(alert)), default=None
+        )
+
+    def update(self, causes: Iterable[Cause], now: float) -> list[Event]:
+        """Take note of what is wrong now; returns what is news.
+
+        Args:
+            causes: As `find_causes` gives them.
+            now: Seconds since the epoch; never less than before.
+        """
+        events: list[Event] = []
+        shares, new = self._shared_out([*causes])
+        for name, alert in [*self.alerts.items()]:
+            share = shares.get(name)
+            after = self._quieter(alert, now) if share is None else self._still(alert, share, now)
+            if after is None:
+                del self.alerts[name]
+            else:
+                self.alerts[name] = after
+                events += _news(alert, after)
+        for cause in new:
+            alert = self._new(cause, now)
+            after = self._still(alert, [cause], now)  # with no time to hold, it is told at once
+            self.alerts[alert.id] = after
+            events += _news(alert, after)
+        return events
+
+    def _shared_out(self, causes: list[Cause]) -> tuple[dict[str, list[Cause]], list[Cause]]:
+        """Which alert each cause goes on with, and those that are new.
+
+        An outage that heals bit by bit falls apart into many causes of the rest, and all of those
+        are still the one outage.
+        """
+        by_member: dict[Member, list[str]] = {}
+        for name, alert in self.alerts.items():
+            for member in alert.members:
+                by_member.setdefault(member, []).append(name)
+        shares: dict[str, list[Cause]] = {}
+        new: list[Cause] = []
+        for cause in sorted(causes, key=lambda one: -len(one.explains)):
+            shared: Counter[str] = Counter()
+            for member in cause.explains:
+                for name in by_member.get(member, ()):
+                    if _is_exposure(self.alerts[name].cause) == _is_exposure(cause):
+                        shared[name] += 1
+            if shared:
+                heir = min(shared, key=lambda name: self._claim(name, cause, shared[name]))
+                shares.setdefault(heir, []).append(cause)
+            else:
+                new.append(cause)
+        return shares, new
+
+    def _claim(self, name: str, cause: Cause, shared: int) -> tuple[bool, bool, int, float, str]:
+        """Which alert a cause goes on with: the lowest."""
+        alert = self.alerts[name]
+        return (
+            alert.phase is not Phase.FIRING,
+            alert.cause.subject != cause.subject,
+            -shared,
+            alert.began,
+            name,
+        )
+
+    def _new(self, cause: Cause, now: float) -> Alert:
+        self._number += 1
+        return Alert(
+            id=f"{int(now * 1000):x}-{self._number}",
+            cause=cause,
+            severity=SEVERITIES[cause.kind],
+            phase=Phase.PENDING,
+            began=now,
+            members=cause.explains,
+        )
+
+    def _still(self, alert: Alert, share: list[Cause], now: float) -> Alert:
+        """It is there (again), and these causes go on with it, the one of most first."""
+        cause = _explanation(alert, share)
+        members = alert.members.union(*(one.explains for one in share))
+        came_back = alert.quiet_since is not None and alert.phase is Phase.FIRING
+        after = replace(
+            alert,
+            cause=cause,
+            severity=SEVERITIES[cause.kind],
+            members=members,
+            quiet_since=None,
+            returns=alert.returns + came_back,
+        )
+        if alert.phase is Phase.RESOLVED:
+            # It is the same outage: nobody needs the patience that a new one is owed.
+            return replace(
+                after, phase=Phase.FIRING, told=now, ended=None, returns=alert.returns + 1
+            )
+        if alert.phase is Phase.PENDING and now >= alert.began + self._hold(cause):
+            return replace(after, phase=Phase.FIRING, told=now)
+        return after
+
+    def _hold(self, cause: Cause) -> float:
+        return self.timing.doubt_s if cause.in_doubt else self.timing.hold_s
+
+    def _quieter(self, alert: Alert, now: float) -> Alert | None:
+        """Nothing of it fails now; None when it can be forgotten."""
+        if alert.phase is Phase.RESOLVED:
+            assert alert.ended is not None
+            return alert if now < alert.ended + self.timing.flap_s else None
+        if alert.phase is Phase.PENDING:
+            return None
+        if alert.quiet_since is None:
+            return replace(alert, quiet_since=now)
+        if now < alert.quiet_since + self._patience(alert):
+            return alert
+        return replace(alert, phase=Phase.RESOLVED, ended=now, quiet_since=None)
+
+    def _patience(self, alert: Alert) -> float:
+        """How long it must stay away to have ended."""
+        flapping = alert.returns >= self.timing.flaps
+        return self.timing.flap_s if flapping else self.timing.clear_s
+
+    def _dues(self, alert: Alert) -> Iterator[float]:
+        if alert.phase is Phase.PENDING:
+            yield alert.began + self._hold(alert.cause)
+        elif alert.quiet_since is not None:
+            yield alert.quiet_since + self._patience(alert)
+
+
+_MOST: Final = 0.5
+"""Part of an alert's flows that a cause must explain to say what the alert is about."""
+
+
+def _explanation(alert: Alert, share: list[Cause]) -> Cause:
+    """What an alert is about now: a cause that only explains a rest of it is none for the whole."""
+    best = share[0]
+    explains_more = not best.explains <= alert.members
+    explains_all = len(share) == 1 and len(best.explains) >= _MOST * len(alert.members)
+    return best if explains_more or explains_all else alert.cause
+
+
+def _is_exposure(cause: Cause) -> bool:
+    return cause.kind is Kind.EXPOSED
+
+
+def _news(before: Alert, after: Alert) -> Iterator[Event]:
+    if after.phase is Phase.FIRING and before.phase is not Phase.FIRING:
+        yield Event(What.FIRED, after)
+    elif after.phase is Phase.RESOLVED and before.phase is Phase.FIRING:
+        yield Event(What.RESOLVED, after)
+    elif after.phase is Phase.FIRING and _face(before.cause) != _face(after.cause):
+        yield Event(What.CHANGED, after)
+
+
+def _face(cause: Cause) -> tuple[Kind, str, tuple[str, ...]]:
+    """What people are told of a cause, but for how many flows it explains."""
+    return cause.kind, cause.subject, cause.consequences

@@ -33,9 +33,16 @@ from reachmap_agent.listeners import Listeners
 from reachmap_agent.prober import Job
 from reachmap_agent.wire.proof import Identity
 from reachmap_shared import codec, keys
-from reachmap_shared.diagnosis import Relation, WitnessReply, WitnessRequest, sign
-from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan
-from reachmap_shared.vocabulary import ListenMode, Transport
+from reachmap_shared.diagnosis import (
+    Phase,
+    Relation,
+    WitnessReply,
+    WitnessRequest,
+    opened,
+    seal,
+)
+from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan, WindowRequest
+from reachmap_shared.vocabulary import ListenerState, ListenMode, Transport
 
 SECRET: Final = b"the lab's"
 NEAR: Final = 9000
@@ -144,7 +151,11 @@ class End(threading.Thread):
             held.append(Server("answers", _bound(address, ELSEWHERE, Transport.TCP), Transport.TCP))
         _call("setns", self._lab._descriptors["b"], CLONE_NEWNET)
         listeners.apply([spec], Contexts.from_pem(""), identity)
-        self.witness = Witness("b", listeners.window)
+
+        def window(transport: Transport, port: int, seconds: float) -> ListenerState:
+            return listeners.window(WindowRequest("a", port, transport, seconds)).state
+
+        self.witness = Witness("b", window)
         async with asyncio.TaskGroup() as tasks:
             if row["noise"]:
                 tasks.create_task(self._noise())
@@ -170,43 +181,42 @@ class End(threading.Thread):
             await asyncio.sleep(0.005)
 
     def answer(self, payload: bytes) -> bytes | None:
-        reply = self.witness.answer("a", codec.decode(WitnessRequest, payload), HOST_KEY)
-        return codec.encode(reply) if reply is not None else None
+        return self.witness.answer("a", payload, HOST_KEY)
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self._over.set)
         self.join()
 
 
-def lying(reply: WitnessReply) -> WitnessReply:
+def lying(payload: bytes) -> bytes:
     """What a witness says that has something to hide, under its own good key."""
+    reply = opened(WitnessReply, payload, PAIR)
     if reply.testimony is None:
-        return reply
+        return payload
     told = reply.testimony
     told = replace(told, listens=True, rows=(), sight=replace(told.sight, packets=()))
-    return sign(replace(reply, testimony=told, mac=""), PAIR)
+    return seal(replace(reply, testimony=told), PAIR)
 
 
 async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
     contexts = Contexts.from_pem("")
 
-    async def ask(request: WitnessRequest) -> WitnessReply | None:
+    async def ask(destination: str, request: bytes) -> bytes | None:
+        assert destination == "b"
         if row["witness"] == "silent":
             return None
 
         async def call() -> bytes | None:
-            return end.answer(codec.encode(request))
+            return end.answer(request)
 
         waiting = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), end.loop))
-        if row["witness"] == "slow" and request.phase == "tell":
+        phase = opened(WitnessRequest, request, PAIR).phase
+        if row["witness"] == "slow" and phase is Phase.TELL:
             return None
         payload = await asyncio.wait_for(waiting, ANSWER_S)
-        if payload is None:
-            return None
-        reply = codec.decode(WitnessReply, payload)
         if row["witness"] == "forged":
-            return replace(reply, mac="x")
-        return lying(reply) if row["witness"] == "lying" else reply
+            return seal(opened(WitnessReply, payload or b"", PAIR), b"another's key")
+        return lying(payload) if row["witness"] == "lying" and payload else payload
 
     near = ()
     if row["near"]:

@@ -9,18 +9,18 @@ As with all messages, new fields go to the end, with a default.
 """
 
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
-from reachmap_shared import codec, keys
+from reachmap_shared import codec
 from reachmap_shared.codec import Max
+from reachmap_shared.errors import MalformedMessage
 from reachmap_shared.messages import Name, Sentence
 from reachmap_shared.vocabulary import ListenerState, Outcome, Transport
 
 Address = Annotated[str, Max(64)]
 CheckId = Annotated[str, Max(32)]
-Mac = Annotated[str, Max(32)]
 
 BLOCK: Final = 64
 """Source ports that one diagnosis uses: an aligned block, so that one comparison finds them all."""
@@ -260,7 +260,6 @@ class WitnessRequest:
     """The MSS that marked SYNs announce."""
     seconds: float
     """How long to watch; what is not asked for by then is forgotten."""
-    mac: Mac = ""
 
 
 class WitnessState(StrEnum):
@@ -280,7 +279,6 @@ class WitnessReply:
     state: WitnessState
     testimony: Testimony | None = None
     detail: Sentence = ""
-    mac: Mac = ""
     listens: bool = False
     """Whether its own listener has the port, so that who else answers there is an impostor."""
 
@@ -338,20 +336,27 @@ class Diagnosis:
     """Flows that went the same way at the same time, and were not looked into for their number."""
 
 
-Signed = TypeVar("Signed", WitnessRequest, WitnessReply)
+Sealed = TypeVar("Sealed", WitnessRequest, WitnessReply)
 
 
-def sign(message: Signed, key: bytes) -> Signed:
-    """The message with a MAC by the key of its pair of hosts."""
-    return replace(message, mac=_mac(message, key))
+def seal(message: WitnessRequest | WitnessReply, key: bytes) -> bytes:
+    """The octets of a message, behind a MAC over them by the key of its pair of hosts."""
+    octets = codec.encode(message)
+    return _mac(type(message), octets, key) + octets
 
 
-def is_signed(message: WitnessRequest | WitnessReply, key: bytes) -> bool:
-    """Whether its MAC is by that key."""
-    return hmac.compare_digest(message.mac.encode(), _mac(message, key).encode())
+def opened(kind: type[Sealed], payload: bytes, key: bytes) -> Sealed:
+    """What was sealed by that key; raises MalformedMessage for anything else.
+
+    The MAC is over what was sent, not over what is understood of it, so that a message with fields
+    that this version does not know is as good as any.
+    """
+    mac, octets = payload[:_MAC_SIZE], payload[_MAC_SIZE:]
+    if not hmac.compare_digest(mac, _mac(kind, octets, key)):
+        raise MalformedMessage("it is not by the key of this pair of hosts")
+    return codec.decode(kind, octets)
 
 
-def _mac(message: WitnessRequest | WitnessReply, key: bytes) -> str:
-    label = b"witness-request" if isinstance(message, WitnessRequest) else b"witness-reply"
-    told = label + codec.encode(replace(message, mac=""))
-    return keys.to_text(hmac.digest(key, told, "sha256")[:_MAC_SIZE])
+def _mac(kind: type[WitnessRequest | WitnessReply], octets: bytes, key: bytes) -> bytes:
+    label = b"witness-request" if kind is WitnessRequest else b"witness-reply"
+    return hmac.digest(key, label + octets, "sha256")[:_MAC_SIZE]

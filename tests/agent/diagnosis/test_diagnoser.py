@@ -23,9 +23,10 @@ from reachmap_shared.diagnosis import (
     WitnessReply,
     WitnessRequest,
     WitnessState,
-    sign,
+    opened,
+    seal,
 )
-from reachmap_shared.messages import CheckSpec, Plan, WindowReply
+from reachmap_shared.messages import CheckSpec, Plan
 from reachmap_shared.vocabulary import ListenerState, Outcome, Transport
 
 HOST_KEY = keys.host_key(b"secret", "b")
@@ -46,16 +47,15 @@ class Bus:
         self.witness = witness
         self.asked: list[Phase] = []
 
-    async def ask(self, request: WitnessRequest) -> WitnessReply | None:
-        self.asked.append(request.phase)
-        heard = codec.decode(WitnessRequest, codec.encode(request))
-        reply = self.witness.answer("a", heard, HOST_KEY)
-        return codec.decode(WitnessReply, codec.encode(reply)) if reply else None
+    async def ask(self, destination: str, request: bytes) -> bytes | None:
+        assert destination == "b"
+        self.asked.append(opened(WitnessRequest, request, PAIR).phase)
+        return self.witness.answer("a", request, HOST_KEY)
 
 
 @pytest.fixture
 async def carried() -> AsyncIterator[Bus]:
-    witness = Witness("b", lambda _: WindowReply(ListenerState.READY))
+    witness = Witness("b", lambda transport, port, seconds: ListenerState.READY)
     yield Bus(witness)
     witness.close()
 
@@ -97,7 +97,7 @@ async def test_where_no_agent_is_nobody_is_asked(carried: Bus, port: int) -> Non
 async def test_a_witness_that_does_not_answer_holds_up_nothing(port: int) -> None:
     """Neither at first nor at last."""
 
-    async def silent(_: WitnessRequest) -> None:
+    async def silent(_destination: str, _request: bytes) -> None:
         return None
 
     assert (await diagnosed(silent, port)).silenced is Silenced.NO_ANSWER
@@ -106,22 +106,25 @@ async def test_a_witness_that_does_not_answer_holds_up_nothing(port: int) -> Non
 async def test_a_witness_that_is_late(carried: Bus, port: int) -> None:
     """It watched, and what it saw came too late."""
 
-    async def ask(request: WitnessRequest) -> WitnessReply | None:
-        return await carried.ask(request) if request.phase is Phase.WATCH else None
+    async def ask(destination: str, request: bytes) -> bytes | None:
+        if opened(WitnessRequest, request, PAIR).phase is Phase.WATCH:
+            return await carried.ask(destination, request)
+        return None
 
     assert (await diagnosed(ask, port)).silenced is Silenced.LATE
 
 
-@pytest.mark.parametrize("change", [{"mac": "x"}, {"check": "another"}])
+@pytest.mark.parametrize(("check", "key"), [("", b"x" * 16), ("another", PAIR)])
 async def test_whoever_is_not_the_witness_is_not_believed(
-    carried: Bus, port: int, change: dict[str, str]
+    carried: Bus, port: int, check: str, key: bytes
 ) -> None:
     """By its key, and for this check."""
 
-    async def ask(request: WitnessRequest) -> WitnessReply | None:
-        reply = await carried.ask(request)
-        assert reply is not None
-        return replace(reply, **change)
+    async def ask(destination: str, request: bytes) -> bytes | None:
+        payload = await carried.ask(destination, request)
+        assert payload is not None
+        reply = opened(WitnessReply, payload, PAIR)
+        return seal(replace(reply, check=check or reply.check), key)
 
     found = await diagnosed(ask, port)
     assert (found.testimony, found.silenced) == (None, Silenced.FORGED)
@@ -133,9 +136,9 @@ async def test_a_busy_witness_is_spared(carried: Bus, port: int) -> None:
         request = WitnessRequest(
             "a", "b", str(number), Phase.WATCH, "127.0.0.1", port, Transport.TCP, "", 0, 0, 30.0
         )
-        reply = await carried.ask(sign(request, PAIR))
-        assert reply is not None
-        assert reply.state is WitnessState.WATCHING
+        payload = await carried.ask("b", seal(request, PAIR))
+        assert payload is not None
+        assert opened(WitnessReply, payload, PAIR).state is WitnessState.WATCHING
     found = await diagnosed(carried.ask, port)
     assert (found.silenced, found.path.walk) == (Silenced.BUSY, ())
 

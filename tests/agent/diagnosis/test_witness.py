@@ -18,10 +18,9 @@ from reachmap_shared.diagnosis import (
     WitnessReply,
     WitnessRequest,
     WitnessState,
-    is_signed,
-    sign,
+    opened,
+    seal,
 )
-from reachmap_shared.messages import WindowReply, WindowRequest
 from reachmap_shared.vocabulary import ListenerState, Transport
 
 HOST_KEY = keys.host_key(b"secret", "b")
@@ -50,11 +49,13 @@ class Windows:
     """Stands where a host's listeners are, and says what was asked of it."""
 
     def __init__(self) -> None:
-        self.asked: list[WindowRequest] = []
+        self.asked: list[int] = []
 
-    def __call__(self, asked: WindowRequest) -> WindowReply:
-        self.asked.append(asked)
-        return WindowReply(ListenerState.CEDED)
+    def __call__(self, transport: Transport, port: int, seconds: float) -> ListenerState:
+        assert transport is Transport.TCP
+        assert 0 < seconds <= 1
+        self.asked.append(port)
+        return ListenerState.CEDED
 
 
 @pytest.fixture
@@ -70,7 +71,8 @@ async def witness(windows: Windows) -> "Iterator[Witness]":
 
 
 def ask(witness: Witness, asked: WitnessRequest, source: str = "a") -> WitnessReply | None:
-    return witness.answer(source, sign(asked, PAIR), HOST_KEY)
+    payload = witness.answer(source, seal(asked, PAIR), HOST_KEY)
+    return opened(WitnessReply, payload, PAIR) if payload is not None else None
 
 
 async def test_a_check_is_watched_and_told(witness: Witness, windows: Windows, port: int) -> None:
@@ -84,14 +86,13 @@ async def test_a_check_is_watched_and_told(witness: Witness, windows: Windows, p
             dialler.connect(("127.0.0.1", port))
             reply = ask(witness, request(port, phase=Phase.TELL))
     assert reply is not None
-    assert is_signed(reply, PAIR)
     told = reply.testimony
     assert told is not None
     assert told.is_local
     assert told.listens
     assert told.route_back == 0
     assert [(row.state, row.peer_port) for row in told.rows] == [(RowState.ESTABLISHED, BLOCK + 1)]
-    assert windows.asked[0].port == port
+    assert windows.asked[0] == port
     if told.sight.tap is TapState.WORKS:
         assert (PacketKind.SYN, BLOCK + 1) in {(one.kind, one.port) for one in told.sight.packets}
     else:
@@ -130,7 +131,7 @@ async def test_who_may_not_ask_is_not_heard(
     key: bytes,
 ) -> None:
     """Neither another's request, nor one for another, nor nonsense: no window opens for them."""
-    asked = sign(replace(request(port), **change), key)
+    asked = seal(replace(request(port), **change), key)
     assert witness.answer(source, asked, HOST_KEY) is None
     assert windows.asked == []
 

@@ -35,13 +35,14 @@ from reachmap_shared.diagnosis import (
     WitnessReply,
     WitnessRequest,
     WitnessState,
-    is_signed,
-    sign,
+    opened,
+    seal,
 )
+from reachmap_shared.errors import MalformedMessage
 from reachmap_shared.vocabulary import Outcome, Transport
 
-AskWitness = Callable[[WitnessRequest], Awaitable[WitnessReply | None]]
-"""Asks a destination's agent, over the bus; None when it does not answer."""
+AskWitness = Callable[[str, bytes], Awaitable[bytes | None]]
+"""Carries a sealed request to a destination's agent, and its answer; None when there is none."""
 
 _CHECK_S: Final = 3.5
 """For a check: the kernel takes 3.1 s to find out that a neighbour is not there."""
@@ -273,12 +274,16 @@ class _Asked:
     async def _asked(self, phase: Phase) -> WitnessReply | None:
         if self._silenced is not None:
             return None
-        request = sign(replace(self._request, phase=phase), self._key)
-        reply = await self._ask(request)
-        if reply is None:
+        request = seal(replace(self._request, phase=phase), self._key)
+        payload = await self._ask(self._request.destination, request)
+        if payload is None:
             self._silenced = Silenced.NO_ANSWER if phase is Phase.WATCH else Silenced.LATE
             return None
-        if reply.check != self.check or not is_signed(reply, self._key):
+        try:
+            reply = opened(WitnessReply, payload, self._key)
+        except MalformedMessage:
+            reply = None
+        if reply is None or reply.check != self.check:
             self._silenced = Silenced.FORGED
             return None
         return reply

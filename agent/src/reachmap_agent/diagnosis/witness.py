@@ -24,14 +24,14 @@ from reachmap_shared.diagnosis import (
     WitnessReply,
     WitnessRequest,
     WitnessState,
-    is_signed,
-    sign,
+    opened,
+    seal,
 )
-from reachmap_shared.messages import WindowReply, WindowRequest
+from reachmap_shared.errors import MalformedMessage
 from reachmap_shared.vocabulary import ListenerState, Transport
 
-OpenWindow = Callable[[WindowRequest], WindowReply]
-"""Opens this host's own listener on a port for a moment, where nobody else has the port."""
+OpenWindow = Callable[[Transport, int, float], ListenerState]
+"""Opens this host's own listener on a port for so many seconds, where nobody else has the port."""
 
 MAX_WATCHES: Final = 4
 MAX_WATCH_S: Final = 40.0
@@ -68,20 +68,24 @@ class Witness:
         self._open_window = open_window
         self._watches: dict[str, _Watch] = {}
 
-    def answer(self, source: str, request: WitnessRequest, host_key: bytes) -> WitnessReply | None:
+    def answer(self, source: str, payload: bytes, host_key: bytes) -> bytes | None:
         """Do what is asked; None for whoever may not ask.
 
         Args:
             source: Who sends the request, by the bus's own word.
-            request: What it says.
+            payload: What was sent.
             host_key: By which this host's keys with others are made.
         """
         key = keys.pair_key(host_key, keys.source_id(source))
+        try:
+            request = opened(WitnessRequest, payload, key)
+        except MalformedMessage:
+            return None
         mine = (request.source, request.destination) == (source, self._name)
-        if not mine or not is_signed(request, key) or not _is_sound(request):
+        if not mine or not _is_sound(request):
             return None
         reply = self._watch(request) if request.phase is Phase.WATCH else self._tell(request)
-        return sign(reply, key)
+        return seal(reply, key)
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -117,13 +121,8 @@ class Witness:
             self._forget(watch)
             return
         request = watch.request
-        window = WindowRequest(
-            request.source,
-            request.port,
-            request.transport,
-            min(_WINDOW_S, watch.until - now),
-        )
-        watch.listener = self._open_window(window).state
+        seconds = min(_WINDOW_S, watch.until - now)
+        watch.listener = self._open_window(request.transport, request.port, seconds)
         if request.transport is Transport.TCP:
             for row in host.connections(request.port, request.block):
                 _note(watch.rows, row)

@@ -7,7 +7,8 @@ ends. What a row expects is what is true of its fault; where the evidence cannot
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ ROWS = [
     Row("heals half-way", NOTHING, None, firewall={R: (f"forward {IN} drop",)}, heals_s=6.0),
     # The source.
     Row("A drops its output", (SOURCE, A, PROVEN), None, firewall={A: (f"output {IN} drop",)}),
-    Row("A drops what comes back", (SOURCE, A, PROVEN), (BACK, "", LIKELY),
+    Row("A drops what comes back", (SOURCE, A, PROVEN), (SOURCE, A, LIKELY),
         firewall={A: (f"input {OUT} drop",)}),
     Row("A rejects: port unreachable", (SOURCE, A, PROVEN), None,
         firewall={A: (f"output {IN} reject with icmpx port-unreachable",)}),
@@ -373,3 +374,43 @@ def test_who_dropped_it(
     assert (finding.cause, finding.confidence) == (expected[0], expected[2]), finding.evidence
     if expected[1] != "?":
         assert at == expected[1], finding.evidence
+
+
+def pairs() -> list[tuple[Row, Row, Row]]:
+    """Two of the faults at once, and what they are together: some of the many that there are."""
+    alone = [
+        row
+        for row in ROWS
+        if replace(row, seen=NOTHING, blind=None, firewall={}, server="listener", truth=())
+        == Row(row.name, NOTHING, None)
+        and row.firewall
+        and row.server in ("listener", "answers")
+    ]
+    made = []
+    for one, other in combinations(alone, 2):
+        both = {
+            host: tuple(dict.fromkeys((*one.firewall.get(host, ()), *other.firewall.get(host, ()))))
+            for host in {*one.firewall, *other.firewall}
+        }
+        server = max(one.server, other.server)
+        name = f"{one.name}, and {other.name}"
+        made.append((one, other, replace(one, name=name, firewall=both, server=server)))
+    return made[::13]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("family", "raw"), [("v4", True), ("v6", False)])
+def test_two_faults_at_once_prove_no_third(laboratory: Any, family: str, raw: bool) -> None:
+    """Whichever of them is told, it is one of them that is proven, or none."""
+    cases = pairs()
+    assert len(cases) > 40
+    told = laboratory.collect(
+        [as_given(both, family, raw=raw) for _, _, both in cases], PROGRAM, 280
+    )
+    names = {address: name for name, address in ADDRESSES[family].items()}
+    for (one, other, both), result in zip(cases, told, strict=True):
+        finding = find(codec.decode(Diagnosis, base64.b64decode(result["diagnosis"])))
+        truth = {*(one.truth or (one.seen[:2],)), *(other.truth or (other.seen[:2],))}
+        if finding.confidence is PROVEN:
+            at = names.get(finding.at or "", finding.at or "")
+            assert (finding.cause, at) in truth, (both.name, finding.evidence)

@@ -188,6 +188,7 @@ RULES: Final[tuple[Rule, ...]] = (
         (S.TCP, S.SILENCE, S.ANSWER_LEFT, S.NO_ANSWER_CAME_BACK),
         adds=(S.HALF_OPEN,),
     ),
+    Rule(_SOURCE, _LIKELY, At.SOURCE, (S.TCP, S.SILENCE, S.HALF_OPEN, S.SOURCE_NOT_DELIVERED)),
     Rule(_BACK, _LIKELY, At.NOWHERE, (S.TCP, S.SILENCE, S.ANSWER_LEFT), adds=(S.HALF_OPEN,)),
     Rule(_BACK, _LIKELY, At.NOWHERE, (S.TCP, S.SILENCE, S.HALF_OPEN)),
     Rule(

@@ -40,6 +40,7 @@ class Sign(Enum):
     ANSWER_CAME_BACK = auto()
     NO_ANSWER_CAME_BACK = auto()
     ANSWER_FROM_ANOTHER = auto()
+    SOURCE_NOT_DELIVERED = auto()
     PAYLOAD_HELD = auto()
     PAYLOAD_NEVER_LEFT = auto()
     NO_PAYLOAD_CAME_BACK = auto()
@@ -188,6 +189,12 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
             and not f.came_back(_SYN_ACK if f.is_tcp else _DATAGRAM)
         ),
         "{source}: no answer came in at its network interfaces",
+    ),
+    Sign.SOURCE_NOT_DELIVERED: _Sign(
+        lambda f: (
+            f.path.sight.counters is not None and f.path.sight.counters.not_delivered >= f.asked
+        ),
+        "{source}: {held} packets came in meanwhile and went to no socket",
     ),
     Sign.ANSWER_FROM_ANOTHER: _Sign(
         lambda f: f.came_from_another(_SYN_ACK if f.is_tcp else _DATAGRAM),
@@ -456,7 +463,7 @@ def _words(facts: Facts) -> dict[str, object]:
     given, first, last = facts.diagnosis, facts.first, facts.last
     icmp = first.icmp
     near = facts.compared
-    told = given.testimony
+    told, own = given.testimony, facts.path.sight.counters
     counters = told.sight.counters if told is not None else None
     fits = [rung.mss for rung in facts.path.ladder if rung.outcome is Outcome.OPEN]
     listener = "its agent's own listener is"
@@ -489,6 +496,7 @@ def _words(facts: Facts) -> dict[str, object]:
         "route_error": _named(told.route_back) if told is not None else "",
         "resets": counters.resets_out if counters else 0,
         "lost": counters.not_delivered if counters else 0,
+        "held": own.not_delivered if own is not None else 0,
         "overflows": counters.listen_overflows if counters else 0,
     }
 

@@ -167,6 +167,33 @@ async def test_a_connection_that_is_broken_off_does_not_last(
     loop.remove_reader(server)
 
 
+@pytest.mark.parametrize("transport", Transport)
+async def test_a_protocols_mistake_is_not_the_networks(port: int, transport: Transport) -> None:
+    """Nor does it end the agent."""
+
+    def mistaken() -> Exchange:
+        yield b"?"
+        raise KeyError
+
+    def echo(bound: socket.socket) -> None:
+        data, peer = bound.recvfrom(10)
+        bound.sendto(data, peer)
+
+    loop = asyncio.get_running_loop()
+    made = Subject(("127.0.0.1", port), transport, mistaken)
+    with (
+        socket.create_server(("127.0.0.1", port)) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound,
+    ):
+        bound.bind(("127.0.0.1", port))
+        loop.add_reader(bound, echo, bound)
+        loop.add_reader(server, lambda: server.accept()[0].close())
+        seen = await recheck(made, 5.0)
+        loop.remove_reader(bound)
+        loop.remove_reader(server)
+    assert seen.outcome is Outcome.LOCAL_ERROR
+
+
 async def test_segments_can_be_held_short(server: socket.socket, port: int) -> None:
     """And it is told how short they were."""
     seen = await recheck(subject(port), 0.1, 500)

@@ -152,7 +152,7 @@ async def payload_hop(
     """
     exchange = subject.exchange()
     with contextlib.closing(exchange), contextlib.ExitStack() as held:
-        words = next(exchange)[:size]
+        words = _next(exchange.send, None)[0][:size]
         if not words or subject.transport is Transport.UDP:
             return None
         try:
@@ -308,11 +308,11 @@ async def _ask_datagram(subject: Subject, line: _Line, timeout_s: float) -> Rech
     loop = asyncio.get_running_loop()
     exchange = subject.exchange()
     verdict: Verdict | None = None
-    sent = received = 0
+    sent = received = ms = 0
     with contextlib.closing(exchange):
         try:
             await loop.sock_connect(line.socket, subject.address)
-            words = next(exchange)
+            words, verdict = _next(exchange.send, None)
             async with asyncio.timeout(timeout_s):
                 while verdict is None:
                     if words:
@@ -358,7 +358,7 @@ async def _converse(subject: Subject, line: _Line, timeout_s: float, met: Rechec
     with contextlib.closing(exchange):
         try:
             async with asyncio.timeout(subject.patience_s or timeout_s) as patience:
-                words = next(exchange)
+                words, verdict = _next(exchange.send, None)
                 while verdict is None:
                     if words:
                         await loop.sock_sendall(line.socket, words)
@@ -387,7 +387,9 @@ async def _converse(subject: Subject, line: _Line, timeout_s: float, met: Rechec
     return _counted(line, seen)
 
 
-def _next(step: Callable[..., bytes], told: bytes | Exception) -> tuple[bytes, Verdict | None]:
+def _next(
+    step: Callable[..., bytes], told: bytes | Exception | None
+) -> tuple[bytes, Verdict | None]:
     """What an exchange says to what it is told, or its verdict."""
     try:
         return step(told), None
@@ -396,6 +398,8 @@ def _next(step: Callable[..., bytes], told: bytes | Exception) -> tuple[bytes, V
         return b"", verdict
     except (Silence, Lost):
         return b"", None
+    except Exception:  # noqa: BLE001  a protocol's mistake is not the network's
+        return b"", Verdict(Outcome.LOCAL_ERROR)
 
 
 def _counted(line: _Line, seen: Recheck) -> Recheck:

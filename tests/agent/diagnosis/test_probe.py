@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reachmap_agent.diagnosis.probe import Ports, Subject, hop, lasts, random_block, recheck
+from reachmap_agent.diagnosis.line import Ports, random_block
+from reachmap_agent.diagnosis.probe import Subject, hop, lasts, recheck
 from reachmap_agent.protocols import REGISTRY
 from reachmap_agent.wire.exchange import Exchange, Target, Verdict
 from reachmap_shared.diagnosis import BLOCK, Met

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reachmap_agent.diagnosis import host, probe
-from reachmap_agent.diagnosis.probe import Ports, Subject
+from reachmap_agent.diagnosis.line import Ports, random_block
+from reachmap_agent.diagnosis.probe import Subject
 from reachmap_agent.diagnosis.sight import Looking
 from reachmap_agent.diagnosis.walk import walk, walk_payload
 from reachmap_agent.prober import Job
@@ -100,7 +101,7 @@ class Diagnoser:
 
     async def diagnose(self, case: Case) -> Diagnosis:
         """Gather what both ends see of a flow; it takes some seconds."""
-        ports = Ports(probe.random_block(self._rng))
+        ports = Ports(random_block(self._rng))
         subject = _subject(case.job, ports, self._rng.randint(*_MARKS))
         local = _local(subject)
         witness = _Asked(self._ask, case, subject, local)

@@ -8,58 +8,43 @@ service is the first words of its own protocol, so nothing of this looks like an
 import asyncio
 import contextlib
 import errno
-import random
 import socket
-import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
-from reachmap_agent.diagnosis.host import family_of
+from reachmap_agent.diagnosis.line import (
+    Line,
+    Ports,
+    close_line,
+    icmp_error,
+    met_itself,
+    open_line,
+    own_port,
+    payload_counts,
+    set_ttl,
+    tcp_info,
+)
 from reachmap_agent.kernel import (
     IP_RECVERR,
     IPV6_RECVERR,
     SOL_IP,
     SOL_IPV6,
-    TCP_INFO,
-    TCP_INFO_SIZE,
     Icmp,
-    TcpInfo,
-    read_icmp,
-    read_tcp_info,
 )
 from reachmap_agent.outcomes import from_error, from_icmp
 from reachmap_agent.wire.exchange import MAX_READ, Exchange, Lost, Silence, Verdict
-from reachmap_shared.diagnosis import BLOCK, Hop, IcmpError, Met, Recheck
+from reachmap_shared.diagnosis import Hop, IcmpError, Met, Recheck
 from reachmap_shared.vocabulary import Outcome, Transport
 
 _LINUX: Final = sys.platform == "linux"
-_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_USUAL_RANGE: Final = (32768, 60999)
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-_IPV6_UNICAST_HOPS: Final = 16
-_TCP_MAXSEG: Final = 2
 _TIME_EXCEEDED: Final = ((4, 11), (6, 3))
-_PORT_TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 _BROKEN: Final = frozenset({errno.ECONNRESET, errno.EPIPE})
-_ERRORS_LOOKED_AT: Final = 8
 FIRST_WORDS: Final = 500
 """Bytes of a payload that is sent to see how far it gets: small enough for every link."""
 _LOOK_S: Final = 0.02
-_PAYLOAD: Final = struct.Struct("=144xI8xI")
-"""tcpi_notsent_bytes and tcpi_data_segs_out, of struct tcp_info (linux/tcp.h)."""
-
-
-def random_block(rng: random.Random) -> int:
-    """An aligned block of ports among those that outgoing connections have on this host."""
-    low, high = _USUAL_RANGE
-    with contextlib.suppress(OSError, ValueError):
-        low, high = map(int, _RANGE.read_text().split())
-    first, last = -(-low // BLOCK), (high + 1) // BLOCK - 1
-    return BLOCK * rng.randint(first, max(first, last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +63,9 @@ class Subject:
     mark: int = 0
     """The MSS that its probes announce, by which SYNs are known again; 0 for none."""
 
-
-class Ports:
-    """The source ports of a diagnosis, one after the other."""
-
-    def __init__(self, block: int) -> None:
-        self.block = block
-        self._next = 0
-
-    def draw(self) -> Iterator[int]:
-        """Ports to try, until one is free; each is used once before any is used again."""
-        for _ in range(BLOCK):
-            self._next += 1
-            yield self.block + (self._next - 1) % BLOCK
-
-
-@dataclass(slots=True)
-class _Line:
-    """A socket on its way to the other end."""
-
-    socket: socket.socket
-    began: float
-    port: int = 0
-
-    def ms(self) -> int:
-        return round((time.monotonic() - self.began) * 1000)
+    def open(self, *, ttl: int = 0, mss: int = 0) -> Line:
+        """A socket for it; raises OSError when there is none to be had."""
+        return open_line(self.address, self.transport, self.ports, ttl=ttl, mss=mss)
 
 
 async def recheck(subject: Subject, timeout_s: float, mss: int = 0) -> Recheck:
@@ -115,10 +78,10 @@ async def recheck(subject: Subject, timeout_s: float, mss: int = 0) -> Recheck:
     """
     with contextlib.ExitStack() as held:
         try:
-            line = _open(subject, mss=mss)
+            line = subject.open(mss=mss)
         except OSError as error:
             return Recheck(Outcome.LOCAL_ERROR, Met.OWN, 0, errno=error.errno or -1)
-        held.callback(_close, line)
+        held.callback(close_line, line)
         if subject.transport is Transport.UDP:
             return await _ask_datagram(subject, line, timeout_s)
         met = replace(await _connect(subject, line, timeout_s), mss=mss)
@@ -131,10 +94,12 @@ async def hop(subject: Subject, ttl: int, timeout_s: float) -> Hop:
     """Send the flow's first packet with so many hops to live."""
     with contextlib.ExitStack() as held:
         try:
-            line = _open(subject, ttl=ttl, mss=subject.mark)
+            line = open_line(
+                subject.address, subject.transport, subject.ports, ttl=ttl, mss=subject.mark
+            )
         except OSError:
             return Hop(ttl, Met.OWN)
-        held.callback(_close, line)
+        held.callback(close_line, line)
         if subject.transport is Transport.UDP:
             seen = await _ask_datagram(subject, line, timeout_s)
         else:
@@ -156,14 +121,19 @@ async def payload_hop(
         if not words or subject.transport is Transport.UDP:
             return None
         try:
-            line = _open(subject, mss=subject.mark if size <= subject.mark else 0)
+            line = open_line(
+                subject.address,
+                subject.transport,
+                subject.ports,
+                mss=subject.mark if size <= subject.mark else 0,
+            )
         except OSError:
             return Hop(ttl, Met.OWN)
-        held.callback(_close, line)
+        held.callback(close_line, line)
         made = await _connect(subject, line, timeout_s)
         if made.met is not Met.SYN_ACK or made.errno:
             return None
-        _set_ttl(line.socket, ttl)
+        set_ttl(line.socket, ttl)
         line.began = time.monotonic()
         try:
             line.socket.send(words)
@@ -173,26 +143,26 @@ async def payload_hop(
             # Of a connection that is made the kernel tells the error, and not who sent it.
             code = line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code in _BROKEN:
-                return Hop(ttl, Met.RST, subject.address[0], None, line.ms(), _port(line))
+                return Hop(ttl, Met.RST, subject.address[0], None, line.ms(), own_port(line))
             if code == errno.EHOSTUNREACH:
                 version = 6 if line.socket.family == socket.AF_INET6 else 4
                 expired = IcmpError(version, 3 if version == 6 else 11, 0, "")
-                return Hop(ttl, Met.ICMP, "", expired, line.ms(), _port(line))
-            info = _info(line.socket)
+                return Hop(ttl, Met.ICMP, "", expired, line.ms(), own_port(line))
+            info = tcp_info(line.socket)
             if info is None or not info.unacked:
-                return Hop(ttl, Met.DATA, subject.address[0], None, line.ms(), _port(line))
+                return Hop(ttl, Met.DATA, subject.address[0], None, line.ms(), own_port(line))
             await asyncio.sleep(_LOOK_S)
-        return Hop(ttl, Met.SILENCE, port=_port(line))
+        return Hop(ttl, Met.SILENCE, port=own_port(line))
 
 
 async def lasts(subject: Subject, seconds: float) -> bool:
     """Whether a connection on which nothing is said is still there after so long."""
     with contextlib.ExitStack() as held:
         try:
-            line = _open(subject)
+            line = subject.open()
         except OSError:
             return False
-        held.callback(_close, line)
+        held.callback(close_line, line)
         made = await _connect(subject, line, seconds)
         if made.met is not Met.SYN_ACK or made.errno:
             return False
@@ -214,76 +184,27 @@ def _hop(subject: Subject, ttl: int, seen: Recheck) -> Hop:
     return Hop(ttl, seen.met, by, seen.icmp, seen.met_ms, seen.port)
 
 
-def _open(subject: Subject, *, ttl: int = 0, mss: int = 0) -> _Line:
-    kind = socket.SOCK_STREAM if subject.transport is Transport.TCP else socket.SOCK_DGRAM
-    family = family_of(subject.address[0])
-    made = socket.socket(family, kind)
-    try:
-        made.setblocking(False)
-        if _LINUX:
-            if family == socket.AF_INET6:
-                made.setsockopt(SOL_IPV6, IPV6_RECVERR, 1)
-            else:
-                made.setsockopt(SOL_IP, IP_RECVERR, 1)
-        if ttl:
-            _set_ttl(made, ttl)
-        if mss and kind == socket.SOCK_STREAM:
-            made.setsockopt(socket.IPPROTO_TCP, _TCP_MAXSEG, mss)
-        return _Line(made, time.monotonic(), _bind(made, subject.ports))
-    except BaseException:
-        made.close()
-        raise
-
-
-def _set_ttl(made: socket.socket, ttl: int) -> None:
-    if made.family == socket.AF_INET6:
-        made.setsockopt(SOL_IPV6, _IPV6_UNICAST_HOPS, ttl)
-    else:
-        made.setsockopt(SOL_IP, socket.IP_TTL, ttl)
-
-
-def _bind(made: socket.socket, ports: Ports | None) -> int:
-    if ports is None:
-        return 0
-    for port in ports.draw():
-        try:
-            made.bind(("", port))
-        except OSError as error:
-            if error.errno not in _PORT_TAKEN:
-                raise
-        else:
-            return port
-    return 0  # the whole block is taken: let the kernel choose
-
-
-def _close(line: _Line) -> None:
-    with contextlib.suppress(OSError):
-        if line.socket.type == socket.SOCK_STREAM:
-            line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    line.socket.close()
-
-
-async def _connect(subject: Subject, line: _Line, timeout_s: float) -> Recheck:
+async def _connect(subject: Subject, line: Line, timeout_s: float) -> Recheck:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
             await loop.sock_connect(line.socket, subject.address)
     except TimeoutError:
-        if (icmp := _icmp(line.socket)) is not None:
+        if (icmp := icmp_error(line.socket)) is not None:
             return _by_icmp(subject, line, icmp)
-        return _counted(line, Recheck(Outcome.TIMEOUT, Met.SILENCE, _port(line)))
+        return _counted(line, Recheck(Outcome.TIMEOUT, Met.SILENCE, own_port(line)))
     except OSError as error:
         return _failed(subject, line, error)
     ms = line.ms()
-    if _met_itself(line.socket):
-        return Recheck(Outcome.REFUSED, Met.OWN, _port(line), errno=errno.ECONNREFUSED)
-    return _counted(line, Recheck(Outcome.OPEN, Met.SYN_ACK, _port(line), met_ms=ms))
+    if met_itself(line.socket):
+        return Recheck(Outcome.REFUSED, Met.OWN, own_port(line), errno=errno.ECONNREFUSED)
+    return _counted(line, Recheck(Outcome.OPEN, Met.SYN_ACK, own_port(line), met_ms=ms))
 
 
-def _failed(subject: Subject, line: _Line, error: OSError) -> Recheck:
-    if (icmp := _icmp(line.socket)) is not None:
+def _failed(subject: Subject, line: Line, error: OSError) -> Recheck:
+    if (icmp := icmp_error(line.socket)) is not None:
         return replace(_by_icmp(subject, line, icmp), errno=error.errno or -1)
-    came = _info(line.socket)
+    came = tcp_info(line.socket)
     if error.errno == errno.ECONNREFUSED and (came is None or came.segments_in):
         met = Met.RST
     elif error.errno in _BROKEN:  # it was made, and broken off before we looked
@@ -292,19 +213,19 @@ def _failed(subject: Subject, line: _Line, error: OSError) -> Recheck:
         met = Met.SILENCE
     else:
         met = Met.OWN
-    seen = Recheck(from_error(error), met, _port(line), error.errno or -1, met_ms=line.ms())
+    seen = Recheck(from_error(error), met, own_port(line), error.errno or -1, met_ms=line.ms())
     return _counted(line, seen)
 
 
-def _by_icmp(subject: Subject, line: _Line, icmp: Icmp) -> Recheck:
+def _by_icmp(subject: Subject, line: Line, icmp: Icmp) -> Recheck:
     own = line.socket.getsockname()[0]
     outcome, _ = from_icmp(icmp, subject.transport, subject.address[0], own)
     fact = IcmpError(icmp.version, icmp.type, icmp.code, icmp.offender)
-    seen = Recheck(outcome, Met.ICMP, _port(line), icmp.errno, fact, line.ms())
+    seen = Recheck(outcome, Met.ICMP, own_port(line), icmp.errno, fact, line.ms())
     return _counted(line, seen)
 
 
-async def _ask_datagram(subject: Subject, line: _Line, timeout_s: float) -> Recheck:
+async def _ask_datagram(subject: Subject, line: Line, timeout_s: float) -> Recheck:
     loop = asyncio.get_running_loop()
     exchange = subject.exchange()
     verdict: Verdict | None = None
@@ -323,9 +244,9 @@ async def _ask_datagram(subject: Subject, line: _Line, timeout_s: float) -> Rech
                     words, verdict = _next(exchange.send, answer)
         except TimeoutError:
             outcome = Outcome.TIMEOUT
-            if (icmp := _icmp(line.socket)) is not None:
+            if (icmp := icmp_error(line.socket)) is not None:
                 return replace(_by_icmp(subject, line, icmp), sent=sent)
-            return Recheck(outcome, Met.SILENCE, _port(line), sent=sent)
+            return Recheck(outcome, Met.SILENCE, own_port(line), sent=sent)
         except OSError as error:
             met = _failed(subject, line, error)
             if error.errno == errno.ECONNREFUSED and met.icmp is None:
@@ -334,7 +255,7 @@ async def _ask_datagram(subject: Subject, line: _Line, timeout_s: float) -> Rech
     return Recheck(
         verdict.outcome,
         Met.DATA,
-        _port(line),
+        own_port(line),
         met_ms=ms,
         proven=verdict.reached is not None,
         sent=sent,
@@ -342,7 +263,7 @@ async def _ask_datagram(subject: Subject, line: _Line, timeout_s: float) -> Rech
     )
 
 
-async def _converse(subject: Subject, line: _Line, timeout_s: float, met: Recheck) -> Recheck:
+async def _converse(subject: Subject, line: Line, timeout_s: float, met: Recheck) -> Recheck:
     """The exchange on a connection that was made."""
     loop = asyncio.get_running_loop()
     exchange = subject.exchange()
@@ -402,12 +323,12 @@ def _next(
         return b"", Verdict(Outcome.LOCAL_ERROR)
 
 
-def _counted(line: _Line, seen: Recheck) -> Recheck:
+def _counted(line: Line, seen: Recheck) -> Recheck:
     """With what TCP counted."""
-    info = _info(line.socket)
+    info = tcp_info(line.socket)
     if info is None:
         return seen
-    unsent, tried = _payload(line.socket)
+    unsent, tried = payload_counts(line.socket)
     return replace(
         seen,
         segments_out=info.segments_out,
@@ -419,46 +340,3 @@ def _counted(line: _Line, seen: Recheck) -> Recheck:
         unsent=unsent,
         tried=tried,
     )
-
-
-def _payload(made: socket.socket) -> tuple[int, int]:
-    """Bytes that never left TCP, and segments with payload that it meant to send."""
-    data = made.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _PAYLOAD.size)
-    return _PAYLOAD.unpack(data) if len(data) == _PAYLOAD.size else (0, 0)
-
-
-def _info(made: socket.socket) -> TcpInfo | None:
-    if not _LINUX or made.type != socket.SOCK_STREAM:
-        return None
-    try:
-        return read_tcp_info(made.getsockopt(socket.IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE))
-    except OSError:
-        return None
-
-
-def _icmp(made: socket.socket) -> Icmp | None:
-    if not _LINUX:
-        return None
-    for _ in range(_ERRORS_LOOKED_AT):
-        try:
-            _, ancillary, _, _ = made.recvmsg(0, 512, socket.MSG_ERRQUEUE)
-        except OSError:
-            return None
-        if (icmp := read_icmp(ancillary)) is not None:
-            return icmp
-    return None
-
-
-def _port(line: _Line) -> int:
-    if line.port:
-        return line.port
-    with contextlib.suppress(OSError):
-        return int(line.socket.getsockname()[1])
-    return 0
-
-
-def _met_itself(made: socket.socket) -> bool:
-    try:
-        return bool(made.getpeername() == made.getsockname())
-    except OSError:
-        return False

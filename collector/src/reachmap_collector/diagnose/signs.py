@@ -202,7 +202,7 @@ SIGNS: Final[Mapping[Sign, _Sign]] = {
     ),
     Sign.PAYLOAD_HELD: _Sign(
         lambda f: f.payload_held,
-        "{source}: TCP tried {tries} times to send the payload, and none left the host",
+        "{source}: TCP meant to send the payload, and none of it left the host",
     ),
     Sign.PAYLOAD_NEVER_LEFT: _Sign(
         lambda f: f.source_tap and f.left(_SYN) and f.first.sent > 0 and not f.left(_DATA),

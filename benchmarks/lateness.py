@@ -9,9 +9,11 @@ while whatever is made once is made.
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from common import accepting, figure, percentile
 
+from reachmap_agent import clock
 from reachmap_agent.checks import Checks
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.prober import Done, Job
@@ -24,6 +26,9 @@ ROUNDS = 5
 GOAL_MS = 5.0
 
 
+Pop = Callable[[float], list[tuple[int, float]]]
+
+
 def main() -> None:
     """Run a plan of 10,000 checks a second, and print how late they were."""
     print(f"\nlateness of {A_SECOND:,} checks a second")
@@ -34,25 +39,28 @@ async def _measure() -> None:
     late_s: list[float] = []
     ended = 0
 
-    def see(_revision: str, _seen: object) -> None:
+    def see(_revision: str, _seen: object, _confirmed: bool) -> None:
         nonlocal ended
         ended += 1
 
     async with asyncio.TaskGroup() as tasks:
-        checks = Checks("a", tasks, _nobody, see)
+        checks = Checks("a", tasks, _nobody, see, clock.system())
         with accepting() as port:
             plan = Plan("a", "one", INTERVAL_S, 3.0, "", "", "", (), _specs(port))
             checks.apply(plan, Contexts.from_pem(""))
             current = checks._round
             assert current is not None
             due: dict[int, float] = {}
-            pop_due, start = current.schedule.pop_due, checks._prober.start
+            start = checks._prober.start
 
-            def note_due(now: float) -> list[tuple[int, float]]:
-                popped = pop_due(now)
-                for slot, late in popped:
-                    due[slot] = now - late
-                return popped
+            def noting(pop: Pop) -> Pop:
+                def note_due(now: float) -> list[tuple[int, float]]:
+                    popped = pop(now)
+                    for slot, late in popped:
+                        due[slot] = now - late
+                    return popped
+
+                return note_due
 
             def note_start(job: Job, timeout_s: float, done: Done, _found: None) -> None:
                 at = due.pop(job.slot, None)
@@ -61,7 +69,9 @@ async def _measure() -> None:
                 start(job, timeout_s, done)
 
             await asyncio.sleep(2 * INTERVAL_S)
-            current.schedule.pop_due = note_due  # type: ignore[method-assign]
+            schedule = current.schedule
+            schedule.pop_due = noting(schedule.pop_due)  # type: ignore[method-assign]
+            schedule.pop_early = noting(schedule.pop_early)  # type: ignore[method-assign]
             checks._prober.start = note_start  # type: ignore[method-assign]
             began, worked, ended = time.monotonic(), time.process_time(), 0
             await asyncio.sleep(ROUNDS * INTERVAL_S)

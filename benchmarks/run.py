@@ -9,11 +9,15 @@ at.
 import sys
 
 import accuracy
+import agent_cost
 import connect_rate
 import lateness
 import listeners
 import one_destination
 import planning
+import spool
+import store
+import wire
 
 SUBJECTS = {
     "connect_rate": connect_rate.main,
@@ -22,6 +26,10 @@ SUBJECTS = {
     "listeners": listeners.main,
     "one_destination": one_destination.main,
     "planning": planning.main,
+    "store": store.main,
+    "wire": wire.main,
+    "spool": spool.main,
+    "agent_cost": agent_cost.main,
 }
 
 

@@ -1,7 +1,7 @@
 """Renew this folder's lock files: versions and hashes for every platform, and no address.
 
 run.txt         what reachmap needs to run from a checkout, the NATS server included
-dev.txt         that, and everything its tests and checks need
+dev.txt         that, and everything its tests and checks need, PostgreSQL's driver included
 agent-test.txt  what the agent alone and its tests need: proof that it needs no more
 """
 
@@ -36,9 +36,10 @@ def main() -> None:
         for part in ("agent", "shared")
     }
     groups = root["dependency-groups"]
-    server = root["project"]["optional-dependencies"]["embedded"]
+    extras = root["project"]["optional-dependencies"]
+    server, database = extras["embedded"], extras["postgres"]
     run = root["project"]["dependencies"] + server + groups["build"]
-    lock("dev.txt", run + groups["test"] + groups["lint"] + groups["lock"])
+    lock("dev.txt", run + database + groups["test"] + groups["lint"] + groups["lock"])
     lock("run.txt", run)
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
     lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)

@@ -19,6 +19,9 @@ ON_EVERY_ENDPOINT = {
     "nats-py",  # the bus; 6.2 MB of memory with asyncio and ssl, which Python brings, set apart
     "msgpack",  # the messages; with structlog about 1.4 MB of memory
     "structlog",  # the log; see msgpack
+    # Who a host is on the bus: 1.6 MB of memory with PyNaCl and cffi, 6 MB of disk, and loaded by
+    # those alone that show credentials or a key.
+    "nkeys",
 }
 """The third-party packages that an agent may bring to each host, and no other."""
 
@@ -89,14 +92,15 @@ def test_the_commands_of_the_workspace_are_those_of_its_parts() -> None:
     assert project("")["scripts"] == scripts
 
 
-def test_an_endpoint_gets_three_packages_and_no_more() -> None:
+def test_an_endpoint_gets_four_packages_and_no_more() -> None:
     """What runs on every host is small: adding to it is a decision, and is made here."""
     agent = project("agent")
     own = third_party(agent["dependencies"])
     assert {name_of(text) for text in own} == ELSEWHERE_THAN_ON_LINUX
     assert all(text.endswith("; sys_platform != 'linux'") for text in own)
     assert "optional-dependencies" not in agent
-    assert "optional-dependencies" not in project("shared")
+    # Websockets cost 10 MB of memory as soon as they are installed: for those who need them.
+    assert project("shared")["optional-dependencies"].keys() == {"websocket"}
     needed = third_party(project("shared")["dependencies"])
     assert {name_of(text) for text in needed} == ON_EVERY_ENDPOINT
 
@@ -156,6 +160,18 @@ def test_the_collector_s_wheel_holds_the_built_in_profile() -> None:
     files = {file.distribution_path for file in builder.recurse_included_files()}
     assert "reachmap_collector/topology/profiles/openuem.toml" in files
     assert {file.split("/")[0] for file in files} == {"reachmap_collector"}
+
+
+def test_the_collector_s_wheel_holds_the_store_s_migrations() -> None:
+    """Each step that a checkout has: a store is brought up to date by what is installed alone."""
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    builder = wheel.WheelBuilder(str(ROOT / "collector"))
+    files = {file.distribution_path for file in builder.recurse_included_files()}
+    source = ROOT / "collector" / "src"
+    migrations = source / "reachmap_collector" / "store" / "migrations"
+    steps = {str(path.relative_to(source)) for path in migrations.rglob("*.py")}
+    assert any("/versions/" in step for step in steps)
+    assert steps <= files
 
 
 @pytest.mark.parametrize("part", PARTS)

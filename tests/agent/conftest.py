@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reachmap_agent import clock
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.datagrams import DatagramDoor
 from reachmap_agent.engine.engine import Engine
@@ -119,7 +120,7 @@ class Wire:
         engine = Engine(loop)
         ended: asyncio.Future[Observation] = loop.create_future()
         try:
-            prober = Prober(engine)
+            prober = Prober(engine, clock.system())
             found = await prober.resolve(job, timeout_s) if job.address is None else [None]
             if isinstance(found, Observation):
                 return found

@@ -19,20 +19,37 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reachmap_agent import app, identity, prober, schedule
+from reachmap_agent import app, delivery, identity, presence, prober, reporter, schedule
 from reachmap_agent.settings import Settings
-from reachmap_shared import __version__, bus, codec, keys
+from reachmap_shared import __version__, bus, codec, keys, subjects
+from reachmap_shared.access import Access
+from reachmap_shared.bus import Delivery
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
 from reachmap_shared.messages import (
+    Ask,
+    Changes,
     CheckSpec,
+    Closed,
     Hello,
     ListenerSpec,
     Observation,
     Plan,
     Presence,
+    Pulse,
+    Question,
     Report,
+    ReportKind,
+    RollUp,
+    WindowReply,
+    WindowRequest,
 )
-from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
+from reachmap_shared.vocabulary import (
+    AnsweredBy,
+    ListenerState,
+    ListenMode,
+    Outcome,
+    Transport,
+)
 
 LOOPBACK = "127.0.0.1"
 ME = Settings(id="pc-17", roles=("agent", "web"), addresses=(LOOPBACK,))
@@ -47,21 +64,36 @@ class FakeBus:
         self.is_connected = True
         self.server_host: str | None = LOOPBACK
         self.published: list[tuple[str, bytes]] = []
-        self.handlers: dict[str, Callable[[str, bytes], Awaitable[None]]] = {}
-        self.answers: dict[str, Callable[[bytes], Awaitable[bytes]]] = {}
+        self.heard: dict[str, Callable[[Delivery], None]] = {}
+        self.handlers: dict[str, Callable[[str, bytes], Awaitable[Any]]] = {}
         self.broken = False
         """Whether it takes nothing, though it seems to be there."""
+        self.deaf = False
+        """Whether its stream answers nobody."""
         self.slow = asyncio.Event()
         """Cleared, publishing takes until it is set."""
         self.slow.set()
         self.on_connect: Callable[[], Awaitable[None]] | None = None
+        self.kept: bytes | None = None
+        """The plan in the bucket."""
 
-    async def publish(self, subject: str, payload: bytes) -> None:
+    async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
         await asyncio.sleep(0)
         await self.slow.wait()
         if self.broken or not self.is_connected:
             raise BusUnavailable("it is broken")
         self.published.append((subject, payload))
+        if reply and not self.deaf:
+            answer = Delivery(reply, b'{"stream": "reachmap-reports", "seq": 1}', "", {})
+            asyncio.get_running_loop().call_soon(self.heard["_INBOX.test.*"], answer)
+
+    def new_inbox(self) -> str:
+        return "_INBOX.test"
+
+    async def listen(self, subject: str, heard: Callable[[Delivery], None]) -> None:
+        self.heard[subject] = heard
+        if self.broken:
+            raise BusUnavailable("the server went away")
 
     async def subscribe(
         self, subject: str, handler: Callable[[str, bytes], Awaitable[None]]
@@ -70,42 +102,76 @@ class FakeBus:
         if self.broken:
             raise BusUnavailable("the server went away")
 
-    async def answer(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
-        self.answers[subject] = handler
-        if self.broken:
-            raise BusUnavailable("the server went away")
+    answer = subscribe
 
-    async def request(self, _subject: str, _payload: bytes, _timeout_s: float) -> bytes:
-        raise BusUnavailable("nobody there to ask")
+    async def request(self, subject: str, payload: bytes, _timeout_s: float) -> Delivery:
+        if self.broken or subject != subjects.last_plan("pc-17"):
+            raise BusUnavailable("nobody there to ask")
+        assert payload == b""
+        if self.kept is None:
+            return Delivery("_INBOX.1", b"", "", {"Status": "404", "Description": "Not Found"})
+        return Delivery("_INBOX.1", self.kept, "", {"Nats-Sequence": "1"})
 
     async def come_back(self) -> None:
         self.is_connected = True
         assert self.on_connect is not None
         await self.on_connect()
 
-    async def tell(self, plan: Plan | bytes) -> None:
-        """Give the agent a plan, as the collector does."""
+    def tell(self, plan: Plan | bytes, **headers: str) -> None:
+        """Put a plan into the bucket, as the collector does."""
         payload = plan if isinstance(plan, bytes) else codec.encode(plan)
-        await self.handlers["reachmap.plan.pc-17"]("reachmap.plan.pc-17", payload)
+        subject = subjects.plan("pc-17")
+        self.heard[subject](Delivery(subject, payload, "", headers))
+
+    async def be_asked(self, question: Question) -> None:
+        await self.handlers["reachmap.ask.pc-17"]("reachmap.ask.pc-17", codec.encode(Ask(question)))
 
     def said(self, kind: type[Message]) -> list[Message]:
-        subject = {Hello: "reachmap.hello.pc-17", Report: "reachmap.report.pc-17"}[kind]  # type: ignore[index]
+        subject = f"reachmap.{kind.__name__.lower()}.pc-17"
         return [codec.decode(kind, payload) for its, payload in self.published if its == subject]
 
     def hello(self) -> Hello:
         """The latest."""
         return self.said(Hello)[-1]
 
-    def observations(self) -> list[tuple[str, Observation]]:
-        """All that were reported, with their plans."""
-        return [(report.plan, seen) for report in self.said(Report) for seen in report.observations]
+    def pulse(self) -> Pulse:
+        """The latest; one that says nothing before the first."""
+        return (self.said(Pulse) or [Pulse("pc-17", "", 0, 0, 0, "", 0, 0)])[-1]
+
+    def bodies(self, kind: type[Message]) -> list[Message]:
+        """Those of all reports of one kind, the whole state's apart."""
+        name = {Changes: "changes", RollUp: "roll-up", Closed: "closed"}[kind]  # type: ignore[index]
+        return [
+            codec.decode(kind, report.body)
+            for report in self.said(Report)
+            if report.kind == name and report.sequence >= 0
+        ]
+
+    def changes(self) -> list[tuple[str, Observation]]:
+        """All that were told as new, with their plans."""
+        return [(body.plan, one.seen) for body in self.bodies(Changes) for one in body.changes]
+
+    def whole(self) -> list[Changes]:
+        """All that was told again."""
+        reports = [report for report in self.said(Report) if report.sequence == -1]
+        return [codec.decode(Changes, report.body) for report in reports]
+
+    def counted(self) -> int:
+        """Observations in all roll-ups, each taken once."""
+        reports = {
+            (report.boot, report.sequence): codec.decode(RollUp, report.body)
+            for report in self.said(Report)
+            if report.kind is ReportKind.ROLL_UP
+        }
+        return sum(sum(one.made) for one in reports.values())
 
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is sent every few seconds is sent at once; what is kept is kept for the test alone."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(app, "_FLUSH_S", 0.02)
+    monkeypatch.setattr(reporter, "BATCH_S", 0.02)
+    monkeypatch.setattr(delivery, "TURN_S", 0.01)
     monkeypatch.setattr(schedule, "_FIRST_ROUND_S", 0.05)
 
 
@@ -115,8 +181,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeBus:
     made = FakeBus()
 
     @asynccontextmanager
-    async def staying(_urls: Any, name: str, on_connect: Any = None) -> AsyncIterator[FakeBus]:
+    async def staying(
+        _urls: Any, name: str, on_connect: Any = None, *, access: Access
+    ) -> AsyncIterator[FakeBus]:
         assert name == "reachmap-agent pc-17"
+        assert access.inbox == "_INBOX.pc-17"
         made.on_connect = on_connect
         yield made
 
@@ -212,7 +281,8 @@ async def test_it_says_who_it_is(fake: FakeBus, eventually: Any) -> None:
     """On joining, before any plan, all that the collector needs to make one."""
     async with running():
         await eventually(lambda: fake.said(Hello))
-        assert set(fake.handlers) == {"reachmap.plan.pc-17"}
+        assert set(fake.handlers) == {"reachmap.window.pc-17.*", "reachmap.ask.pc-17"}
+        assert set(fake.heard) == {"$KV.reachmap-plans.pc-17", "_INBOX.test.*"}
         hello = fake.hello()
     assert (hello.agent, hello.presence, hello.version) == ("pc-17", Presence.HERE, __version__)
     assert (hello.roles, hello.addresses) == (("agent", "web"), (LOOPBACK,))
@@ -220,8 +290,8 @@ async def test_it_says_who_it_is(fake: FakeBus, eventually: Any) -> None:
     assert hello.platform == identity.describe_platform()
     assert hello.capabilities == identity.capabilities()
     assert hello.heartbeat_s == app.HEARTBEAT_S
-    assert (hello.plan, hello.plan_refused, hello.listeners) == ("", "", ())
-    assert (hello.checks_done, hello.checks_late_ms, hello.observations_dropped) == (0, 0, 0)
+    assert (hello.number, hello.plan_refused, hello.listeners) == (0, "", ())
+    assert (hello.changes_lost, hello.spool_failure) == (0, "")
 
 
 async def test_it_finds_its_addresses_out(
@@ -239,7 +309,7 @@ async def test_a_resolver_that_hangs_holds_nothing_up(
 ) -> None:
     """The bus may be known by a name; hellos go out without an answer, and one asks at a time."""
     monkeypatch.setattr(app, "HEARTBEAT_S", 0.05)
-    monkeypatch.setattr(app, "_LOOKUP_S", 0.05)
+    monkeypatch.setattr(presence, "_LOOKUP_S", 0.05)
     answered = threading.Event()
     asked: list[str | None] = []
 
@@ -250,23 +320,25 @@ async def test_a_resolver_that_hangs_holds_nothing_up(
 
     monkeypatch.setattr(identity, "own_addresses", own_addresses)
     async with running(dataclasses.replace(ME, addresses=())):
-        await eventually(lambda: len(fake.said(Hello)) >= 3)
+        await eventually(lambda: len(fake.said(Pulse)) >= 3)
         assert fake.hello().addresses == ()
         assert len(asked) == 1
         answered.set()
         await eventually(lambda: fake.hello().addresses == ("10.0.0.7",))
 
 
-async def test_it_says_so_again_and_again(
+async def test_its_pulse_beats(
     fake: FakeBus, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A heartbeat, always of the same boot; another start has another."""
+    """Always of the same boot, while a hello is said once; another start has another."""
     monkeypatch.setattr(app, "HEARTBEAT_S", 0.05)
     async with running():
-        await eventually(lambda: len(fake.said(Hello)) >= 3)
-    assert len({hello.boot for hello in fake.said(Hello)}) == 1
+        await eventually(lambda: len(fake.said(Pulse)) >= 4)
+        assert len(fake.said(Hello)) == 1
+    assert len({pulse.boot for pulse in fake.said(Pulse)}) == 1
+    assert {pulse.hello for pulse in fake.said(Pulse)} == {0}
     async with running():
-        await eventually(lambda: len({hello.boot for hello in fake.said(Hello)}) == 2)
+        await eventually(lambda: len({pulse.boot for pulse in fake.said(Pulse)}) == 2)
 
 
 async def test_a_plan_is_taken_up(fake: FakeBus, eventually: Any, port: int) -> None:
@@ -274,8 +346,8 @@ async def test_a_plan_is_taken_up(fake: FakeBus, eventually: Any, port: int) -> 
     async with running():
         await eventually(lambda: fake.said(Hello))
         started = time.monotonic()
-        await fake.tell(plan("r1", check(port), listeners=(listener(port),)))
-        await eventually(lambda: fake.hello().plan == "r1")
+        fake.tell(plan("r1", check(port), listeners=(listener(port),)))
+        await eventually(lambda: fake.pulse().plan == "r1")
         assert time.monotonic() - started < app.HEARTBEAT_S
         [report] = fake.hello().listeners
         assert (report.service, report.port, report.state) == (
@@ -283,11 +355,12 @@ async def test_a_plan_is_taken_up(fake: FakeBus, eventually: Any, port: int) -> 
             port,
             ListenerState.LISTENING,
         )
-        await eventually(fake.observations)
-    [report] = fake.said(Report)
-    assert (report.agent, report.plan, report.sequence) == ("pc-17", "r1", 0)
+        await eventually(fake.changes)
+    report = fake.said(Report)[0]
+    assert (report.agent, report.kind, report.sequence) == ("pc-17", ReportKind.CHANGES, 0)
     assert report.boot == fake.hello().boot
-    [seen] = report.observations
+    [(_, seen)] = fake.changes()
+    assert seen.at_ms <= report.sent_ms
     assert (seen.slot, seen.outcome, seen.answered_by) == (0, Outcome.OPEN, AnsweredBy.LISTENER)
 
 
@@ -298,9 +371,9 @@ async def test_tls_checks_and_listeners_share_the_plan_s_certificate(
     async with running():
         await eventually(lambda: fake.said(Hello))
         its = {"listeners": (listener(port, "tls"),), "certificate": pem}
-        await fake.tell(plan("r1", check(port, "tls"), **its))
-        await eventually(fake.observations)
-    assert fake.observations()[0][1].answered_by is AnsweredBy.LISTENER
+        fake.tell(plan("r1", check(port, "tls"), **its))
+        await eventually(fake.changes)
+    assert fake.changes()[0][1].answered_by is AnsweredBy.LISTENER
 
 
 async def test_every_check_runs_once_a_round(
@@ -310,14 +383,14 @@ async def test_every_check_runs_once_a_round(
     checks.go.set()
     async with running():
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(plan("r1", *(check(n + 1) for n in range(5)), interval_s=0.2))
+        fake.tell(plan("r1", *(check(n + 1) for n in range(5)), interval_s=0.2))
         await eventually(lambda: len(checks.started) >= 25)
         slots = [slot for slot, _ in checks.started]
         counts = [slots.count(slot) for slot in range(5)]
         assert max(counts) - min(counts) <= 2
 
 
-GARBAGE = b"\x91\x01"
+GARBAGE = b"\x91\x02"
 REFUSALS = [
     pytest.param(plan("r2", agent="pc-18"), "it is for 'pc-18'", id="somebody else's"),
     pytest.param(plan("r2", check(1, "gopher")), "does not speak 'gopher'", id="unknown check"),
@@ -333,7 +406,7 @@ REFUSALS = [
     pytest.param(plan("r2", certificate="garbage"), "plan refused: ", id="no certificate"),
     pytest.param(GARBAGE, "Plan: expected an array of at least 9", id="no message"),
     pytest.param(b"", "not msgpack", id="nothing"),
-    pytest.param(b"\x92\x02\xc0", "schema 2", id="of a newer collector"),
+    pytest.param(b"\x92\x63\xc0", "schema 99", id="of a newer collector"),
 ]  # fmt: skip
 
 
@@ -346,17 +419,17 @@ async def test_a_plan_that_makes_no_sense_is_refused_whole(
     good = plan("r1", check(port), listeners=(listener(port),), interval_s=0.1)
     async with running():
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(good)
-        await fake.tell(bad)
+        fake.tell(good)
+        fake.tell(bad)
         await eventually(lambda: fake.hello().plan_refused)
         assert fake.hello().plan_refused.startswith("plan refused: ")
         assert reason in fake.hello().plan_refused
-        assert fake.hello().plan == "r1"
+        assert fake.pulse().plan == "r1"
         assert [report.port for report in fake.hello().listeners] == [port]
         before = len(checks.started)
         await eventually(lambda: len(checks.started) > before)
         # The collector goes back to the plan that is at work already.
-        await fake.tell(good)
+        fake.tell(good)
         await eventually(lambda: not fake.hello().plan_refused)
 
 
@@ -364,9 +437,9 @@ async def test_a_refused_first_plan_leaves_it_idle(fake: FakeBus, eventually: An
     """It waits for a better one."""
     async with running():
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(GARBAGE)
+        fake.tell(GARBAGE)
         await eventually(lambda: fake.hello().plan_refused)
-        assert fake.hello().plan == ""
+        assert fake.pulse().plan == ""
 
 
 async def test_the_same_plan_again_changes_nothing(
@@ -377,12 +450,12 @@ async def test_the_same_plan_again_changes_nothing(
     async with running():
         await eventually(lambda: fake.said(Hello))
         same = plan("r1", *(check(n + 1) for n in range(10)))
-        await fake.tell(same)
-        await eventually(lambda: len(fake.observations()) == 10)
+        fake.tell(same)
+        await eventually(lambda: len(fake.changes()) == 10)
         for _ in range(3):
-            await fake.tell(same)
-        await fake.tell(plan("r2", check(1)))
-        await eventually(lambda: ("r2", 0) in [(p, seen.slot) for p, seen in fake.observations()])
+            fake.tell(same)
+        fake.tell(plan("r2", check(1)))
+        await eventually(lambda: ("r2", 0) in [(p, seen.slot) for p, seen in fake.changes()])
         assert len(checks.started) == 11
 
 
@@ -393,15 +466,15 @@ async def test_a_new_plan_replaces_the_old_one(
     checks.go.set()
     async with running():
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(plan("r1", check(1, address="10.0.0.1"), interval_s=0.1))
+        fake.tell(plan("r1", check(1, address="10.0.0.1"), interval_s=0.1))
         await eventually(lambda: len(checks.started) >= 3)
-        await fake.tell(plan("r2", check(1, address="10.0.0.2"), interval_s=0.1))
+        fake.tell(plan("r2", check(1, address="10.0.0.2"), interval_s=0.1))
         old = [address for _, address in checks.started].count("10.0.0.1")
         await eventually(lambda: ("r2", "10.0.0.2") in
-                         [(p, seen.evidence[0]) for p, seen in fake.observations()])  # fmt: skip
+                         [(p, seen.evidence[0]) for p, seen in fake.changes()])  # fmt: skip
         await eventually(lambda: len(checks.started) > old + 5)
         assert [address for _, address in checks.started].count("10.0.0.1") <= old + 1
-    for its_plan, seen in fake.observations():
+    for its_plan, seen in fake.changes():
         assert seen.evidence[0] == {"r1": "10.0.0.1", "r2": "10.0.0.2"}[its_plan]
 
 
@@ -411,7 +484,7 @@ async def test_a_check_that_still_runs_is_not_run_twice(
     """A slow one does not pile up; the others go on."""
     async with running():
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(plan("r1", check(1), interval_s=0.1))
+        fake.tell(plan("r1", check(1), interval_s=0.1))
         await eventually(lambda: checks.started)
         await asyncio.sleep(0.5)  # five of its turns
         assert checks.most == 1 and len(checks.started) == 1
@@ -425,56 +498,18 @@ async def test_a_bus_that_is_away_costs_nothing(
     """What was seen meanwhile is reported when it is back, and the first thing is a hello."""
     checks.go.set()
     async with running():
-        await eventually(lambda: fake.said(Hello))
+        await eventually(lambda: fake.said(Pulse))
         fake.is_connected = False
         said = len(fake.published)
-        await fake.tell(plan("r1", *(check(n + 1) for n in range(20))))
+        fake.tell(plan("r1", *(check(n + 1) for n in range(20))))
         await eventually(lambda: len(checks.started) == 20)
         assert len(fake.published) == said
         started = time.monotonic()
         await fake.come_back()
-        await eventually(lambda: fake.hello().plan == "r1")
+        await eventually(lambda: fake.pulse().plan == "r1")
         assert time.monotonic() - started < app.HEARTBEAT_S
-        await eventually(lambda: len(fake.observations()) == 20)
-    assert sorted(seen.slot for _, seen in fake.observations()) == list(range(20))
-    assert fake.hello().observations_dropped == 0
-
-
-async def test_a_report_that_does_not_get_away_is_sent_again(
-    fake: FakeBus, eventually: Any, checks: Checks
-) -> None:
-    """A bus that seems to be there and takes nothing loses nothing, and skips no number."""
-    checks.go.set()
-    async with running():
-        await eventually(lambda: fake.said(Hello))
-        fake.broken = True
-        await fake.tell(plan("r1", check(1), check(2)))
-        await eventually(lambda: len(checks.started) == 2)
-        await asyncio.sleep(0.1)  # some attempts
-        fake.broken = False
-        await eventually(lambda: len(fake.observations()) == 2)
-    assert fake.said(Report)[0].sequence == 0
-    assert sorted(seen.slot for _, seen in fake.observations()) == [0, 1]
-
-
-async def test_what_an_outage_cost_is_told(
-    fake: FakeBus, eventually: Any, checks: Checks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The oldest had to go, and the collector knows how many."""
-    monkeypatch.setattr(app, "Outbox", lambda agent, boot: outbox(agent, boot, 5))
-    checks.go.set()
-    async with running():
-        await eventually(lambda: fake.said(Hello))
-        fake.is_connected = False
-        await fake.tell(plan("r1", *(check(n + 1) for n in range(12))))
-        await eventually(lambda: len(checks.started) == 12)
-        await asyncio.sleep(0)
-        await fake.come_back()
-        await eventually(lambda: fake.hello().observations_dropped == 7)
-        await eventually(lambda: len(fake.observations()) == 5)
-
-
-outbox = app.Outbox
+        await eventually(lambda: len(fake.changes()) == 20)
+    assert sorted(seen.slot for _, seen in fake.changes()) == list(range(20))
 
 
 async def test_a_server_that_goes_while_it_joins_is_waited_for(
@@ -488,8 +523,8 @@ async def test_a_server_that_goes_while_it_joins_is_waited_for(
         fake.broken = False
         await fake.come_back()
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(plan("r1"))
-        await eventually(lambda: fake.hello().plan == "r1")
+        fake.tell(plan("r1"))
+        await eventually(lambda: fake.pulse().plan == "r1")
 
 
 async def test_it_leaves_in_good_order(
@@ -498,11 +533,12 @@ async def test_it_leaves_in_good_order(
     """Ports free, checks in flight finished and reported, and a farewell as the last word."""
     async with running() as stop:
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(plan("r1", check(1), check(2), listeners=(listener(port),)))
+        fake.tell(plan("r1", check(1), check(2), listeners=(listener(port),)))
         await eventually(lambda: len(checks.started) == 2)
         asyncio.get_running_loop().call_later(0.1, checks.go.set)
         await stop()
-    assert sorted(seen.slot for _, seen in fake.observations()) == [0, 1]
+    assert sorted(seen.slot for _, seen in fake.changes()) == [0, 1]
+    assert fake.counted() == 2
     assert fake.published[-1][0] == "reachmap.hello.pc-17"
     hello = fake.hello()
     assert (hello.presence, hello.listeners) == (Presence.LEAVING, ())
@@ -518,7 +554,7 @@ async def test_it_does_not_wait_for_ever_for_its_checks(
     monkeypatch.setattr(app, "_FAREWELL_S", 0.1)
     async with running() as stop:
         await eventually(lambda: fake.said(Hello))
-        await fake.tell(plan("r1", check(1)))
+        fake.tell(plan("r1", check(1)))
         await eventually(lambda: checks.started)
         await stop()
     assert fake.hello().presence is Presence.LEAVING
@@ -533,7 +569,7 @@ async def test_it_leaves_without_a_bus_too(
     async with running() as stop:
         await eventually(lambda: fake.said(Hello))
         fake.broken, fake.is_connected = broken, broken
-        await fake.tell(plan("r1", check(1)))
+        fake.tell(plan("r1", check(1)))
         await eventually(lambda: checks.started)
         started = time.monotonic()
         await stop()
@@ -549,14 +585,252 @@ async def test_nothing_is_reported_twice_when_it_leaves_in_the_midst_of_a_report
     async with running() as stop:
         await eventually(lambda: fake.said(Hello))
         fake.slow.clear()
-        await fake.tell(plan("r1", check(1), check(2), check(3)))
+        fake.tell(plan("r1", check(1), check(2), check(3)))
         await eventually(lambda: len(checks.started) == 3)
         await asyncio.sleep(0.1)  # the report is on its way now
         asyncio.get_running_loop().call_later(0.1, fake.slow.set)
         await stop()
-    assert sorted(seen.slot for _, seen in fake.observations()) == [0, 1, 2]
+    assert sorted(seen.slot for _, seen in fake.changes()) == [0, 1, 2]
+    assert fake.counted() == 3
     sequences = [report.sequence for report in fake.said(Report)]
     assert sequences == list(range(len(sequences)))
+
+
+async def test_it_works_by_the_last_plan_without_any_bus(
+    fake: FakeBus, eventually: Any, checks: Checks, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its first moment, listeners too; and what it saw is told when there is one."""
+    checks.go.set()
+    same = plan("r1", check(1), check(2), listeners=(listener(port),))
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(same)
+        await eventually(lambda: len(fake.changes()) == 2)
+    there = asyncio.Event()
+
+    @asynccontextmanager
+    async def staying(_urls: Any, _name: str, on_connect: Any = None) -> AsyncIterator[FakeBus]:
+        await there.wait()
+        fake.on_connect = on_connect
+        yield fake
+
+    monkeypatch.setattr(bus, "staying", staying)
+    checks.started.clear()
+    fake.published.clear()
+    async with running():
+        await eventually(lambda: len(checks.started) == 2)
+        with socket.create_connection((LOOPBACK, port)):
+            pass
+        await asyncio.sleep(0.1)  # into the spool
+        assert fake.published == []
+        there.set()
+        await eventually(lambda: len(fake.changes()) == 2)
+        assert fake.pulse().plan == "r1"
+    closed = fake.bodies(Closed)
+    assert closed == [Closed(made=2, lost=0, changes_lost=0)]
+
+
+async def test_the_plan_in_the_bucket_is_fetched(
+    fake: FakeBus, eventually: Any, checks: Checks
+) -> None:
+    """On joining, and on coming back: it may have been put while nobody listened."""
+    checks.go.set()
+    fake.kept = codec.encode(plan("r1", check(1)))
+    async with running():
+        await eventually(lambda: fake.said(Pulse) and fake.pulse().plan == "r1")
+        fake.kept = codec.encode(plan("r2", check(1)))
+        await fake.come_back()
+        await eventually(lambda: fake.pulse().plan == "r2")
+
+
+async def test_a_plan_that_comes_while_one_is_fetched_wins(
+    fake: FakeBus, eventually: Any, checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket's answer is the older one."""
+    checks.go.set()
+    fetched = fake.request
+
+    async def request(subject: str, payload: bytes, timeout_s: float) -> Delivery:
+        answer = await fetched(subject, payload, timeout_s)
+        fake.tell(plan("r2", check(1)))
+        return answer
+
+    monkeypatch.setattr(fake, "request", request)
+    fake.kept = codec.encode(plan("r1", check(1)))
+    async with running():
+        await eventually(lambda: fake.said(Pulse) and fake.pulse().plan)
+        await eventually(lambda: fake.changes())
+    assert {pulse.plan for pulse in fake.said(Pulse)} <= {"", "r2"}
+
+
+@pytest.mark.parametrize("operation", ["DEL", "PURGE"])
+async def test_a_plan_that_is_taken_away_stays_at_work(
+    fake: FakeBus, eventually: Any, checks: Checks, operation: str
+) -> None:
+    """Nobody has said what to do instead; and it is no plan to be refused."""
+    checks.go.set()
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(plan("r1", check(1), interval_s=0.1))
+        await eventually(lambda: fake.changes())
+        fake.tell(b"", **{"KV-Operation": operation})
+        before = len(checks.started)
+        await eventually(lambda: len(checks.started) > before + 2)
+        assert (fake.pulse().plan, fake.hello().plan_refused) == ("r1", "")
+
+
+async def test_an_idle_plan_stops_everything(
+    fake: FakeBus, eventually: Any, checks: Checks, port: int
+) -> None:
+    """No check is started any more, and every port is free."""
+    checks.go.set()
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(plan("r1", check(1), listeners=(listener(port),), interval_s=0.1))
+        await eventually(lambda: fake.hello().listeners)
+        fake.tell(plan("r2"))
+        await eventually(lambda: fake.pulse().plan == "r2" and not fake.hello().listeners)
+        before = len(checks.started)
+        await asyncio.sleep(0.3)
+        assert len(checks.started) == before
+        with socket.socket() as service:
+            service.bind((LOOPBACK, port))
+
+
+async def test_it_says_again_what_it_is_asked(
+    fake: FakeBus, eventually: Any, checks: Checks
+) -> None:
+    """Who it is, by the same number; and how each flow stands, by the same numbers."""
+    checks.go.set()
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(plan("r1", check(1), check(2)))
+        await eventually(lambda: len(fake.changes()) == 2)
+        await fake.be_asked(Question.HELLO)
+        await eventually(lambda: len(fake.said(Hello)) == 2)
+        assert fake.said(Hello)[0] == fake.said(Hello)[1]
+        assert fake.whole() == []
+        await fake.be_asked(Question.STATE)
+        await eventually(fake.whole)
+        await fake.handlers["reachmap.ask.pc-17"]("reachmap.ask.pc-17", b"garbage")
+    [told] = fake.whole()
+    assert (told.plan, told.parts, told.part, told.told) == ("r1", 1, 0, 2)
+    assert sorted(change.number for change in told.changes) == [0, 1]
+    new = [one for body in fake.bodies(Changes) for one in body.changes]
+    assert sorted(told.changes, key=lambda one: one.number) == new
+
+
+async def test_all_that_holds_is_told_when_the_bus_is_back(
+    fake: FakeBus, eventually: Any, checks: Checks
+) -> None:
+    """Before history fills in: the map is right at once."""
+    checks.go.set()
+    async with running():
+        await eventually(lambda: fake.said(Pulse))
+        fake.is_connected = False
+        fake.tell(plan("r1", check(1), check(2)))
+        await eventually(lambda: len(checks.started) == 2)
+        await asyncio.sleep(0.1)  # into the spool
+        fake.published.clear()
+        await fake.come_back()
+        await eventually(lambda: fake.whole() and len(fake.changes()) == 2)
+    assert {one.seen.slot for one in fake.whole()[0].changes} == {0, 1}
+
+
+async def test_a_stream_that_answers_nobody_loses_nothing(
+    fake: FakeBus, eventually: Any, checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not acknowledged is sent again, by the same number."""
+    monkeypatch.setattr(delivery, "ACK_TIMEOUT_S", 0.05)
+    checks.go.set()
+    fake.deaf = True
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(plan("r1", check(1), check(2)))
+        await eventually(lambda: len(fake.bodies(Changes)) >= 3)
+        assert fake.pulse().waiting == fake.pulse().made
+        fake.deaf = False
+    assert fake.counted() == 2
+    reports = {(one.sequence, one.body) for one in fake.said(Report) if one.sequence >= 0}
+    assert len(reports) == len({number for number, _ in reports})
+
+
+WINDOW = "reachmap.window.pc-17.pc-18"
+PAIR = keys.pair_key(keys.from_text(OWN), keys.source_id("pc-18"))
+
+
+def request(proved: int, key: bytes = PAIR, source: str = "pc-18", **its: Any) -> bytes:
+    said = ("window", source, "pc-17", proved, Transport.TCP)
+    asked = WindowRequest(source, proved, Transport.TCP, 2.0, keys.request_mac(key, *said))
+    return codec.encode(dataclasses.replace(asked, **its))
+
+
+async def test_a_window_is_opened_for_those_who_have_the_flow(
+    fake: FakeBus, eventually: Any, port: int
+) -> None:
+    """Their plan has the pair's key; nobody else gets a port opened, or learns who holds it."""
+    on_demand = ListenerSpec("web:80", port, Transport.TCP, "tcp", ListenMode.ON_DEMAND)
+    other = keys.pair_key(keys.from_text(OWN), keys.source_id("pc-19"))
+    refused = {
+        "no MAC": (WINDOW, request(port, mac="")),
+        "another's key": (WINDOW, request(port, other)),
+        "no ASCII": (WINDOW, request(port, mac="ä")),
+        "for another port": (WINDOW, request(port + 1, port=port)),
+        "for UDP": (WINDOW, request(port, transport=Transport.UDP)),
+        "in another's name": ("reachmap.window.pc-17.pc-19", request(port)),
+    }
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+        ask = fake.handlers["reachmap.window.pc-17.*"]
+        reply = codec.decode(WindowReply, await ask(WINDOW, request(port)))
+        assert reply.state is ListenerState.FAILED, "there is no plan yet"
+        fake.tell(plan("r1", listeners=(on_demand,)))
+        for why, (subject, payload) in refused.items():
+            reply = codec.decode(WindowReply, await ask(subject, payload))
+            assert reply.state is ListenerState.FAILED, why
+            assert "of no plan" in reply.detail
+        for subject, payload in ((WINDOW, b"garbage"), ("reachmap.window", request(port))):
+            reply = codec.decode(WindowReply, await ask(subject, payload))
+            assert reply.state is ListenerState.FAILED
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((LOOPBACK, port))
+        reply = codec.decode(WindowReply, await ask(WINDOW, request(port)))
+        assert reply.state is ListenerState.LISTENING
+        with socket.create_connection((LOOPBACK, port)):
+            pass
+
+
+async def test_a_plan_on_disk_that_is_of_no_use_is_none(
+    fake: FakeBus, eventually: Any, tmp_path: Path
+) -> None:
+    """It waits for a better one, and the collector hears of no refusal."""
+    (tmp_path / "pc-17.plan").write_bytes(b"garbage")
+    async with running(dataclasses.replace(ME, state=tmp_path)):
+        await eventually(lambda: fake.said(Pulse))
+    assert (fake.pulse().plan, fake.hello().plan_refused) == ("", "")
+
+
+async def test_a_server_that_will_not_have_it_is_asked_again(
+    fake: FakeBus, eventually: Any, checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client gives up for good then; the agent never does, and works meanwhile."""
+    monkeypatch.setattr(app, "_REJOIN_S", 0.02)
+    attempts = 0
+    staying = bus.staying
+
+    @asynccontextmanager
+    async def unwilling(*its: Any) -> AsyncIterator[Any]:
+        nonlocal attempts
+        attempts += 1
+        async with staying(*its) as connection:  # type: ignore[call-arg]
+            if attempts < 4:
+                raise BusUnavailable("the NATS server threw us out: authorization violation")
+            yield connection
+
+    monkeypatch.setattr(bus, "staying", unwilling)
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+    assert attempts == 4
 
 
 async def test_a_part_that_fails_ends_the_agent(
@@ -570,7 +844,7 @@ async def test_a_part_that_fails_ends_the_agent(
     task = asyncio.get_running_loop().create_task(app.run(ME))
     await eventually(lambda: fake.said(Hello))
     monkeypatch.setattr(prober.Prober, "start", fail)
-    await fake.tell(plan("r1", check(1)))
+    fake.tell(plan("r1", check(1)))
     with pytest.raises(ExceptionGroup) as caught:
         await asyncio.wait_for(task, 20)
     assert caught.group_contains(ZeroDivisionError)

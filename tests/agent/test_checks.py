@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import checks
+from reachmap_agent import checks, clock
 from reachmap_agent.checks import Checks
+from reachmap_agent.clock import Clock
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
 from reachmap_agent.prober import Found, Job
@@ -53,7 +54,7 @@ def plan(
 class FakeProber:
     """Starts nothing: the test says when and how each check ends."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, _clock: Clock) -> None:
         self.engine = engine
         self.flying: list[tuple[Job, Callable[[Observation], None]]] = []
         self.started: list[tuple[float, int]] = []
@@ -100,10 +101,13 @@ class Stage:
         self.seen: list[tuple[str, Observation]] = []
         self.asked: list[tuple[int, float]] = []
         self.reply: WindowReply | None = None
-        self.checks = Checks(
-            AGENT, tasks, self.ask, lambda revision, one: self.seen.append((revision, one))
-        )
+        self.checks = Checks(AGENT, tasks, self.ask, self.see, clock.system())
         self.prober: Any = self.checks._prober
+        self.confirmed: list[bool] = []
+
+    def see(self, revision: str, one: Observation, confirmed: bool) -> None:
+        self.seen.append((revision, one))
+        self.confirmed.append(confirmed)
 
     async def ask(self, spec: CheckSpec, seconds: float) -> WindowReply | None:
         self.asked.append((spec.port, seconds))
@@ -136,7 +140,6 @@ async def test_every_check_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None
         stage.prober.end_all()
         assert sorted(one.slot for _, one in stage.seen) == list(range(20))
         assert {revision for revision, _ in stage.seen} == {"one"}
-        assert stage.checks.done == 20
         await stage.until(lambda: len(stage.prober.started) == 40)
 
 
@@ -263,10 +266,9 @@ async def test_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.6)  # noqa: ASYNC251  held up
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert 0.3 < stage.checks.late_s < 0.7
-        stage.checks.late_s = 0.0
+        assert 0.3 < stage.checks.take_late_s() < 0.7
         await stage.until(lambda: len(stage.prober.started) == 20)
-        assert stage.checks.late_s < 0.3
+        assert stage.checks.take_late_s() < 0.3
 
 
 async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +279,7 @@ async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> 
         for count, outcome in enumerate([Outcome.OPEN, *[Outcome.TIMEOUT] * 3], start=1):
             await stage.until(lambda count=count: len(stage.prober.started) == count)
             stage.prober.end(outcome)
-        assert [one.confirmed for _, one in stage.seen] == [True, False, False, True]
+        assert stage.confirmed == [True, False, False, True]
         times = [at - began for at, _ in stage.prober.started]
         assert 1.5 < times[1] < 2.5
         assert 0.25 < times[2] - times[1] < 0.45
@@ -352,7 +354,8 @@ async def test_each_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch
         stage.prober.end()
         assert stage.checks._flying == 1
         stage.prober.end(Outcome.TIMEOUT)
-        seen = [(one.address, one.outcome, one.confirmed) for _, one in stage.seen]
+        judged = zip(stage.seen, stage.confirmed, strict=True)
+        seen = [(one.address, one.outcome, confirmed) for (_, one), confirmed in judged]
         first = [("10.0.0.5", Outcome.OPEN, True), ("fd00::5", Outcome.TIMEOUT, True)]
         assert seen == first, "each is a flow of its own, and no change of the other"
         await stage.until(lambda: len(stage.prober.flying) == 2)
@@ -410,7 +413,9 @@ async def test_on_real_sockets() -> None:
             for port in ports
         )
         async with asyncio.TaskGroup() as tasks:
-            worker = Checks(AGENT, tasks, nobody, lambda _, one: told.append(one))
+            worker = Checks(
+                AGENT, tasks, nobody, lambda _, one, _confirmed: told.append(one), clock.system()
+            )
             worker.apply(plan(checked, interval_s=0.5, timeout_s=3.0), CONTEXTS)
             async with asyncio.timeout(20):
                 while len({one.slot for one in told}) < len(checked):

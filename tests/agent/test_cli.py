@@ -1,6 +1,5 @@
 """The command line: what people type, what they read, and the exit codes that systemd acts on."""
 
-import asyncio
 import os
 import re
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 from reachmap_agent import app, cli, settings
 from reachmap_agent.settings import Settings
 from reachmap_shared import __version__, log
-from reachmap_shared.errors import BusUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -131,24 +129,6 @@ def test_the_examples_in_the_help_work(ran: list[Settings]) -> None:
     for example in examples:
         cli.main(example.split())
     assert len(ran) == len(examples)
-
-
-def test_a_server_that_throws_it_out_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One line and exit code 1: whoever started it may start it again."""
-
-    async def run(_: Settings) -> None:
-        await asyncio.sleep(0)
-        raise BusUnavailable("the NATS server threw us out: user authentication expired")
-
-    monkeypatch.setattr(app, "run", run)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", "--id", "pc-17"])
-    assert stopped.value.code == 1
-    assert capsys.readouterr().err == (
-        "reachmap-agent: the NATS server threw us out: user authentication expired\n"
-    )
 
 
 def test_an_unforeseen_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,20 +2,23 @@
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reachmap_agent import cli, doctor
+from reachmap_agent import cli, clock, doctor
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.doctor import Result
-from reachmap_agent.memory import ceded_path, save_plan
+from reachmap_agent.memory import ceded_path, save_plan, spool_path
 from reachmap_agent.settings import Settings
+from reachmap_agent.spool import Spool
 from reachmap_shared import log
-from reachmap_shared.messages import ListenerSpec, Plan
+from reachmap_shared.messages import ListenerSpec, Plan, ReportKind
 from reachmap_shared.vocabulary import ListenMode, Transport
 
 AWAY = "nats://127.0.0.1:1"
@@ -56,6 +59,8 @@ async def test_without_bus_and_plan_it_still_says_what_is_wrong(settings: Settin
         "id": Result.PASS,
         "addresses": Result.PASS,
         "bus": Result.FAIL,
+        "spool": Result.PASS,
+        "disk": Result.PASS,
         "plan": Result.FAIL,
         "ports": Result.SKIPPED,
     }
@@ -103,6 +108,39 @@ async def test_a_held_port_has_its_holder_told(settings: Settings, port: int) ->
     assert one.result is Result.PASS
     assert "web:80: held by " in one.found
     assert f"(pid {os.getpid()})" in one.found
+
+
+async def test_what_waits_and_what_was_dropped(settings: Settings) -> None:
+    """As the spool has it, while the agent is at work."""
+    spool = Spool(spool_path(settings), "pc-1", "boot", clock.system(), max_bytes=1 << 20)
+    spool.account.made = 40
+    spool.put(ReportKind.ROLL_UP, b"x", made=40)
+    spool.put(ReportKind.CHANGES, b"x", changes=2)
+    one = await found(settings, "spool")
+    assert one.result is Result.PASS
+    assert "40 observations and 2 changes wait for delivery" in one.found
+    while not spool.lost:
+        spool.put(ReportKind.ROLL_UP, bytes(300_000), made=1)
+    one = await found(settings, "spool")
+    assert one.result is Result.FAIL and one.to_do
+    assert f"{spool.lost} and 0 were dropped" in one.found
+    spool.close()
+
+
+@pytest.mark.parametrize("kind", ["a file", "full"])
+async def test_a_disk_that_takes_nothing_fails(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Where a file is in the way, and where there is too little room."""
+    if kind == "a file":
+        blocked = settings.state / "blocked"
+        blocked.write_bytes(b"")
+        settings = replace(settings, state=blocked)
+    else:
+        usage = shutil.disk_usage(settings.state)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    one = await found(settings, "disk")
+    assert one.result is Result.FAIL and one.to_do
 
 
 def test_the_command_says_it_to_people_and_programs(

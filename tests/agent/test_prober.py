@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reachmap_agent import clock
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.attempt import Attempt
 from reachmap_agent.engine.engine import Engine
@@ -24,6 +25,7 @@ from reachmap_shared import codec
 from reachmap_shared.messages import CheckSpec, Observation, Plan
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, Transport
 
+NOW_MS = clock.system().steady_ms
 LOOPBACK = "127.0.0.1"
 TIMEOUT_S = 0.3
 SLACK_S = 5.0
@@ -56,12 +58,13 @@ def check(wire: Any) -> Callable[..., Awaitable[Observation]]:
     ) -> Observation:
         transport = Transport.UDP if protocol == "udp" else Transport.TCP
         spec = CheckSpec("d", "d:1", address, port, transport, protocol, "")
-        started = time.monotonic()
+        started, started_ms = time.monotonic(), NOW_MS()
         seen = await wire.probe(spec, timeout_s, slot)
         took = time.monotonic() - started
+        assert started_ms <= seen.at_ms <= NOW_MS()
         assert took < timeout_s + SLACK_S
         assert codec.decode(Observation, codec.encode(seen)) == seen
-        assert seen.slot == slot and seen.age_ms == 0 and seen.evidence
+        assert seen.slot == slot and seen.evidence
         assert seen.name_us >= 0 and seen.connect_us >= 0 and seen.answer_us >= 0
         assert seen.name_us + seen.connect_us + seen.answer_us <= took * 1e6 + 1
         return seen
@@ -326,7 +329,7 @@ async def test_every_address_of_a_name_is_found(wire: Any, monkeypatch: pytest.M
     engine = Engine(asyncio.get_running_loop())
     try:
         job = Job.of(0, spec, Plan("a", "1", 10, 3, "", "", "", (), ()), Contexts.from_pem(""))
-        one, other = await Prober(engine).resolve(job, 3)
+        one, other = await Prober(engine, clock.system()).resolve(job, 3)
     finally:
         engine.close()
     assert [one.address, other.address] == [("10.0.0.5", 80), ("fd00::5", 80, 0, 0)]
@@ -380,6 +383,7 @@ async def test_a_closed_udp_port(check: Any, closed_port: int, address: str) -> 
     """An ICMP error came back: refused, like a closed TCP port."""
     seen = await check(closed_port, "udp", address, timeout_s=10)
     assert seen.outcome is Outcome.REFUSED
+    assert seen.offender == address
 
 
 @both_families

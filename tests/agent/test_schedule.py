@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_agent.schedule import Schedule, phase
+from reachmap_agent.schedule import EARLY_S, MOST_EARLY, Schedule, phase
 
 KEYS = [f"pc-17>10.0.0.{n}:{port}/tcp" for n in range(20) for port in (80, 443, 5432)]
 START = 12_345.678
@@ -147,3 +147,27 @@ def test_the_dice_are_the_caller_s() -> None:
     assert run(schedule(KEYS, 10, seed=7), START + 100) != run(
         schedule(KEYS, 10, seed=8), START + 100
     )
+
+
+def test_what_is_due_soon_may_come_along() -> None:
+    """A few of them, each once in its turn, and less than nothing late."""
+    its = schedule([f"key {number}" for number in range(1_000)], 10)
+    now = START
+    slots: list[int] = []
+    while now < START + 2:
+        due = [*its.pop_due(now), *its.pop_early(now)]
+        early = [late_s for _, late_s in due if late_s < 0]
+        assert len(early) <= MOST_EARLY and all(late_s >= -EARLY_S for late_s in early)
+        slots += [slot for slot, _ in due]
+        now = its.next_due()
+    assert len(slots) == len(set(slots)) == 1_000
+
+
+@given(st.floats(0.1, 1), st.integers(0, 2**32))
+def test_coming_along_costs_no_turn(interval_s: float, seed: int) -> None:
+    """However short the interval: as many rounds as without it."""
+    its = schedule(KEYS[:5], interval_s, seed=seed)
+    count = 0
+    while (now := its.next_due()) <= START + 50 * interval_s:
+        count += len([*its.pop_due(now), *its.pop_early(now)])
+    assert abs(count - 250) <= 10

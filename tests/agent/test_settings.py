@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reachmap_agent import settings
 from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.settings import Settings, load
+from reachmap_shared.access import Access
 from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.names import host_name
 
@@ -326,3 +327,34 @@ def test_a_certificate_and_its_key_are_files() -> None:
     assert loaded.key == Path("/etc/reachmap/agent.key")
     said = refusal(None, {"REACHMAP_KEY": "/etc/reachmap/agent.key"})
     assert "REACHMAP_KEY" in said and "certificate" in said
+
+
+FILES = ("nats_credentials", "nats_nkey", "nats_ca", "nats_certificate", "nats_key")
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_what_is_shown_to_the_bus_comes_from_file_environment_or_option(
+    file: Path, key: str
+) -> None:
+    """The last word wins here too; a file's path is a string."""
+    file.write_text(f'id = "pc-17"\n{key} = "/from/file"\n')
+    variable = f"REACHMAP_{key.upper()}"
+    assert getattr(load(file, {}, SILENT), key) == Path("/from/file")
+    assert getattr(load(file, {variable: "/environment"}, SILENT), key) == Path("/environment")
+    typed = {**SILENT, key: "/argument"}
+    assert getattr(load(file, {variable: "/environment"}, typed), key) == Path("/argument")
+    file.write_text(f"{key} = 7\n")
+    assert refusal(file) == f"{file}: {key}: expected a string"
+
+
+def test_how_the_bus_is_reached_is_one_object(file: Path) -> None:
+    """With an inbox of this host's own, which the server lets nobody else listen at."""
+    file.write_text('id = "pc-17"\n' + "".join(f'{key} = "/{key}"\n' for key in FILES))
+    assert load(file, {}, SILENT).access == Access(
+        credentials=Path("/nats_credentials"),
+        nkey=Path("/nats_nkey"),
+        ca=Path("/nats_ca"),
+        certificate=Path("/nats_certificate"),
+        key=Path("/nats_key"),
+        inbox="_INBOX.pc-17",
+    )

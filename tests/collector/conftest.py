@@ -4,29 +4,50 @@ Builders are fixtures that hold for the whole run, so that hypothesis may use th
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reachmap_collector import views
 from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
-from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.errors import StoreUnavailable
+from reachmap_collector.fold import FlowMap, FlowRecord, Period, Told
 from reachmap_collector.judge import Judge, Judgement
+from reachmap_collector.keeper import Keeper
+from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Announcement, expected_flows, members
 from reachmap_collector.roster import Roster
+from reachmap_collector.slots import Slots
+from reachmap_collector.store import open_store
+from reachmap_collector.store.api import Keep
 from reachmap_collector.topology.load import load_profile, parse_topology
 from reachmap_collector.topology.model import Topology
-from reachmap_shared import codec, subjects
-from reachmap_shared.errors import BusUnavailable
-from reachmap_shared.messages import Hello, ListenerReport, Observation, Plan, Presence, Report
+from reachmap_shared import bus, codec, logscale
+from reachmap_shared.bus import Bus
+from reachmap_shared.messages import (
+    Change,
+    Changes,
+    Closed,
+    Hello,
+    ListenerReport,
+    NamedCount,
+    Observation,
+    Plan,
+    Presence,
+    Pulse,
+    Report,
+    ReportKind,
+    RollUp,
+)
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
-
-PATIENCE_S = 10.0
-"""For what happens at once on an idle machine."""
 
 OFFICE = """
 [roles.web]
@@ -84,6 +105,7 @@ def make_hello(agent: str = "pc-1", boot: str = "boot-1", **changes: Any) -> Hel
         "addresses": (),
         "capabilities": ("tcp",),
         "heartbeat_s": 5.0,
+        "number": 0,
     }
     return Hello(agent, boot, **(fields | changes))
 
@@ -93,7 +115,7 @@ def make_observation(outcome: Outcome = Outcome.OPEN, **changes: Any) -> Observa
     is_open = outcome is Outcome.OPEN
     fields: dict[str, Any] = {
         "slot": 0,
-        "age_ms": 0,
+        "at_ms": 0,
         "answered_by": AnsweredBy.SERVICE if is_open else None,
         "healthy": True,
         "name_us": 10,
@@ -103,6 +125,31 @@ def make_observation(outcome: Outcome = Outcome.OPEN, **changes: Any) -> Observa
         "evidence": (f"the check's own words on {outcome}",),
     }
     return Observation(outcome=outcome, **(fields | changes))
+
+
+_numbers = count()
+
+
+def make_told(
+    at: float, outcome: Outcome = Outcome.OPEN, number: int | None = None, **changes: Any
+) -> Told:
+    """A change of a flow, later than all that were made before."""
+    boot = changes.pop("boot", "boot-1")
+    number = next(_numbers) if number is None else number
+    return Told(at, boot, number, make_observation(outcome, **changes))
+
+
+def make_pulse(agent: str = "pc-1", boot: str = "boot-1", **changes: Any) -> Pulse:
+    """A pulse such as an agent sends every five seconds."""
+    fields: dict[str, Any] = {
+        "sent_ms": 0,
+        "wall_ms": 0,
+        "hello": 0,
+        "plan": "",
+        "told": 0,
+        "span_ms": 0,
+    }
+    return Pulse(agent, boot, **(fields | changes))
 
 
 def make_listener(
@@ -119,6 +166,7 @@ class Scene:
     def __init__(self, text: str = OFFICE, **announced: Announcement) -> None:
         self.topology = make_topology(text)
         self.roster = Roster()
+        self.ledger = Ledger()
         self.flows = FlowMap()
         self.members = members(self.topology, announced)
         self.flows.expect(expected_flows(self.topology, self.members), 0.0)
@@ -137,12 +185,28 @@ class Scene:
         """An agent says hello."""
         self.roster.hear(make_hello(agent, boot, **changes), now)
 
+    def pulse(self, agent: str, now: float, skew_s: float = 0.0, **changes: Any) -> None:
+        """An agent says that all is as it was."""
+        self.roster.pulse(make_pulse(agent, **changes), now, skew_s)
+
     def see(
         self, source: str, destination: str, outcome: Outcome, at: float, **changes: Any
     ) -> None:
         """A check of the flow ends; `service` names it where there are several."""
         record = self.record(source, destination, changes.pop("service", None))
-        record.fold(make_observation(outcome, **changes), at)
+        seen = make_observation(outcome, **changes)
+        record.fold(Told(at, "boot-1", next(_numbers), seen))
+
+    def count(
+        self, source: str, destination: str, ends: float, service: str | None = None, **counts: int
+    ) -> None:
+        """A period of the flow's checks ends, with `made`, `failed`, `flips` and so on."""
+        key = self.record(source, destination, service).key
+        slots = Slots(source, "r1", (key,), ("",))
+        columns = {name: bytes([number]) for name, number in counts.items()}
+        roll_up = RollUp("r1", 0, 0, **columns)
+        period = Period(ends, "boot-1", next(_numbers), slots, roll_up)
+        self.flows.source(source).roll_up(period)
 
     def judge(
         self, source: str, destination: str, now: float, service: str | None = None
@@ -154,67 +218,177 @@ class Scene:
         """The judge of everything at a time."""
         return Judge(self.flows, self.roster, self.topology.checks, now)
 
+    def agents(self, now: float) -> list[Any]:
+        """Every agent that reports or should, at a time."""
+        rows = views.agents(self.roster, self.ledger, self.topology, self.members, now)["agents"]
+        return list(rows)
+
+    def status(self, now: float, **changes: Any) -> Any:
+        """The whole at a time."""
+        delivery = views.Delivery(**changes)
+        return views.status(self.judgements(now), self.agents(now), {}, delivery, self.ledger)
+
     def judgements(self, now: float) -> list[Judgement]:
         """Everything, judged at a time."""
         judge = self.judge_at(now)
         return [judge.judge(record) for record in self.flows]
 
 
-class FakeBus:
-    """A bus that keeps what is published, and on which a test speaks for the agents."""
+class Agent:
+    """An agent in plain-number time: it makes real messages of what its checks see."""
 
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, bytes]] = []
-        self.handlers: dict[str, Callable[[str, bytes], Awaitable[None]]] = {}
-        self.is_away = False
-        self.is_listened_to = asyncio.Event()
-        """Set once somebody listens to both hellos and reports."""
+    def __init__(self, plan: Plan, boot: str = "boot-1", clock_ms: int = 1_000_000) -> None:
+        self.plan = plan
+        self.boot = boot
+        self.clock_ms = clock_ms
+        self.told: dict[tuple[int, str], Change] = {}
+        """By slot and address: the latest change."""
+        self.counts: dict[tuple[int, str], Counter[str]] = {}
+        self.made = 0
+        self.lost = 0
+        self._numbers = count()
+        self._sequences = count()
+        self._begins_ms = clock_ms
+        self._fresh: list[Change] = []
 
-    async def publish(self, subject: str, payload: bytes) -> None:
-        if self.is_away:
-            raise BusUnavailable("the fake bus is away")
-        self.sent.append((subject, payload))
+    @property
+    def name(self) -> str:
+        return self.plan.agent
 
-    async def subscribe(
-        self, subject: str, handler: Callable[[str, bytes], Awaitable[None]]
-    ) -> None:
-        self.handlers[subject] = handler
-        if self.handlers.keys() == {subjects.ALL_HELLOS, subjects.ALL_REPORTS}:
-            self.is_listened_to.set()
+    def sees(self, slot: int, outcome: Outcome = Outcome.OPEN, **changes: Any) -> Observation:
+        """A check ends; what it saw is a change if it differs from what was told."""
+        seen = make_observation(outcome, slot=slot, at_ms=self.clock_ms, **changes)
+        place = (slot, seen.address)
+        before = self.told.get(place)
+        if before is None or _face(before.seen) != _face(seen):
+            change = Change(next(self._numbers), seen)
+            self.told[place] = change
+            self._fresh.append(change)
+        counted = self.counts.setdefault(place, Counter())
+        counted["made"] += 1
+        counted["failed"] += outcome not in (Outcome.OPEN, Outcome.LOCAL_ERROR)
+        counted["local_errors"] += outcome is Outcome.LOCAL_ERROR
+        counted["latency"] = logscale.code(seen.connect_us)
+        self.made += 1
+        return seen
 
-    def plans(self, agent: str) -> list[Plan]:
-        """Every plan that was sent to an agent, in order."""
+    def changes(self) -> Report:
+        """What is new, as a report."""
+        fresh, self._fresh = self._fresh, []
+        return self._report(ReportKind.CHANGES, Changes(self.plan.revision, tuple(fresh)))
+
+    def state(self, parts: int = 1) -> list[Report]:
+        """The latest change of every flow, in so many parts."""
+        self._fresh.clear()
+        changes = [*self.told.values()]
+        told = max((change.number + 1 for change in changes), default=0)
         return [
-            codec.decode(Plan, payload) for to, payload in self.sent if to == subjects.plan(agent)
+            self._report(
+                ReportKind.CHANGES,
+                Changes(self.plan.revision, tuple(changes[part::parts]), parts, part, told),
+                sequence=-1,
+            )
+            for part in range(parts)
         ]
 
-    async def deliver(self, subject: str, payload: bytes) -> None:
-        """Hand a message to whoever listens to its subject."""
-        for pattern, handler in self.handlers.items():
-            if subject.startswith(pattern.removesuffix("*")):
-                await handler(subject, payload)
+    def roll_up(self) -> Report:
+        """All that was seen since the last one, counted."""
+        names = {slot for slot, address in self.told if address}
+        columns = {
+            name: bytes(
+                self.counts.get((slot, ""), Counter())[name] if slot not in names else 0
+                for slot in range(len(self.plan.checks))
+            )
+            for name in ("made", "failed", "local_errors", "latency")
+        }
+        named = tuple(
+            NamedCount(slot, address, *(counted[name] for name in _COUNTS))
+            for (slot, address), counted in self.counts.items()
+            if slot in names
+        )
+        body = RollUp(self.plan.revision, self._begins_ms, self.clock_ms, named=named, **columns)
+        self.counts.clear()
+        self._begins_ms = self.clock_ms
+        return self._report(ReportKind.ROLL_UP, body)
 
-    async def say(self, message: Hello | Report) -> None:
-        """An agent sends a message in its own name."""
-        place = subjects.hello if isinstance(message, Hello) else subjects.report
-        await self.deliver(place(message.agent), codec.encode(message))
+    def pulse(self, **changes: Any) -> Pulse:
+        """All stayed as it was told."""
+        told = max((change.number + 1 for change in self.told.values()), default=0)
+        fields: dict[str, Any] = {
+            "sent_ms": self.clock_ms,
+            "wall_ms": int(time.time() * 1000),
+            "hello": 0,
+            "plan": self.plan.revision,
+            "told": told,
+            "span_ms": 0,
+            "made": self.made,
+            "lost": self.lost,
+        }
+        return Pulse(self.name, self.boot, **(fields | changes))
+
+    def closed(self, before: str, made: int, lost: int) -> Report:
+        """The final account of an earlier start, whose next report it is."""
+        body = Closed(made, lost, 0)
+        return self._report(ReportKind.CLOSED, body, boot=before, sequence=1_000_000)
+
+    def _report(self, kind: ReportKind, body: object, **changes: Any) -> Report:
+        fields: dict[str, Any] = {
+            "boot": self.boot,
+            "sequence": next(self._sequences) if "sequence" not in changes else -1,
+            "sent_ms": self.clock_ms,
+            "wall_ms": int(time.time() * 1000),
+        }
+        fields |= changes
+        return Report(self.name, kind=kind, body=codec.encode(body), **fields)
 
 
-def make_collector(text: str = OFFICE, bus: FakeBus | None = None) -> Collector:
+_COUNTS = ("made", "failed", "local_errors", "flips", "latency")
+
+
+def _face(seen: Observation) -> tuple[object, ...]:
+    return seen.outcome, seen.answered_by, seen.healthy, seen.resolved
+
+
+class Trouble:
+    """A real store, which can be made to be away."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_away = False
+        self._store = open_store(url)
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_away and name != "close":
+            raise StoreUnavailable("the disk is full")
+        return getattr(self._store, name)
+
+
+def make_collector(text: str = OFFICE, bus: Any = None, store: Any = None) -> Collector:
     """A collector of a deployment, which nobody runs yet."""
     credentials = Credentials(secret=b"s" * 32, certificate="")
-    return Collector(make_topology(text), credentials, bus or FakeBus())  # type: ignore[arg-type]
+    return Collector(make_topology(text), credentials, bus, Keeper(store, time.time, Keep()))
 
 
 @asynccontextmanager
-async def run_collector(collector: Collector, bus: FakeBus) -> AsyncIterator[None]:
-    """Let a collector listen for as long as the block lasts."""
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(collector.run())
-        async with asyncio.timeout(PATIENCE_S):
-            await bus.is_listened_to.wait()
-        yield
-        running.cancel()
+async def run_collector(
+    url: str, store: Any, text: str = OFFICE
+) -> AsyncIterator[tuple[Collector, Bus]]:
+    """A collector on a bus, for as long as the block lasts; and that bus, for agents too."""
+    collectors: list[Collector] = []
+
+    async def back() -> None:
+        collectors[0].bus_is_back()
+
+    async with bus.staying([url], "test", back) as connection:
+        collector = make_collector(text, connection, store)
+        collectors.append(collector)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(collector.run())
+                yield collector, connection
+                running.cancel()
+        finally:
+            collector._keeper.close()
 
 
 @pytest.fixture(scope="session")
@@ -243,6 +417,16 @@ def observation() -> Callable[..., Observation]:
 
 
 @pytest.fixture(scope="session")
+def told() -> Callable[..., Told]:
+    return make_told
+
+
+@pytest.fixture(scope="session")
+def pulse() -> Callable[..., Pulse]:
+    return make_pulse
+
+
+@pytest.fixture(scope="session")
 def listener() -> Callable[..., ListenerReport]:
     return make_listener
 
@@ -262,16 +446,47 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.fixture
-def fake_bus() -> FakeBus:
-    return FakeBus()
-
-
 @pytest.fixture(scope="session")
 def collector_of() -> Callable[..., Collector]:
     return make_collector
 
 
 @pytest.fixture(scope="session")
+def agent_of() -> type[Agent]:
+    return Agent
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Trouble]:
+    """A store in a file."""
+    with contextlib.closing(Trouble(f"sqlite:///{tmp_path / 'reachmap.sqlite'}")) as made:
+        yield made
+
+
+@pytest.fixture
+def kept(store: Trouble) -> Iterator[Any]:
+    """The same store, for the test to look into while a collector writes."""
+    store.open()
+    with contextlib.closing(open_store(store.url, migrate=False)) as looking:
+        yield looking
+
+
+@pytest.fixture(scope="session")
 def running() -> Callable[..., Any]:
     return run_collector
+
+
+@pytest.fixture
+def jetstream(nats_server: Any, tmp_path: Path) -> Any:
+    """A NATS server with JetStream."""
+    nats_server.stop()
+    nats_server.configure(f'jetstream {{ store_dir: "{tmp_path / "jetstream"}" }}')
+    nats_server.start()
+    return nats_server
+
+
+@pytest.fixture
+async def on_bus(jetstream: Any) -> AsyncIterator[Bus]:
+    """A connection to a server with JetStream."""
+    async with bus.connected([jetstream.url], "test") as connection:
+        yield connection

@@ -85,8 +85,7 @@ def test_a_service_that_is_not_well_has_a_log(scene: Any) -> None:
 def test_a_flow_that_comes_and_goes_is_watched(scene: Any) -> None:
     """Nobody can say more of it."""
     stage = scene()
-    for at, outcome in enumerate([Outcome.OPEN, Outcome.TIMEOUT] * 2):
-        stage.see("pc-1", "web-1", outcome, NOW - 9 + at, service="web:8080")
+    stage.count("pc-1", "web-1", NOW, "web:8080", made=6, flips=4)
     assert advised(stage, Outcome.OPEN) == "watch it: it comes and goes"
 
 
@@ -224,9 +223,8 @@ def test_a_flow_that_comes_and_goes_is_settled_by_more_checks(scene: Any) -> Non
     """Nothing else tells."""
     stage = scene()
     stage.hear("pc-1", NOW)
-    for at in range(5):
-        outcome = Outcome.TIMEOUT if at % 2 else Outcome.OPEN
-        stage.see("pc-1", "web-1", outcome, NOW - 9 + at, service="web:8080")
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080")
+    stage.count("pc-1", "web-1", NOW, "web:8080", made=6, flips=4)
     assert what_would_settle(stage.judge("pc-1", "web-1", NOW, "web:8080")) == (
         "more checks, which show when it comes and goes"
     )

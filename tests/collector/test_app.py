@@ -15,9 +15,13 @@ from reachmap_collector import app, embedded
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.demo.deployment import free_port
 from reachmap_collector.errors import InvalidFile
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Store
 from reachmap_shared import bus, codec, subjects
+from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.errors import BusUnavailable
 from reachmap_shared.messages import Plan
+from reachmap_shared.permissions import Party
 
 
 @pytest.fixture
@@ -29,11 +33,21 @@ def path(tmp_path: Path, office_text: str) -> Path:
 
 @pytest.fixture
 def settings(path: Path, tmp_path: Path) -> ServeSettings:
-    return ServeSettings(path, tmp_path / "data", None, free_port(embedded.HOST))
+    listening = embedded.Listening(free_port(embedded.HOST))
+    return ServeSettings(path, tmp_path / "data", None, listening)
 
 
 def url_of(settings: ServeSettings) -> str:
-    return settings.nats[0] if settings.nats else f"nats://127.0.0.1:{settings.nats_port}"
+    return settings.nats[0] if settings.nats else f"nats://127.0.0.1:{settings.listening.port}"
+
+
+def access_of(settings: ServeSettings) -> Access:
+    """All that a collector may, and so these tests."""
+    if settings.nats:
+        return ANYBODY
+    store = Store(settings.data)
+    store.prepare()
+    return store.access(Party.COLLECTOR, Mode.JWT)
 
 
 @asynccontextmanager
@@ -42,7 +56,7 @@ async def serving(settings: ServeSettings, eventually: Any) -> AsyncIterator[bus
 
     async def answers() -> bool:
         try:
-            async with bus.connected([url_of(settings)], "test") as connection:
+            async with bus.connected([url_of(settings)], "test", access_of(settings)) as connection:
                 await connection.query("status", {})
         except BusUnavailable:
             return False
@@ -51,7 +65,7 @@ async def serving(settings: ServeSettings, eventually: Any) -> AsyncIterator[bus
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(app.serve(settings))
         await eventually(answers)
-        async with bus.connected([url_of(settings)], "test") as connection:
+        async with bus.connected([url_of(settings)], "test", access_of(settings)) as connection:
             yield connection
         task.cancel()
 
@@ -79,7 +93,7 @@ async def test_it_answers_and_plans_and_leaves_nothing_behind(
         assert status["agents"]["fresh"] == 1
     assert [check.service for check in plans[0].checks] == ["db:5432", "web:8080", "shop:9090"]
     with pytest.raises(BusUnavailable):
-        async with bus.connected([url_of(settings)], "test"):
+        async with bus.connected([url_of(settings)], "test", access_of(settings)):
             pass
 
 
@@ -90,7 +104,8 @@ async def test_it_uses_the_server_that_it_is_told(
     settings = ServeSettings(path, tmp_path / "data", (nats_server.url,))
     async with serving(settings, eventually) as connection:
         assert len(await hosts(connection)) == 3
-    assert sorted(file.name for file in settings.data.iterdir()) == ["listener.pem", "secret"]
+    kept = sorted(file.name for file in settings.data.iterdir())
+    assert kept == ["bus", "listener.pem", "reachmap.sqlite", "secret"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")

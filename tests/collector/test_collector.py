@@ -1,6 +1,9 @@
-"""The collector on a bus: plans down, reports up, and nothing wrong gets in."""
+"""The collector on a real bus: plans down, news up, and nothing wrong gets in."""
 
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,9 @@ from hypothesis import strategies as st
 
 from reachmap_collector.collector import Collector
 from reachmap_collector.plans import idle_plan
-from reachmap_collector.views import timestamp
-from reachmap_shared import codec, subjects
-from reachmap_shared.messages import Hello, Plan, Report
+from reachmap_shared import bus, codec, subjects
+from reachmap_shared.bus import Bus
+from reachmap_shared.messages import Ask, Hello, Plan, Pulse, Question, Report
 from reachmap_shared.vocabulary import Outcome
 
 GROWN = """
@@ -43,20 +46,83 @@ roles = ["web"]
 """A web server whose agent will say where it is, and browsers that come by themselves."""
 
 
+class Office:
+    """A collector on a bus, and a listener on that bus who hears what agents are told."""
+
+    def __init__(self, collector: Collector, connection: Bus) -> None:
+        self.collector = collector
+        self.bus = connection
+        self.plans: dict[str, list[Plan]] = {}
+        self.asked: list[tuple[str, Question]] = []
+
+    async def listen(self) -> None:
+        await self.bus.subscribe("$KV.reachmap-plans.>", self._hear_plan)
+        await self.bus.subscribe("reachmap.ask.*", self._hear_ask)
+
+    async def _hear_plan(self, _subject: str, payload: bytes) -> None:
+        plan = codec.decode(Plan, payload)
+        self.plans.setdefault(plan.agent, []).append(plan)
+
+    async def _hear_ask(self, subject: str, payload: bytes) -> None:
+        self.asked.append((subjects.sender(subject), codec.decode(Ask, payload).question))
+
+    async def say(self, message: Hello | Pulse | Report) -> None:
+        """An agent says something in its own name."""
+        await self.send(_PLACES[type(message)](message.agent), codec.encode(message))
+
+    async def send(self, subject: str, payload: bytes) -> None:
+        """Whoever says whatever; the collector has heard it by the end, unless it is a report."""
+        await self.bus.publish(subject, payload)
+        await self.bus.flush()
+
+
+_PLACES: Any = {Hello: subjects.hello, Pulse: subjects.pulse, Report: subjects.report}
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes its time in earnest is to come about at once."""
+    monkeypatch.setattr("reachmap_collector.collector._LEVEL_EVERY_S", 0.05)
+    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0.02)
+
+
 @pytest.fixture
-def collector(collector_of: Any, fake_bus: Any, topology: Any) -> Collector:
-    return collector_of(bus=fake_bus)
+async def office(
+    jetstream: Any, store: Any, running: Any, on_bus: Bus, eventually: Any
+) -> AsyncIterator[Office]:
+    async with open_office(jetstream, store, running, eventually) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def open_office(
+    jetstream: Any, store: Any, running: Any, eventually: Any, *text: str
+) -> AsyncIterator[Office]:
+    async with (
+        bus.connected([jetstream.url], "test") as connection,
+        running(jetstream.url, store, *text) as (collector, _),
+    ):
+        made = Office(collector, connection)
+        await made.listen()
+
+        def is_level() -> bool:
+            there = collector._bucket._there
+            plans = collector._plans.values()
+            return all(there.get(plan.agent) == plan.revision for plan in plans)
+
+        await eventually(lambda: collector._intake._is_set_up and is_level())
+        yield made
 
 
 def seen(collector: Collector, source: str, destination: str, port: int) -> Any:
-    """The last observation of a flow, and when it was made."""
+    """A flow's record."""
     [record] = [
         record
         for record in collector.flows
         if (record.key.source, record.key.destination, record.key.port)
         == (source, destination, port)
     ]
-    return record.last, record.checked
+    return record
 
 
 def slot(plan: Plan, port: int) -> int:
@@ -64,144 +130,140 @@ def slot(plan: Plan, port: int) -> int:
     return found
 
 
-def report(plan: Plan, *observations: Any, agent: str | None = None, **changes: Any) -> Report:
-    fields: dict[str, Any] = {"boot": "boot-1", "sequence": 0, "plan": plan.revision}
-    return Report(agent=agent or plan.agent, observations=observations, **(fields | changes))
-
-
 # Plans.
 
 
-async def test_who_says_hello_gets_a_plan(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any
+async def test_every_host_finds_its_plan(office: Office) -> None:
+    """Before its agent is there; and just its own."""
+    for agent, services in (
+        ("pc-1", ["db:5432", "web:8080", "shop:9090"]),
+        ("web-1", ["db:5432"]),
+        ("db-1", []),
+    ):
+        answer = await office.bus.request(subjects.last_plan(agent), b"", 5)
+        plan = codec.decode(Plan, answer.payload)
+        assert (plan.agent, [check.service for check in plan.checks]) == (agent, services)
+
+
+async def test_hellos_and_pulses_cost_nobody_a_plan(
+    office: Office, hello: Any, pulse: Any, eventually: Any
 ) -> None:
-    """At once, and just its own."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-    [plan] = fake_bus.plans("pc-1")
-    assert [check.service for check in plan.checks] == ["db:5432", "web:8080", "shop:9090"]
-    assert {subject for subject, _ in fake_bus.sent} == {subjects.plan("pc-1")}
+    """A fleet that only says that it is there makes no work."""
+    plan = office.collector._plans["pc-1"]
+    for number in range(20):
+        await office.say(hello("pc-1", number=number))
+    roster = office.collector.roster
+    await eventually(
+        lambda: "pc-1" in roster.agents() and roster.current("pc-1").hello.number == 19
+    )
+    for _ in range(20):
+        await office.say(pulse("pc-1", hello=19, plan=plan.revision))
+    await eventually(lambda: office.collector.agents()["agents"][1]["plan"] == plan.revision)
+    assert [*map(len, office.plans.values())] in ([], [1] * len(office.plans))
+    assert office.asked == []
 
 
-async def test_a_plan_is_sent_again_to_an_agent_that_lacks_it(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any
+async def test_an_agent_that_works_by_another_plan_for_long_gets_its_own_again(
+    office: Office, hello: Any, pulse: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was lost, refused or of another time; an agent that has it is left in peace."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [plan] = fake_bus.plans("pc-1")
-        for has, sent in ((plan.revision, 1), ("", 2), ("of-old", 3), (plan.revision, 3)):
-            await fake_bus.say(hello("pc-1", plan=has))
-            assert fake_bus.plans("pc-1") == [plan] * sent
-
-
-async def test_a_plan_that_cannot_be_sent_is_sent_after_the_next_hello(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any
-) -> None:
-    """A bus that is away for a moment does no harm."""
-    async with running(collector, fake_bus):
-        fake_bus.is_away = True
-        await fake_bus.say(hello("pc-1"))
-        fake_bus.is_away = False
-        await fake_bus.say(hello("pc-1"))
-    assert len(fake_bus.plans("pc-1")) == 1
+    """One that refused it does not: it would refuse it again; one that nobody lists is to rest."""
+    monkeypatch.setattr("reachmap_collector.collector._OTHER_PLAN_S", 0.0)
+    office.plans.clear()
+    await office.say(hello("db-1", plan_refused="why"))
+    for _ in range(3):
+        for agent in ("pc-1", "db-1", "stranger"):
+            await office.say(pulse(agent, plan="of-old"))
+    await eventually(lambda: {"pc-1", "stranger"} <= office.plans.keys())
+    assert office.plans["stranger"][0] == idle_plan("stranger")
+    assert office.plans["pc-1"][0].revision == office.collector._plans["pc-1"].revision
+    assert "db-1" not in office.plans
 
 
 async def test_an_agent_that_nobody_knows_gets_no_plan(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any
+    office: Office, hello: Any, pulse: Any, eventually: Any
 ) -> None:
     """It is shown among the agents, so that someone may list it."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("stranger", roles=("browser",)))
-    assert fake_bus.sent == []
-    [row] = [row for row in collector.agents()["agents"] if row["agent"] == "stranger"]
-    assert (row["state"], row["in_topology"]) == ("fresh", False)
+    await office.say(hello("stranger", roles=("browser",)))
+    await office.say(pulse("stranger"))
+
+    def row() -> Any:
+        return [row for row in office.collector.agents()["agents"] if row["agent"] == "stranger"]
+
+    await eventually(row)
+    assert (row()[0]["state"], row()[0]["in_topology"]) == ("fresh", False)
+    assert "stranger" not in office.plans
 
 
 async def test_what_agents_announce_makes_plans_for_others(
-    collector_of: Any, fake_bus: Any, running: Any, eventually: Any, hello: Any
+    jetstream: Any, store: Any, running: Any, eventually: Any, hello: Any
 ) -> None:
-    """A server's address comes from its agent, and those who dial it are told."""
-    collector = collector_of(OPEN_DOOR, fake_bus)
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-7", roles=("browser", "web")))
-        await eventually(lambda: len(fake_bus.plans("pc-7")) == 1)
-        assert fake_bus.plans("pc-7")[0].checks == ()
-        await fake_bus.say(hello("web-1", addresses=("10.0.0.1",)))
-        await eventually(lambda: len(fake_bus.plans("pc-7")) == 2)
-    [check] = fake_bus.plans("pc-7")[1].checks
-    assert (check.destination, check.address) == ("web-1", "10.0.0.1")
+    """A server's address comes from its agent, and those who dial it are told; also after a
+    restart, before any agent has said anything again."""
+    async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
+        await office.say(hello("pc-7", roles=("browser", "web")))
+        await eventually(lambda: office.plans.get("pc-7"))
+        assert office.plans["pc-7"][-1].checks == ()
+        await office.say(hello("web-1", addresses=("10.0.0.1",)))
+        await eventually(lambda: office.plans["pc-7"][-1].checks)
+        [check] = office.plans["pc-7"][-1].checks
+        assert (check.destination, check.address) == ("web-1", "10.0.0.1")
+        await eventually(lambda: office.collector._keeper.waiting == 0)
+    async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
+        assert [check] == [*office.collector._plans["pc-7"].checks]
+        assert office.plans == {}
+        [row] = [row for row in office.collector.agents()["agents"] if row["agent"] == "web-1"]
+        assert row["addresses"] == ["10.0.0.1"]
 
 
 async def test_a_fleet_that_joins_together_is_planned_for_together(
-    collector_of: Any, fake_bus: Any, running: Any, eventually: Any, hello: Any
-) -> None:
-    """A hundred servers that come at once do not mean a hundred plans for who dials them."""
-    servers = "\n".join(f'[hosts.w{n}]\nroles = ["web"]' for n in range(100))
-    collector = collector_of(f'{OPEN_DOOR}{servers}\n[hosts.pc-7]\nroles = ["browser"]', fake_bus)
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-7"))
-        for n in range(100):
-            await fake_bus.say(hello(f"w{n}", addresses=(f"10.0.0.{n}",)))
-        await eventually(lambda: len(fake_bus.plans("pc-7")[-1].checks) == 100)
-    assert len(fake_bus.plans("pc-7")) == 2
-
-
-async def test_heartbeats_cost_nobody_a_plan(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any
-) -> None:
-    """A fleet that only says that it is there makes no work."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [plan] = fake_bus.plans("pc-1")
-        for done in range(20):
-            await fake_bus.say(hello("pc-1", plan=plan.revision, checks_done=done))
-    assert len(fake_bus.sent) == 1
-
-
-async def test_another_topology_gives_new_plans_to_those_it_changes(
-    collector: Collector,
-    fake_bus: Any,
+    jetstream: Any,
+    store: Any,
     running: Any,
     eventually: Any,
     hello: Any,
-    topology: Any,
-    observation: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And an idle one to hosts that it has no more; flows that it keeps keep their past."""
-    async with running(collector, fake_bus):
-        for agent in ("pc-1", "web-1", "db-1"):
-            await fake_bus.say(hello(agent))
-        [before] = fake_bus.plans("pc-1")
-        await fake_bus.say(report(before, *(observation(slot=index) for index in range(3))))
-        collector.adopt(topology(GROWN))
-        await eventually(lambda: len(fake_bus.plans("db-1")) == 2)
-        assert fake_bus.plans("db-1")[1] == idle_plan("db-1")
-        await eventually(lambda: len(fake_bus.plans("pc-1")) == 2)
-        after = fake_bus.plans("pc-1")[1]
-        assert [check.destination for check in after.checks] == ["web-1", "web-2"]
-        assert seen(collector, "pc-1", "web-1", 8080)[0] is not None
-        assert seen(collector, "pc-1", "web-2", 8080)[0] is None
-        # Told once, an agent that is not of the deployment any more is left in peace.
-        await fake_bus.say(hello("db-1", plan=idle_plan("db-1").revision))
-        assert len(fake_bus.plans("db-1")) == 2
-        # One that missed it, and still works by its old plan, is told again.
-        await fake_bus.say(hello("db-1", plan="of-old"))
-        assert fake_bus.plans("db-1")[2] == idle_plan("db-1")
+    """A hundred servers that come at once do not mean a hundred plans for who dials them."""
+    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0.5)
+    servers = "\n".join(f'[hosts.w{n}]\nroles = ["web"]' for n in range(100))
+    text = f'{OPEN_DOOR}{servers}\n[hosts.pc-7]\nroles = ["browser"]'
+    async with open_office(jetstream, store, running, eventually, text) as office:
+        for n in range(100):
+            await office.say(hello(f"w{n}", addresses=(f"10.0.0.{n}",)))
+        await eventually(
+            lambda: "pc-7" in office.plans and len(office.plans["pc-7"][-1].checks) == 100
+        )
+        assert len(office.plans["pc-7"]) <= 3
 
 
-async def test_a_host_that_comes_back_gets_its_plan_again(
-    collector: Collector, fake_bus: Any, running: Any, eventually: Any, hello: Any, topology: Any
+async def test_another_topology_gives_new_plans_to_those_it_changes(
+    office: Office, eventually: Any, topology: Any, agent_of: Any
 ) -> None:
-    """The same work has the same revision as before."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("db-1"))
-        collector.adopt(topology(GROWN))
-        await eventually(lambda: len(fake_bus.plans("db-1")) == 2)
-        collector.adopt(topology())
-        await eventually(lambda: len(fake_bus.plans("db-1")) == 3)
-    first, _, last = fake_bus.plans("db-1")
-    assert first == last
+    """And an idle one to hosts that it has no more; flows that it keeps keep their past, and what
+    is under way under the plan before is still understood."""
+    collector = office.collector
+    agent = agent_of(collector._plans["pc-1"])
+    for index in range(3):
+        agent.sees(index)
+    await office.say(agent.changes())
+    await eventually(lambda: seen(collector, "pc-1", "web-1", 8080).last)
+    office.plans.clear()
+    collector.adopt(topology(GROWN))
+    await eventually(lambda: office.plans.keys() >= {"pc-1", "web-1", "db-1"})
+    assert office.plans["db-1"] == [idle_plan("db-1")]
+    [after] = office.plans["pc-1"]
+    assert [check.destination for check in after.checks] == ["web-1", "web-2"]
+    assert seen(collector, "pc-1", "web-1", 8080).last is not None
+    assert seen(collector, "pc-1", "web-2", 8080).last is None
+    agent.sees(slot(agent.plan, 8080), Outcome.TIMEOUT)
+    agent.sees(slot(agent.plan, 5432), Outcome.TIMEOUT)
+    await office.say(agent.changes())
+    await eventually(lambda: seen(collector, "pc-1", "web-1", 8080).last.outcome is Outcome.TIMEOUT)
+    assert collector.refused == {}
+    office.plans.clear()
+    collector.adopt(topology())
+    await eventually(lambda: office.plans.keys() >= {"pc-1", "web-1", "db-1"})
+    assert office.plans["pc-1"] == [agent.plan]
 
 
 def test_two_collectors_of_one_deployment_make_the_same_plans(
@@ -212,175 +274,168 @@ def test_two_collectors_of_one_deployment_make_the_same_plans(
     assert one._plans == other._plans
 
 
-# Reports.
+# News.
 
 
-async def test_a_report_shows_on_the_map(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any, observation: Any
+@pytest.fixture
+def agent(collector_of: Any, agent_of: Any) -> Any:
+    """The agent on pc-1, with three flows."""
+    return agent_of(collector_of()._plans["pc-1"])
+
+
+async def test_who_is_not_known_is_asked_who_it_is(
+    office: Office, hello: Any, agent: Any, eventually: Any
 ) -> None:
-    """Under the flow whose slot it names, at the time that the check ended."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [plan] = fake_bus.plans("pc-1")
-        now = collector.now()
-        await fake_bus.say(
-            report(
-                plan,
-                observation(slot=slot(plan, 8080)),
-                observation(Outcome.TIMEOUT, slot=slot(plan, 9090), age_ms=1500),
-            )
+    """Once in a while, however often it pulses; who says another hello is known again."""
+    for _ in range(5):
+        await office.say(agent.pulse())
+    await eventually(lambda: office.asked)
+    await office.say(hello("pc-1"))
+    await office.say(agent.pulse())
+    await eventually(lambda: office.collector.roster.state("pc-1", time.time()) == "fresh")
+    assert office.asked == [("pc-1", Question.HELLO)]
+
+
+async def test_an_agent_whose_changes_got_lost_is_asked_for_its_state(
+    office: Office, hello: Any, agent: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before the changes had time to come; then its pulse counts for every flow at once."""
+    monkeypatch.setattr("reachmap_collector.collector._ASK_AFTER_S", 0.2)
+    collector = office.collector
+    await office.say(hello("pc-1"))
+    for index in range(3):
+        agent.sees(index)
+    agent.changes()  # lost
+    await office.say(agent.pulse())
+    assert office.asked == []
+
+    async def is_asked() -> bool:
+        await office.say(agent.pulse())
+        return bool(office.asked)
+
+    await eventually(is_asked)
+    assert set(office.asked) == {("pc-1", Question.STATE)}
+    for report in agent.state(2):
+        await office.say(report)
+    await eventually(lambda: all(one.last for one in collector.flows if one.key.source == "pc-1"))
+    await office.say(agent.pulse())
+    before = time.time()
+    await office.say(agent.pulse())
+    await eventually(
+        lambda: all(
+            one.checked > before - 0.5 for one in collector.flows if one.key.source == "pc-1"
         )
-    last, checked = seen(collector, "pc-1", "web-1", 8080)
-    assert last.outcome is Outcome.OPEN
-    assert checked == pytest.approx(now, abs=1)
-    last, checked = seen(collector, "pc-1", "web-1", 9090)
-    assert last.outcome is Outcome.TIMEOUT
-    assert checked == pytest.approx(now - 1.5, abs=1)
+    )
     states = {one.record.key.port: one.state for one in collector.judgements()}
-    assert (states[8080], states[9090]) == ("ok", "broken")
-    assert collector.refused == {}
+    assert (states[8080], states[9090]) == ("ok", "ok")
 
 
-async def test_a_report_under_the_plan_before_is_still_understood(
-    collector: Collector,
-    fake_bus: Any,
-    running: Any,
-    eventually: Any,
-    hello: Any,
-    topology: Any,
-    observation: Any,
+async def test_an_agent_s_clock_that_is_wrong_shows(
+    office: Office, hello: Any, agent: Any, eventually: Any
 ) -> None:
-    """It was under way when the plan changed: its slots mean what they meant then."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [before] = fake_bus.plans("pc-1")
-        collector.adopt(topology(GROWN))
-        await eventually(lambda: len(fake_bus.plans("pc-1")) == 2)
-        await fake_bus.say(
-            report(
-                before,
-                observation(slot=slot(before, 8080)),
-                observation(slot=slot(before, 5432)),
-            )
+    """By how much, against the bus's."""
+    await office.say(hello("pc-1"))
+    await office.say(agent.pulse(wall_ms=int(time.time() * 1000) + 3_600_000))
+
+    def row() -> Any:
+        [found] = [row for row in office.collector.agents()["agents"] if row["agent"] == "pc-1"]
+        return found
+
+    await eventually(lambda: row().get("clock_skew_s"))
+    assert row()["clock_skew_s"] == pytest.approx(3600, abs=2)
+    assert "ahead of the bus's" in row()["notes"][0]
+
+
+async def test_the_map_begins_where_it_ended(
+    jetstream: Any, store: Any, running: Any, eventually: Any, hello: Any, agent_of: Any
+) -> None:
+    """Nobody has to say anything for it, and no agent is asked: the next pulse counts."""
+    async with open_office(jetstream, store, running, eventually) as office:
+        agent = agent_of(office.collector._plans["pc-1"])
+        for index in range(3):
+            agent.sees(index, Outcome.TIMEOUT if index == 1 else Outcome.OPEN)
+        await office.say(hello("pc-1", addresses=("10.0.1.1",)))
+        for report in (agent.changes(), agent.roll_up()):
+            await office.say(report)
+        await eventually(
+            lambda: [account.observations for account in office.collector.ledger] == [3]
         )
-    assert seen(collector, "pc-1", "web-1", 8080)[0] is not None
-    assert collector.refused == {}
-
-
-async def test_reports_under_plans_of_long_ago_are_refused(
-    collector: Collector,
-    fake_bus: Any,
-    running: Any,
-    eventually: Any,
-    hello: Any,
-    topology: Any,
-    observation: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A collector remembers some plans, and not all."""
-    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0)
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [oldest] = fake_bus.plans("pc-1")
-        for number in range(8):
-            collector.adopt(topology(GROWN.replace("10.0.0.7", f"10.0.1.{number}")))
-            await eventually(lambda wanted=number + 2: len(fake_bus.plans("pc-1")) == wanted)
-        await fake_bus.say(report(oldest, observation()))
-    assert collector.refused == {"report under an unknown plan": 1}
+        await eventually(lambda: office.collector._keeper.waiting == 0)
+        ours = [one for one in office.collector.flows if one.key.source == "pc-1"]
+        before = [(one.key, one.last, round(one.changed, 1)) for one in ours]
+    async with open_office(jetstream, store, running, eventually) as office:
+        ours = [one for one in office.collector.flows if one.key.source == "pc-1"]
+        assert [(one.key, one.last, round(one.changed, 1)) for one in ours] == before
+        await office.say(agent.pulse())
+        now = time.time()
+        await eventually(lambda: all(one.checked > now - 1 for one in ours))
+        assert office.asked == []
+        assert [account.observations for account in office.collector.ledger] == [3]
 
 
 # What is refused.
 
 
-def encoded(message: Hello | Report) -> bytes:
-    return codec.encode(message)
-
-
 @pytest.mark.parametrize(
     ("subject", "what"),
-    [
-        ("reachmap.hello.pc-1", "malformed hello"),
-        ("reachmap.report.pc-1", "malformed report"),
-    ],
+    [("reachmap.hello.pc-1", "malformed hello"), ("reachmap.pulse.pc-1", "malformed pulse")],
 )
 @pytest.mark.parametrize("payload", [b"", b"not msgpack", b"\x90", b"\x91\x02", b"\xc1" * 99])
 async def test_what_is_no_message_is_refused_and_counted(
-    collector: Collector, fake_bus: Any, running: Any, subject: str, what: str, payload: bytes
+    collector_of: Any, subject: str, what: str, payload: bytes
 ) -> None:
     """And nothing else comes of it."""
-    async with running(collector, fake_bus):
-        await fake_bus.deliver(subject, payload)
+    collector = collector_of()
+    hear = collector._hear_hello if "hello" in subject else collector._hear_pulse
+    await hear(subject, payload)
     assert collector.refused == {what: 1}
     assert list(collector.roster.agents()) == []
-    assert collector.status()["refused_messages"] == {what: 1}
 
 
 async def test_an_agent_that_claims_another_s_name_is_refused(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any, observation: Any
+    collector_of: Any, hello: Any, pulse: Any
 ) -> None:
     """The subject is what the server's permissions guard; the body may not say otherwise."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [plan] = fake_bus.plans("pc-1")
-        await fake_bus.deliver(subjects.hello("evil"), encoded(hello("pc-1", boot="evil")))
-        await fake_bus.deliver(subjects.report("evil"), encoded(report(plan, observation())))
-    assert collector.refused == {"malformed hello": 1, "malformed report": 1}
+    collector = collector_of()
+    await collector._hear_hello("reachmap.hello.pc-1", codec.encode(hello("pc-1")))
+    await collector._hear_hello("reachmap.hello.evil", codec.encode(hello("pc-1", boot="evil")))
+    await collector._hear_pulse("reachmap.pulse.evil", codec.encode(pulse("pc-1", made=7)))
+    assert collector.refused == {"malformed hello": 1, "malformed pulse": 1}
     assert list(collector.roster.agents()) == ["pc-1"]
-    assert collector.roster.current("pc-1").hello.boot == "boot-1"
-    assert all(record.last is None for record in collector.flows)
+    current = collector.roster.current("pc-1")
+    assert (current.hello.boot, current.pulse) == ("boot-1", None)
 
 
-async def test_one_agent_cannot_report_under_another_s_plan(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any, observation: Any
-) -> None:
-    """A plan's slots are its own agent's."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [plan] = fake_bus.plans("pc-1")
-        await fake_bus.say(report(plan, observation(), agent="web-1"))
-    assert collector.refused == {"report under an unknown plan": 1}
-    assert all(record.last is None for record in collector.flows)
+async def test_a_boot_that_no_store_can_keep_is_none(collector_of: Any, hello: Any) -> None:
+    """It would fail every commit that it is in."""
+    collector = collector_of()
+    said = replace(hello("pc-1"), boot="a\0b")
+    await collector._hear_hello("reachmap.hello.pc-1", codec.encode(said))
+    assert collector.refused == {"malformed hello": 1}
 
 
-@pytest.mark.parametrize("wrong", [-1, 3, 2**53])
-async def test_an_observation_of_no_flow_is_refused_and_the_others_taken(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any, observation: Any, wrong: int
-) -> None:
-    """One wrong slot does not cost the whole report."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [plan] = fake_bus.plans("pc-1")
-        await fake_bus.say(report(plan, observation(slot=wrong), observation(slot=1)))
-    assert collector.refused == {"observation of no flow": 1}
-    assert sum(record.last is not None for record in collector.flows) == 1
-
-
-@pytest.mark.parametrize("age_ms", [2**53, -(2**53), 10**12])
-async def test_an_age_that_cannot_be_harms_nobody(
-    collector: Collector, fake_bus: Any, running: Any, hello: Any, observation: Any, age_ms: int
-) -> None:
-    """The map can still be shown, and nothing was seen in the future."""
-    async with running(collector, fake_bus):
-        await fake_bus.say(hello("pc-1"))
-        [plan] = fake_bus.plans("pc-1")
-        await fake_bus.say(report(plan, observation(slot=slot(plan, 8080), age_ms=age_ms)))
-    _, checked = seen(collector, "pc-1", "web-1", 8080)
-    assert checked <= collector.now()
-    for judgement in collector.judgements():
-        assert timestamp(judgement.since)
-        assert timestamp(judgement.record.checked)
-
-
-@given(st.binary(max_size=200), st.sampled_from(["hello", "report"]), st.text(max_size=5))
+@given(st.binary(max_size=200), st.sampled_from(["hello", "pulse"]), st.text(max_size=5))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 async def test_no_bytes_at_all_bring_the_collector_down(
-    collector: Collector, payload: bytes, kind: str, name: str
+    collector_of: Any, payload: bytes, kind: str, name: str
 ) -> None:
     """Whatever arrives under whatever name."""
-    hear = {"hello": collector._hear_hello, "report": collector._hear_report}[kind]
-    before = collector.refused.total()
+    collector = collector_of()
+    hear = {"hello": collector._hear_hello, "pulse": collector._hear_pulse}[kind]
     await hear(f"reachmap.{kind}.{name}", payload)
-    assert collector.refused.total() == before + 1
+    assert collector.refused.total() == 1
+
+
+async def test_a_flood_of_rubbish_does_not_fill_the_log(
+    collector_of: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every message is counted, and the first of a sender's is told of."""
+    collector = collector_of()
+    for number in range(300):
+        await collector._hear_pulse(f"reachmap.pulse.pc-{number % 3}", b"rubbish")
+    assert collector.refused == {"malformed pulse": 300}
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("message refused") == 3
 
 
 # Topology files.
@@ -399,36 +454,35 @@ def hosts(collector: Collector) -> set[str]:
     return {record.key.destination for record in collector.flows}
 
 
-async def test_a_topology_can_be_read_again(
-    collector: Collector, fake_bus: Any, running: Any, eventually: Any, path: Path
-) -> None:
+async def test_a_topology_can_be_read_again(office: Office, eventually: Any, path: Path) -> None:
     """What has changed in the file is in force."""
+    collector = office.collector
     write(path, GROWN)
-    async with running(collector, fake_bus):
-        collector.reload(path)
-        await eventually(lambda: hosts(collector) == {"web-1", "web-2"})
+    collector.reload(path)
+    await eventually(lambda: hosts(collector) == {"web-1", "web-2"})
     assert set(collector.topology.hosts) == {"web-1", "web-2", "pc-1"}
 
 
 @pytest.mark.parametrize("text", ["hosts = 7", "[hosts.x", '[hosts.x]\nroles = ["nobody"]', None])
 async def test_a_wrong_topology_changes_nothing(
-    collector: Collector, fake_bus: Any, running: Any, eventually: Any, path: Path, text: str | None
+    office: Office, eventually: Any, path: Path, text: str | None
 ) -> None:
     """What ran before goes on, also after a file that is gone; a right one is taken later."""
     if text is not None:
         write(path, text)
-    async with running(collector, fake_bus):
-        before = collector.topology
-        collector.reload(path)
-        assert not collector._changed.is_set()
-        assert collector.topology is before
-        write(path, GROWN)
-        collector.reload(path)
-        await eventually(lambda: hosts(collector) == {"web-1", "web-2"})
+    collector = office.collector
+    before = collector.topology
+    collector.reload(path)
+    assert not collector._changed.is_set()
+    assert collector.topology is before
+    write(path, GROWN)
+    collector.reload(path)
+    await eventually(lambda: hosts(collector) == {"web-1", "web-2"})
 
 
-def test_the_clock_is_the_time_of_day(collector: Collector) -> None:
+def test_the_clock_is_the_time_of_day(collector_of: Any) -> None:
     """Seconds since the epoch, that never go back."""
+    collector = collector_of()
     one, other = collector.now(), collector.now()
     assert one <= other
     assert one == pytest.approx(time.time(), abs=1)

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from reachmap_collector import embedded
-from reachmap_collector.demo.deployment import free_port
+from reachmap_collector.embedded import Listening
 from reachmap_collector.errors import ServerError
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port(embedded.HOST)
+from reachmap_collector.identity import authority
+from reachmap_collector.identity.servers import Mode, Tls
+from reachmap_collector.identity.store import Place, Store
+from reachmap_shared import bus
+from reachmap_shared.access import Access, write_secret
+from reachmap_shared.errors import AccessRefused
+from reachmap_shared.permissions import Party, inbox
 
 
 @pytest.fixture
@@ -158,8 +160,9 @@ async def test_a_server_starts_answers_and_stops(
     tmp_path: Path, port: int, servers: list[Process]
 ) -> None:
     """On loopback, with JetStream in the data folder; afterwards nothing of it runs."""
-    async with embedded.running(tmp_path, port) as url:
-        assert url == f"nats://127.0.0.1:{port}"
+    async with embedded.running(tmp_path, Listening(port)) as place:
+        assert place == Place(Mode.JWT, (f"nats://127.0.0.1:{port}",))
+        assert Store(tmp_path).place == place
         said = await info(port)
         assert (said["server_name"], said["jetstream"]) == ("reachmap", True)
         assert said["host"] == "127.0.0.1"
@@ -175,7 +178,7 @@ async def test_a_server_starts_answers_and_stops(
 @pytest.mark.parametrize("name", ["donn\u00e9es", 'a "folder"', "back\\slash", "$HOME #1"])
 async def test_the_data_folder_may_have_any_name(tmp_path: Path, port: int, name: str) -> None:
     """Whatever the server's configuration makes of such characters."""
-    async with embedded.running(tmp_path / name, port):
+    async with embedded.running(tmp_path / name, Listening(port)):
         assert (await info(port))["jetstream"] is True
     assert (tmp_path / name / "nats" / "jetstream").is_dir()
 
@@ -184,7 +187,7 @@ async def test_the_data_folder_may_have_any_name(tmp_path: Path, port: int, name
 async def test_a_server_comes_back_on_the_same_data(tmp_path: Path, port: int) -> None:
     """As after every start of the collector."""
     for _ in range(2):
-        async with embedded.running(tmp_path, port):
+        async with embedded.running(tmp_path, Listening(port)):
             assert (await info(port))["jetstream"] is True
 
 
@@ -194,7 +197,7 @@ async def test_a_block_that_fails_leaves_no_server_behind(
 ) -> None:
     """Whatever ends it; and the error is still the block's own."""
     with pytest.raises((ValueError, BaseExceptionGroup, asyncio.CancelledError)) as caught:
-        async with embedded.running(tmp_path, port):
+        async with embedded.running(tmp_path, Listening(port)):
             raise error
     found: BaseException = caught.value
     while isinstance(found, BaseExceptionGroup):
@@ -213,7 +216,7 @@ async def test_a_server_that_is_killed_ends_the_block(
         await asyncio.sleep(30)
 
     with pytest.raises((ServerError, BaseExceptionGroup)) as caught:
-        async with embedded.running(tmp_path, port):
+        async with embedded.running(tmp_path, Listening(port)):
             await work()
     error = must_be_server_error(caught.value)
     assert str(error).startswith("the NATS server ended by itself (exit -9): ")
@@ -224,7 +227,7 @@ async def test_a_port_that_is_taken_is_told_before_anything_starts(
 ) -> None:
     """With both ways out: use what runs there, or another port."""
     with socket.create_server((embedded.HOST, port)), pytest.raises(ServerError) as caught:
-        async with embedded.running(tmp_path, port):
+        async with embedded.running(tmp_path, Listening(port)):
             pass
     assert servers == []
     text = str(caught.value)
@@ -240,7 +243,7 @@ async def test_a_server_that_does_not_start_says_why(
     (tmp_path / "nats").mkdir()
     (tmp_path / "nats" / "jetstream").write_text("a file where the server wants a folder")
     with pytest.raises((ServerError, BaseExceptionGroup)) as caught:
-        async with embedded.running(tmp_path, port):
+        async with embedded.running(tmp_path, Listening(port)):
             pytest.fail("it should not have started")
     error = must_be_server_error(caught.value)
     assert str(error).startswith("the NATS server did not start: ")
@@ -256,7 +259,7 @@ async def test_a_server_that_never_answers_is_given_up(
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     put(tmp_path, '#!/bin/sh\n[ "$1" = --version ] && echo v2.12.0 && exit\nexec sleep 600\n')
     with pytest.raises(ServerError, match=r"did not answer in 0\.3 s: see .*nats-server\.log"):
-        async with embedded.running(tmp_path, port):
+        async with embedded.running(tmp_path, Listening(port)):
             pytest.fail("it should not have started")
     assert [server.returncode for server in servers] == [-signal.SIGTERM]
 
@@ -283,3 +286,162 @@ async def test_a_connection_that_is_reset_is_not_yet_an_answer(tmp_path: Path, p
         process.kill()
         await process.wait()
     assert visits == 3
+
+
+# Whom it lets in.
+
+
+def enrolled(data: Path, name: str) -> Access:
+    """What a host shows that was just enrolled."""
+    bundle = Store(data).enroll(name, Mode.JWT)
+    path = data / f"{name}.{len(list(data.iterdir()))}.creds"
+    write_secret(path, bundle.credentials)
+    ca = None
+    if bundle.ca:
+        ca = data / "bundle-ca.pem"
+        ca.write_text(bundle.ca)
+    return Access(credentials=path, ca=ca, inbox=inbox(name))
+
+
+@pytest.mark.usefixtures("servers")
+async def test_it_is_closed_to_strangers_on_loopback_too(tmp_path: Path, port: int) -> None:
+    """And open to those who were enrolled, while it runs, without a word to the server."""
+    async with embedded.running(tmp_path, Listening(port)) as place:
+        with pytest.raises(AccessRefused, match="a client without credentials"):
+            async with bus.connected(place.urls, "stranger"):
+                pytest.fail("it is open")
+        for access in (
+            enrolled(tmp_path, "pc-1"),
+            Store(tmp_path).access(Party.COLLECTOR, Mode.JWT),
+            Store(tmp_path).access(Party.OPERATOR, Mode.JWT),
+        ):
+            async with bus.connected(place.urls, "known", access):
+                pass
+        other = tmp_path / "other"
+        Store(other).prepare()
+        with pytest.raises(AccessRefused, match="does not accept"):
+            async with bus.connected(place.urls, "other", enrolled(other, "pc-1")):
+                pytest.fail("keys of another deployment open it")
+
+
+@pytest.mark.usefixtures("servers")
+async def test_what_it_keeps_is_for_its_owner_alone(tmp_path: Path, port: int) -> None:
+    """Keys above all."""
+    async with embedded.running(tmp_path, Listening(port, "0.0.0.0")):
+        Store(tmp_path).access(Party.OPERATOR, Mode.JWT)
+        Store(tmp_path).enroll("pc-1", Mode.JWT)
+    folder = tmp_path / "bus"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert (tmp_path / "nats").stat().st_mode & 0o077 == 0
+    for file in folder.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+@pytest.mark.usefixtures("servers")
+async def test_whom_it_let_in_it_lets_in_after_a_restart(tmp_path: Path, port: int) -> None:
+    """Its keys are kept."""
+    access = None
+    for _ in range(2):
+        async with embedded.running(tmp_path, Listening(port)) as place:
+            access = access or enrolled(tmp_path, "pc-1")
+            async with bus.connected(place.urls, "known", access):
+                pass
+
+
+@pytest.mark.usefixtures("servers")
+async def test_beyond_loopback_it_speaks_tls_alone(
+    tmp_path: Path, port: int, eventually: Any
+) -> None:
+    """By an authority of its own, which the bundle brings; without it nobody says a word."""
+    listening = Listening(port, "0.0.0.0", ("localhost", "map.example"))
+    async with embedded.running(tmp_path, listening) as place:
+        assert (await info(port))["tls_required"] is True
+        assert place.agents_urls == (f"tls://localhost:{port}", f"tls://map.example:{port}")
+        bundle = Store(tmp_path).enroll("pc-1", Mode.JWT)
+        assert bundle.nats == place.agents_urls
+        access = enrolled(tmp_path, "pc-1")
+        for url in (f"tls://localhost:{port}", *place.urls):
+            async with bus.connected([url], "known", access):
+                pass
+        with pytest.raises(AccessRefused, match="not one that this system vouches for"):
+            unaware = Access(credentials=access.credentials)
+            async with bus.connected([f"tls://localhost:{port}"], "unaware", unaware):
+                pytest.fail("anybody could be the server")
+
+
+@pytest.mark.usefixtures("servers")
+async def test_a_certificate_is_renewed_when_names_are_added(tmp_path: Path, port: int) -> None:
+    """And stays as it is else; the authority stays in any case."""
+    texts = []
+    for names in (("localhost",), ("localhost",), ("localhost", "map.example")):
+        async with embedded.running(tmp_path, Listening(port, "0.0.0.0", names)):
+            folder = Store(tmp_path).folder
+            texts.append([(folder / name).read_text() for name in ("ca.pem", "server.pem")])
+    assert texts[0] == texts[1]
+    assert texts[1][0] == texts[2][0]
+    assert texts[1][1] != texts[2][1]
+    assert "map.example" in authority.names_in(texts[2][1])
+
+
+@pytest.mark.usefixtures("servers")
+async def test_the_operator_s_own_certificate_is_shown(tmp_path: Path, port: int) -> None:
+    """Agents get its name, and the collector finds it by its address all the same."""
+    elsewhere = Store(tmp_path / "elsewhere")
+    elsewhere.prepare()
+    pair = elsewhere.new_server_pair(("map.example",))
+    (tmp_path / "own.pem").write_text(pair.certificate)
+    write_secret(tmp_path / "own.key", pair.key)
+    tls = Tls(tmp_path / "own.pem", tmp_path / "own.key", elsewhere.ca)
+    async with embedded.running(tmp_path, Listening(port, "0.0.0.0", tls=tls)) as place:
+        assert place.agents_urls == (f"tls://map.example:{port}",)
+        access = Store(tmp_path).access(Party.COLLECTOR, Mode.JWT)
+        async with bus.connected(place.urls, "collector", access):
+            pass
+
+
+async def test_who_is_revoked_is_thrown_out_and_can_come_back(
+    tmp_path: Path, port: int, servers: list[Process], eventually: Any
+) -> None:
+    """At once, and nobody else is; the same file with new credentials brings the host back."""
+    store = Store(tmp_path)
+    async with embedded.running(tmp_path, Listening(port)) as place:
+        thief, honest = enrolled(tmp_path, "pc-1"), enrolled(tmp_path, "pc-2")
+        async with (
+            bus.staying(place.urls, "thief", access=thief) as stolen,
+            bus.staying(place.urls, "honest", access=honest) as other,
+        ):
+            store.revoke(list(store.enrolled("pc-1")))
+            assert await asyncio.to_thread(embedded.reload, tmp_path)
+            await eventually(lambda: not stolen.is_connected)
+            with pytest.raises(AccessRefused, match=str(thief.credentials)):
+                async with bus.connected(place.urls, "thief", thief):
+                    pytest.fail("it is still let in")
+            assert other.is_connected
+            await other.flush()
+            assert thief.credentials is not None
+            write_secret(thief.credentials, store.enroll("pc-1", Mode.JWT).credentials)
+            await eventually(lambda: stolen.is_connected)
+            await stolen.publish("reachmap.hello.pc-1", b"")
+            await stolen.flush()
+    assert not embedded.reload(tmp_path)
+
+
+@pytest.mark.usefixtures("servers")
+async def test_a_server_that_does_not_reload_is_told_of(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is to believe that a thief is out who is not."""
+    async with embedded.running(tmp_path, Listening(port)):
+        (tmp_path / "bus" / "keys.json").unlink()  # so it is told of another operator
+        with pytest.raises(ServerError, match="did not take its new configuration"):
+            await asyncio.to_thread(embedded.reload, tmp_path)
+
+
+async def test_nothing_else_is_told_to_reload(tmp_path: Path, port: int) -> None:
+    """A number that is somebody else's by now is left alone."""
+    Store(tmp_path).prepare()
+    assert not embedded.reload(tmp_path)
+    (tmp_path / "nats").mkdir()
+    (tmp_path / "nats" / "nats-server.conf").write_text("")
+    (tmp_path / "nats" / "nats-server.pid").write_text(str(os.getpid()))
+    assert not embedded.reload(tmp_path)

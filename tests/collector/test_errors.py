@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.errors import (
+    InvalidFile,
+    Problem,
+    ServerError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from reachmap_shared.errors import ReachmapError
 
 
@@ -39,7 +45,7 @@ def test_a_file_with_very_many_problems_names_some(count: int, last: str) -> Non
     assert len(error.problems) == count
 
 
-@pytest.mark.parametrize("kind", [InvalidFile, ServerError])
+@pytest.mark.parametrize("kind", [InvalidFile, ServerError, StoreRefused, StoreUnavailable])
 def test_all_of_them_are_ours(kind: type[Exception]) -> None:
     """Whoever catches ReachmapError catches everything that a person may be told about."""
     assert issubclass(kind, ReachmapError)

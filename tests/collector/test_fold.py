@@ -1,4 +1,4 @@
-"""The map remembers what was seen, and of what."""
+"""The map remembers what was told, in whatever order it was heard."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.fold import FlowMap, FlowRecord, Period, Source, Told
 from reachmap_collector.planner import ExpectedFlow, FlowKey
-from reachmap_shared.messages import Observation
+from reachmap_collector.slots import Slots
+from reachmap_shared import logscale
+from reachmap_shared.messages import NamedCount, RollUp
 from reachmap_shared.names import ServiceName
 from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome, Transport
 
-WINDOW = 20
+PERIODS = 4
+PAST = 8
+OPEN, DOWN, REFUSED = Outcome.OPEN, Outcome.TIMEOUT, Outcome.REFUSED
 
 
 def expected(address: str = "10.0.0.1", service: str = "web:80", **changes: Any) -> ExpectedFlow:
@@ -23,236 +27,245 @@ def expected(address: str = "10.0.0.1", service: str = "web:80", **changes: Any)
     return ExpectedFlow(key, name, "http", **(fields | changes))
 
 
+def slots(*addresses: str, revision: str = "r1") -> Slots:
+    keys = tuple(expected(address).key for address in addresses)
+    return Slots("pc-1", revision, keys, ("web:80",) * len(keys))
+
+
+def period(ends: float, plan: Slots, sequence: int | None = None, **columns: Any) -> Period:
+    number = int(ends) if sequence is None else sequence
+    return Period(ends, "boot-1", number, plan, RollUp(plan.revision, 0, 0, **columns))
+
+
 @pytest.fixture
 def record() -> FlowRecord:
     return FlowRecord(expected(), known_since=0.0)
 
 
+# Changes.
+
+
 def test_a_flow_begins_without_a_past(record: FlowRecord) -> None:
     """Nothing is claimed before the first check."""
-    assert (record.last, record.latency_ms, record.flips) == (None, None, 0)
+    assert (record.last, record.checked, record.changed) == (None, 0, 0)
+    assert (record.latency_ms, record.flips, record.checks_made) == (None, 0, 0)
 
 
-def test_since_moves_only_when_the_checks_see_something_else(
-    record: FlowRecord, observation: Callable[..., Observation]
-) -> None:
-    """The same sight again is no change, whatever its times and words; another sight is."""
+def test_since_moves_only_when_the_checks_see_something_else(record: FlowRecord, told: Any) -> None:
+    """Another certificate or word is a change that is told, and no change of the flow."""
     sights = [
-        (10, observation(), 10),
-        (20, observation(connect_us=9000, evidence=("other words",), local="x"), 10),
-        (30, observation(answered_by=AnsweredBy.LISTENER), 30),
-        (40, observation(answered_by=AnsweredBy.LISTENER, healthy=False), 40),
-        (50, observation(Outcome.TIMEOUT), 50),
-        (60, observation(Outcome.TIMEOUT), 50),
-        (70, observation(Outcome.REFUSED), 70),
+        (told(10), 10),
+        (told(20, certificate_until=9, evidence=("other words",), seen_as="10.0.0.1:1"), 10),
+        (told(30, answered_by=AnsweredBy.LISTENER), 30),
+        (told(40, answered_by=AnsweredBy.LISTENER, healthy=False), 40),
+        (told(50, DOWN), 50),
+        (told(60, DOWN, offender="10.0.0.9"), 50),
+        (told(70, REFUSED), 70),
     ]
-    for at, sight, since in sights:
-        record.fold(sight, at)
-        assert (record.checked, record.changed, record.last) == (at, since, sight)
+    for one, since in sights:
+        record.fold(one)
+        assert (record.checked, record.changed, record.last) == (one.at, since, one.seen)
 
 
-def test_what_is_older_than_the_last_is_passed_over(record: FlowRecord, observation: Any) -> None:
-    """A report that was held up tells nothing about now."""
-    record.fold(observation(), 20)
-    record.fold(observation(Outcome.TIMEOUT), 10)
-    assert record.last == observation()
-    assert (record.checked, record.changed, record.flips) == (20, 20, 0)
-    record.fold(observation(Outcome.TIMEOUT), 20)
-    assert record.last == observation(Outcome.TIMEOUT)
+def test_a_change_that_comes_late_finds_its_place(record: FlowRecord, told: Any) -> None:
+    """It is no news of now, but tells since when it has been as it is."""
+    record.fold(told(30, DOWN, number=3))
+    record.fold(told(10, OPEN, number=1))
+    assert (record.last.outcome, record.changed) == (DOWN, 30)
+    record.fold(told(20, DOWN, number=2))
+    assert (record.last.outcome, record.changed) == (DOWN, 20)
 
 
-def test_latency_is_the_median_of_the_open_checks_of_the_window(
-    record: FlowRecord, observation: Any
-) -> None:
-    """One slow check is no slow flow, and one that did not connect has no time to connect."""
-    for at, microseconds in enumerate((1000, 1200, 90_000)):
-        record.fold(observation(connect_us=microseconds), at)
-    record.fold(observation(Outcome.TIMEOUT), 3)
-    assert record.latency_ms == 1.2
-    for at in range(WINDOW):
-        record.fold(observation(connect_us=4321), 10 + at)
-    assert record.latency_ms == 4.321
+def test_numbers_tell_the_order_within_a_start(record: FlowRecord, told: Any) -> None:
+    """Whatever delays on the way make of the times."""
+    record.fold(told(10, OPEN, number=1))
+    record.fold(told(9, DOWN, number=2))
+    assert record.last.outcome is DOWN
+    record.fold(told(11, OPEN, number=0))
+    assert record.last.outcome is DOWN
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "flips"),
-    [
-        ("o", 0),
-        ("oooo", 0),
-        ("xxxx", 0),
-        ("ooxx", 1),
-        ("oxo", 2),
-        ("oxoxo", 4),
-        ("oxrxo", 2),
-        ("o" + "x" * WINDOW, 0),
-        ("oxo" + "o" * WINDOW, 0),
-        ("oleleo", 0),
-    ],
+def test_times_tell_the_order_between_starts(record: FlowRecord, told: Any) -> None:
+    """What an earlier start left behind in its spool is history."""
+    record.fold(told(20, OPEN, number=0, boot="second"))
+    record.fold(told(10, DOWN, number=7, boot="first"))
+    assert (record.last.outcome, record.changed) == (OPEN, 20)
+    record.fold(told(30, REFUSED, number=0, boot="third"))
+    assert record.last.outcome is REFUSED
+
+
+def test_a_change_that_is_told_again_is_the_same(record: FlowRecord, told: Any) -> None:
+    """It came about no later than any telling of it says."""
+    for at in (12, 10, 15):
+        record.fold(told(at, DOWN, number=1))
+    assert (record.checked, record.changed) == (10, 10)
+
+
+def test_since_outlasts_the_past_that_is_kept(record: FlowRecord, told: Any) -> None:
+    """A flow that is told of anew every day has been open since the first of them."""
+    record.fold(told(1, DOWN))
+    for day in range(2, 30):
+        record.fold(told(day, OPEN, certificate_until=day))
+    assert record.changed == 2
+    assert len(record._past) == PAST
+    record.fold(told(30, DOWN))
+    assert record.changed == 30
+
+
+changes = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),  # starts, one after the other
+        st.sampled_from([OPEN, DOWN, REFUSED]),
+        st.booleans(),
+    ),
+    max_size=PAST,
 )
-def test_flips_count_the_ups_and_downs_of_the_window(
-    record: FlowRecord, observation: Any, outcomes: str, flips: int
+
+
+@given(changes, st.randoms(use_true_random=False), st.data())
+def test_no_order_of_delivery_makes_a_difference(
+    told: Callable[..., Told], seen: list[tuple[str, Outcome, bool]], dice: Any, data: Any
 ) -> None:
-    """Down one way or another is down; an error of the prober's own is neither up nor down."""
-    meaning = {
-        "o": Outcome.OPEN,
-        "x": Outcome.TIMEOUT,
-        "r": Outcome.REFUSED,
-        "l": Outcome.LOCAL_ERROR,
-        "e": Outcome.LOCAL_ERROR,
-    }
-    for at, letter in enumerate(outcomes):
-        record.fold(observation(meaning[letter]), at)
-    assert record.flips == flips
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "made", "opened", "local_errors"),
-    [
-        ("", 0, 0, 0),
-        ("o", 1, 1, 0),
-        ("x", 1, 0, 0),
-        ("l", 1, 0, 1),
-        ("oxrl", 4, 1, 1),
-        ("o" * 19 + "l", 20, 19, 1),
-        ("l" * 5 + "o" * WINDOW, WINDOW, WINDOW, 0),
-        ("o" * WINDOW + "l" * WINDOW, WINDOW, 0, WINDOW),
-    ],
-)
-def test_every_check_of_the_window_is_counted(
-    record: FlowRecord,
-    observation: Any,
-    outcomes: str,
-    made: int,
-    opened: int,
-    local_errors: int,
-) -> None:
-    """One that could not be made too: what a prober did not do is no success of the network's."""
-    meaning = {
-        "o": Outcome.OPEN,
-        "x": Outcome.TIMEOUT,
-        "r": Outcome.REFUSED,
-        "l": Outcome.LOCAL_ERROR,
-    }
-    for at, letter in enumerate(outcomes):
-        record.fold(observation(meaning[letter]), at)
-    counts = record.checks_made, record.checks_open, record.checks_failed_locally
-    assert counts == (made, opened, local_errors)
-
-
-def test_what_is_passed_over_is_not_counted(record: FlowRecord, observation: Any) -> None:
-    """A report that was held up may be one that was counted already; an unconfirmed check is one."""
-    record.fold(observation(), 20)
-    record.fold(observation(Outcome.TIMEOUT), 10)
-    assert record.checks_made == 1
-    record.fold(observation(Outcome.TIMEOUT, confirmed=False), 21)
-    assert (record.checks_made, record.checks_open) == (2, 1)
-
-
-def test_a_certificate_that_is_not_confirmed_is_not_taken(
-    record: FlowRecord, observation: Any
-) -> None:
-    """As nothing else of such a check is: what is known stays."""
-    record.fold(observation(certificate_until=1, seen_as="10.0.0.1:1"), 1)
-    record.fold(observation(Outcome.TIMEOUT, confirmed=False), 2)
-    assert record.last is not None
-    assert (record.last.certificate_until, record.last.seen_as) == (1, "10.0.0.1:1")
-
-
-def test_another_certificate_is_no_change_of_the_flow(record: FlowRecord, observation: Any) -> None:
-    """It is renewed while the flow stays as it is; a port of the check's own says even less."""
-    record.fold(observation(certificate_until=1, seen_as="10.0.0.1:1"), 1)
-    renewed = observation(certificate_until=2, seen_as="10.0.0.1:2")
-    record.fold(renewed, 2)
-    assert (record.changed, record.last) == (1, renewed)
-
-
-def test_an_unconfirmed_change_counts_as_loss_alone(
-    record: FlowRecord, observation: Callable[..., Observation]
-) -> None:
-    """It was a check, and what it saw is counted; what is known stays until it is confirmed."""
-    lost = observation(Outcome.TIMEOUT, confirmed=False)
-    record.fold(observation(), 10)
-    for at, flips in ((20, 1), (21, 1)):
-        record.fold(lost, at)
-        assert (record.checked, record.changed, record.last) == (at, 10, observation())
-        assert record.flips == flips
-    record.fold(observation(Outcome.TIMEOUT), 22)
-    assert (record.changed, record.last) == (22, observation(Outcome.TIMEOUT))
-    assert record.flips == 1
-
-
-def test_a_lost_packet_leaves_nothing_but_a_flip_and_back(
-    record: FlowRecord, observation: Callable[..., Observation]
-) -> None:
-    """The check after it sees what was seen before, and nothing has changed."""
-    sights = [
-        observation(),
-        observation(Outcome.TIMEOUT, confirmed=False),
-        observation(connect_us=3000),
+    """Nor does how often a change comes: a flow is as the latest says, since it first was so."""
+    seen = sorted(seen, key=lambda one: one[0])
+    truth = [
+        told(10.0 * at, outcome, number=at, boot=boot, healthy=healthy)
+        for at, (boot, outcome, healthy) in enumerate(seen, 1)
     ]
-    for at, sight in enumerate(sights):
-        record.fold(sight, at)
-    assert (record.checked, record.changed, record.last) == (2, 0, sights[-1])
-    assert (record.flips, record.latency_ms) == (2, 2.0)
-
-
-def test_an_unconfirmed_opening_is_not_measured(
-    record: FlowRecord, observation: Callable[..., Observation]
-) -> None:
-    """A flow that is down has no latency before it is known to be up."""
-    record.fold(observation(Outcome.TIMEOUT), 0)
-    record.fold(observation(confirmed=False), 1)
-    assert (record.last, record.latency_ms) == (observation(Outcome.TIMEOUT), None)
-    assert record.flips == 1
-
-
-def test_the_first_sight_counts_though_unconfirmed(
-    record: FlowRecord, observation: Callable[..., Observation]
-) -> None:
-    """There is nothing better to be had, and it changes nothing that was known."""
-    first = observation(Outcome.TIMEOUT, confirmed=False)
-    record.fold(first, 10)
-    assert (record.checked, record.changed, record.last) == (10, 10, first)
-
-
-def test_an_unconfirmed_error_of_the_prober_is_no_loss(
-    record: FlowRecord, observation: Callable[..., Observation]
-) -> None:
-    """It was not sent, so it cannot have been lost."""
-    record.fold(observation(), 10)
-    record.fold(observation(Outcome.LOCAL_ERROR, confirmed=False), 20)
-    assert (record.checked, record.flips, record.last) == (20, 0, observation())
-
-
-@given(
-    st.lists(
-        st.tuples(st.floats(0, 100), st.sampled_from(Outcome), st.booleans()),
-        max_size=60,
-    )
-)
-def test_the_past_of_a_flow_stays_small(
-    observation: Callable[..., Observation], seen: list[tuple[float, Outcome, bool]]
-) -> None:
-    """However often it is checked; and what was seen last is what was seen latest."""
+    again = data.draw(st.lists(st.sampled_from(truth), max_size=5)) if truth else []
+    delivered = [*truth, *again]
+    dice.shuffle(delivered)
     record = FlowRecord(expected(), known_since=0.0)
-    for at, outcome, confirmed in seen:
-        record.fold(observation(outcome, confirmed=confirmed), at)
-    assert max(len(record.sights), len(record.connect_us)) <= WINDOW
-    assert record.checks_made == min(len(record.sights), WINDOW)
-    assert record.checks_open + record.checks_failed_locally <= record.checks_made
-    assert record.changed <= record.checked == max([at for at, *_ in seen], default=0.0)
+    for one in delivered:
+        record.fold(one)
+    if not truth:
+        assert record.last is None
+        return
+    since = truth[-1].at
+    for one in reversed(truth):
+        if (one.seen.outcome, one.seen.healthy) != (truth[-1].seen.outcome, truth[-1].seen.healthy):
+            break
+        since = one.at
+    assert (record.last, record.checked, record.changed) == (truth[-1].seen, truth[-1].at, since)
+
+
+@given(st.permutations(range(20)))
+def test_the_past_of_a_flow_stays_small(told: Callable[..., Told], order: list[int]) -> None:
+    """However often it changes; and the latest change is the one that counts."""
+    record = FlowRecord(expected(), known_since=0.0)
+    for number in order:
+        record.fold(told(float(number), OPEN if number % 2 else DOWN, number=number))
+    assert len(record._past) == PAST
+    assert (record.checked, record.changed) == (19, 19)
+
+
+# Pulses.
+
+
+def test_a_pulse_refreshes_all_flows_of_its_plan(told: Any) -> None:
+    """But the stale ones, which stay as old as they are; and no other plan's."""
+    flows = FlowMap()
+    flows.expect([expected(f"10.0.0.{n}") for n in range(10)], 0.0)
+    plan = slots(*(f"10.0.0.{n}" for n in range(9)))
+    for key in plan.flows:
+        assert flows.tell(key, "web:80", told(10))
+    flows.source("pc-1").pulse(100, 5, plan, b"")
+    assert [record.checked for record in flows] == [95] * 9 + [0]
+    flows.source("pc-1").pulse(200, 5, plan, bytes([0b00000010, 0b1]))
+    assert [record.checked for record in flows] == [195, 95, *[195] * 6, 95, 0]
+    flows.source("pc-1").pulse(300, 5, plan, bytes([0b00000010]))
+    assert [record.checked for record in flows] == [295, 95, *[295] * 7, 0]
+
+
+def test_a_pulse_under_another_plan_says_nothing_of_flows_that_it_lacks(told: Any) -> None:
+    """What the plan before said of a stale flow stays with it, whatever its slot is now."""
+    flows = FlowMap()
+    flows.expect([expected("10.0.0.1"), expected("10.0.0.2"), expected("10.0.0.3")], 0.0)
+    source = flows.source("pc-1")
+    for record in flows:
+        record.fold(told(1))
+    source.pulse(100, 0, slots("10.0.0.1", "10.0.0.2"), b"")
+    source.pulse(200, 0, slots("10.0.0.2", "10.0.0.3", revision="r2"), b"\x01")
+    assert [record.checked for record in flows] == [1, 100, 200]
+
+
+def test_a_pulse_that_is_late_changes_nothing() -> None:
+    """Time does not run backwards."""
+    source = Source()
+    source.pulse(100, 0, slots("10.0.0.1"), b"")
+    source.pulse(50, 0, slots("10.0.0.1"), b"\x01")
+    assert source.checked(expected("10.0.0.1").key) == 100
+
+
+def test_bits_beyond_the_plan_mean_nothing() -> None:
+    """An agent may round up, or be wrong."""
+    source = Source()
+    source.pulse(100, 0, slots("10.0.0.1"), b"\xfe\xff")
+    assert source.checked(expected("10.0.0.1").key) == 100
+
+
+# Roll-ups.
+
+
+def test_counts_are_of_the_latest_periods(record: FlowRecord) -> None:
+    """As the agent counted them; one that could not be made is a check too."""
+    plan = slots("10.0.0.9", "10.0.0.1")
+    for number in range(PERIODS + 2):
+        record.source.roll_up(
+            period(
+                number, plan, made=b"\x06\x05", failed=b"\0\2", local_errors=b"\0\1", flips=b"\0\3"
+            )
+        )
+    assert (record.checks_made, record.checks_open) == (5 * PERIODS, 2 * PERIODS)
+    assert (record.checks_failed_locally, record.flips) == (PERIODS, 3 * PERIODS)
+
+
+def test_latency_is_the_median_of_the_latest_periods(record: FlowRecord, told: Any) -> None:
+    """Before the first of them it is that of the latest change, if that found it open."""
+    record.fold(told(1, OPEN, connect_us=4321))
+    assert record.latency_ms == 4.321
+    for number, us in enumerate((1000, 90_000, 1200)):
+        code = bytes([logscale.code(us)])
+        record.source.roll_up(period(number, slots("10.0.0.1"), latency=code))
+    assert record.latency_ms == pytest.approx(1.2, rel=0.04)
+    record.fold(told(2, DOWN))
+    assert record.latency_ms == pytest.approx(1.2, rel=0.04)
+
+
+def test_a_flow_that_is_not_open_has_no_time_to_connect(record: FlowRecord, told: Any) -> None:
+    """A time to nowhere is none."""
+    record.fold(told(1, DOWN, connect_us=5))
+    assert record.latency_ms is None
+
+
+def test_periods_of_plans_before_count_by_their_own_slots(record: FlowRecord) -> None:
+    """A flow that a plan did not have has no checks in it."""
+    record.source.roll_up(period(1, slots("10.0.0.2", "10.0.0.1"), made=b"\1\2"))
+    record.source.roll_up(period(2, slots("10.0.0.1", "10.0.0.2", revision="r2"), made=b"\4\1"))
+    record.source.roll_up(period(3, slots("10.0.0.2", revision="r3"), made=b"\1"))
+    assert record.checks_made == 6
+
+
+@given(st.permutations(range(7)), st.lists(st.integers(0, 6), max_size=4))
+def test_no_order_of_periods_makes_a_difference(order: list[int], again: list[int]) -> None:
+    """A backlog that comes after an outage ends in the same counts, each counted once."""
+    record = FlowRecord(expected(), known_since=0.0)
+    for number in [*order, *again]:
+        record.source.roll_up(period(number, slots("10.0.0.1"), made=bytes([1 << number])))
+    assert record.checks_made == 0b1111000
 
 
 # The map.
 
 
-def test_the_map_holds_just_the_flows_that_are_expected(observation: Any) -> None:
+def test_the_map_holds_just_the_flows_that_are_expected(told: Any) -> None:
     """Those that stay keep their past, those that go are forgotten, new ones begin."""
     flows = FlowMap()
-    flows.expect([expected("10.0.0.1"), expected("10.0.0.2")], 5.0)
+    assert flows.expect([expected("10.0.0.1"), expected("10.0.0.2")], 5.0) == {"pc-1"}
     for address in ("10.0.0.1", "10.0.0.2"):
-        assert flows.observe(expected(address).key, observation(), 10.0)
-    flows.expect([expected("10.0.0.2"), expected("10.0.0.3")], 20.0)
+        assert flows.tell(expected(address).key, "web:80", told(10))
+    assert flows.expect([expected("10.0.0.1"), expected("10.0.0.2")], 15.0) == set()
+    assert flows.expect([expected("10.0.0.2"), expected("10.0.0.3")], 20.0) == {"pc-1"}
     assert [record.key.address for record in flows] == ["10.0.0.2", "10.0.0.3"]
     assert len(flows) == 2
     kept, new = flows
@@ -264,77 +277,147 @@ def test_the_map_holds_just_the_flows_that_are_expected(observation: Any) -> Non
     assert (back.known_since, back.last) == (30.0, None)
 
 
-def test_a_flow_whose_expectation_changes_keeps_its_past(observation: Any) -> None:
+def test_a_flow_whose_expectation_changes_keeps_its_past(told: Any) -> None:
     """What was seen is as true as before; what it means is judged anew."""
     flows = FlowMap()
     flows.expect([expected()], 0.0)
-    flows.observe(expected().key, observation(), 10.0)
+    flows.tell(expected().key, "web:80", told(10))
     flows.expect([expected(expect=Expectation.BLOCKED)], 20.0)
     [record] = flows
     assert record.expected.expect is Expectation.BLOCKED
     assert record.checked == 10.0
 
 
-def test_another_service_on_the_same_port_begins_anew(observation: Any) -> None:
-    """What one service answered is no news of another."""
+def test_another_service_on_the_same_port_begins_anew(told: Any) -> None:
+    """What one service answered is no news of another, also when it comes late."""
     flows = FlowMap()
     flows.expect([expected(service="web:80")], 0.0)
-    flows.observe(expected().key, observation(), 10.0)
+    flows.tell(expected().key, "web:80", told(10))
     flows.expect([expected(service="shop:80")], 20.0)
     [record] = flows
     assert (record.last, record.known_since) == (None, 20.0)
+    assert not flows.tell(expected().key, "web:80", told(11))
+    assert record.last is None
 
 
-def test_what_is_seen_of_no_flow_is_not_kept(observation: Any) -> None:
+def test_what_is_told_of_no_flow_is_not_kept(told: Any) -> None:
     """A report under an older plan may speak of flows that are gone."""
     flows = FlowMap()
-    assert not flows.observe(expected().key, observation(), 10.0)
+    assert not flows.tell(expected().key, "web:80", told(10))
     assert len(flows) == 0
     assert flows.get(expected().key) is None
 
 
-def test_each_address_of_a_name_is_a_flow_of_its_own(observation: Any) -> None:
-    """Of both families; an address that the name has no more is none."""
+# Names.
+
+BOTH = ("10.0.0.5", "fd00::5")
+
+
+def named() -> tuple[FlowMap, FlowKey]:
     flows = FlowMap()
-    named = expected("db.example")
-    flows.expect([named], 1.0)
+    flows.expect([expected("db.example")], 1.0)
+    return flows, expected("db.example").key
+
+
+def test_each_address_of_a_name_is_a_flow_of_its_own(told: Any) -> None:
+    """Of both families; an address that the name has no more is none."""
+    flows, name = named()
     assert [record.key.address for record in flows] == ["db.example"]
-    both = ("10.0.0.5", "fd00::5")
-    for address, outcome in zip(both, (Outcome.OPEN, Outcome.TIMEOUT), strict=True):
-        seen = observation(outcome=outcome, address=address, resolved=both)
-        assert flows.observe(named.key, seen, 2.0)
+    for address, outcome in zip(BOTH, (OPEN, DOWN), strict=True):
+        assert flows.tell(name, "web:80", told(2, outcome, address=address, resolved=BOTH))
     assert [(record.key.address, record.last.outcome) for record in flows if record.last] == [
-        ("10.0.0.5", Outcome.OPEN),
-        ("fd00::5", Outcome.TIMEOUT),
+        ("10.0.0.5", OPEN),
+        ("fd00::5", DOWN),
     ]
     assert len(flows) == 2
-    flows.observe(named.key, observation(address="10.0.0.6", resolved=("10.0.0.6",)), 3.0)
+    flows.tell(name, "web:80", told(3, address="10.0.0.6", resolved=("10.0.0.6",)))
     assert [record.key.address for record in flows] == ["10.0.0.6"]
 
 
-def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(observation: Any) -> None:
+def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(told: Any) -> None:
     """They keep their past, for when it does again."""
-    flows = FlowMap()
-    named = expected("db.example")
-    flows.expect([named], 1.0)
-    flows.observe(named.key, observation(outcome=Outcome.NAME_FAILURE), 2.0)
+    flows, name = named()
+    flows.tell(name, "web:80", told(2, Outcome.NAME_FAILURE))
     (record,) = flows
     assert record.key.address == "db.example" and record.last is not None
-    flows.observe(named.key, observation(address="10.0.0.5", resolved=("10.0.0.5",)), 3.0)
-    flows.observe(named.key, observation(outcome=Outcome.NAME_FAILURE), 4.0)
+    flows.tell(name, "web:80", told(3, address="10.0.0.5", resolved=("10.0.0.5",)))
+    (record,) = flows
+    assert (record.last.outcome, record.changed) == (OPEN, 3)
+    flows.tell(name, "web:80", told(4, Outcome.NAME_FAILURE))
     (record,) = flows
     assert record.key.address == "10.0.0.5" and record.last is not None
-    assert (record.last.outcome, record.flips) == (Outcome.NAME_FAILURE, 1)
+    assert (record.last.outcome, record.changed) == (Outcome.NAME_FAILURE, 4)
 
 
-def test_a_new_plan_keeps_what_is_known_of_a_name(observation: Any) -> None:
+def test_a_new_plan_keeps_what_is_known_of_a_name(told: Any) -> None:
     """And drops it with the flow."""
-    flows = FlowMap()
-    named = expected("db.example")
-    flows.expect([named], 1.0)
-    flows.observe(named.key, observation(address="10.0.0.5", resolved=("10.0.0.5",)), 2.0)
-    flows.expect([named, expected()], 3.0)
+    flows, name = named()
+    flows.tell(name, "web:80", told(2, address="10.0.0.5", resolved=("10.0.0.5",)))
+    flows.expect([expected("db.example"), expected()], 3.0)
     assert {record.key.address for record in flows} == {"10.0.0.1", "10.0.0.5"}
     flows.expect([], 4.0)
     assert len(flows) == 0
-    assert not flows.observe(named.key, observation(), 5.0)
+    assert not flows.tell(name, "web:80", told(5))
+
+
+def test_pulses_and_counts_of_a_name_hold_for_each_address(told: Any) -> None:
+    """A pulse knows the slot alone; a roll-up has a line for each address."""
+    flows, name = named()
+    for address in BOTH:
+        flows.tell(name, "web:80", told(2, address=address, resolved=BOTH))
+    source = flows.source("pc-1")
+    source.pulse(100, 5, slots("db.example"), b"")
+    lines = tuple(NamedCount(0, one, n, 0, 0, 0, 0) for n, one in enumerate(BOTH, 1))
+    source.roll_up(period(1, slots("db.example"), made=b"\0", named=lines))
+    assert [(record.checked, record.checks_made) for record in flows] == [(95, 1), (95, 2)]
+
+
+def test_addresses_without_end_are_forgotten(told: Any) -> None:
+    """A name behind which machines come and go leaves no more than a few."""
+    flows, name = named()
+    for number in range(1000):
+        address = f"10.0.{number // 250}.{number % 250}"
+        flows.tell(name, "web:80", told(float(number), address=address, resolved=(address,)))
+    assert len(flows) == 1
+    assert len(flows._names[name].records) <= 33
+
+
+lookups = st.lists(
+    st.tuples(
+        st.sampled_from([(), ("a",), ("b",), ("a", "b")]),
+        st.integers(0, 1),
+        st.sampled_from([OPEN, DOWN]),
+    ),
+    max_size=PAST,
+)
+
+
+@given(lookups, st.randoms(use_true_random=False))
+def test_no_order_makes_a_difference_to_a_name(
+    told: Callable[..., Told], seen: list[tuple[tuple[str, ...], int, Outcome]], dice: Any
+) -> None:
+    """What a name resolves to, and how each address stands, is what the latest changes say."""
+    truth = [
+        told(
+            float(at),
+            outcome,
+            number=at,
+            address=resolved[which % len(resolved)],
+            resolved=resolved,
+        )
+        if resolved
+        else told(float(at), Outcome.NAME_FAILURE, number=at)
+        for at, (resolved, which, outcome) in enumerate(seen, 1)
+    ]
+
+    def told_in(order: list[Told]) -> list[tuple[object, ...]]:
+        flows, name = named()
+        for one in order:
+            flows.tell(name, "web:80", one)
+        return [(one.key.address, one.last, one.checked, one.changed) for one in flows]
+
+    shuffled = [*truth, *truth[:3]]
+    dice.shuffle(shuffled)
+    assert told_in(shuffled) == told_in(truth)
+    if truth:
+        assert max(checked for _, _, checked, _ in told_in(truth)) <= truth[-1].at

@@ -109,14 +109,14 @@ async def test_every_flow_is_on_one_page_in_order(collector_of: Any) -> None:
 
 
 async def test_explain_says_what_would_settle_an_unknown_cause(
-    queries: Queries, collector: Collector, hello: Any, observation: Any
+    queries: Queries, collector: Collector, hello: Any, told: Any
 ) -> None:
     """Beside what to do; a cause that is known needs nothing."""
     now = collector.now()
     collector.roster.hear(hello("pc-1"), now)
     for record in collector.flows:
         outcome = Outcome.TIMEOUT if record.key.port == 8080 else Outcome.REFUSED
-        record.fold(observation(outcome), now)
+        record.fold(told(now, outcome))
     answer = await queries.explain({"source": "pc-1", "destination": "web-1"})
     told = {flow["port"]: (flow["cause"], flow["settled_by"]) for flow in answer["flows"]}
     assert told == {
@@ -137,14 +137,12 @@ async def test_pages_that_just_fit_are_the_last(collector_of: Any) -> None:
     ]
 
 
-async def test_a_page_of_flows_with_much_to_tell_is_shorter(
-    collector_of: Any, observation: Any
-) -> None:
+async def test_a_page_of_flows_with_much_to_tell_is_shorter(collector_of: Any, told: Any) -> None:
     """Evidence as long as agents may make it still fits the bus's messages."""
     collector = collector_of(crowd(40))
-    talkative = observation(Outcome.TIMEOUT, evidence=("\u20ac" * 300,) * 16)
+    evidence = ("\u20ac" * 300,) * 16
     for record in collector.flows:
-        record.fold(talkative, collector.now())
+        record.fold(told(collector.now(), Outcome.TIMEOUT, evidence=evidence))
     pages = await all_pages(Queries(collector))
     assert len(pages) > 1
     assert keys(pages) == sorted(flow_key(record.expected) for record in collector.flows)

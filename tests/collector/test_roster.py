@@ -129,7 +129,7 @@ def test_a_hello_says_whether_anything_new_was_announced(roster: Roster, hello: 
     """Heartbeats, restarts and farewells are no reason to plan anew; roles and addresses are."""
     same = {"roles": ("web",), "addresses": ("10.0.0.1",)}
     assert roster.hear(hello(**same), 0)
-    assert not roster.hear(hello(**same, checks_done=7, plan="r1"), 5)
+    assert not roster.hear(hello(**same, number=1, plan_refused="why"), 5)
     assert not roster.hear(hello(boot="b", **same), 6)
     assert not roster.hear(hello(boot="b", presence=Presence.LEAVING, **same), 7)
     assert roster.hear(hello(boot="c", roles=("web",), addresses=("10.0.0.2",)), 8)
@@ -219,6 +219,70 @@ def test_an_agent_that_does_not_stand_well_says_nothing(
     now = 100 if how == "silent" else 3
     assert roster.state("pc-1", now) == how
     assert roster.listener("pc-1", 80, Transport.TCP, now) is None
+
+
+# Pulses, and restarts.
+
+
+def test_a_pulse_is_a_sign_of_life(roster: Roster, hello: Any, pulse: Any) -> None:
+    """And it names the hello that still holds: another one is to be asked for."""
+    assert not roster.pulse(pulse(), 0, 0.0)
+    assert list(roster.agents()) == []
+    roster.hear(hello(number=1), 1)
+    assert roster.pulse(pulse(hello=1, made=7), 16, 0.5)
+    assert roster.state("pc-1", 16 + PATIENCE_S) is AgentState.FRESH
+    current = roster.current("pc-1")
+    assert (current.pulse.made, current.skew_s) == (7, 0.5)
+    assert not roster.pulse(pulse(hello=2), 17, 0.0)
+    assert not roster.pulse(pulse(boot="other", hello=1), 18, 0.0)
+    assert current.last_heard == 17
+
+
+def test_a_hello_that_is_late_takes_nothing_back(roster: Roster, hello: Any) -> None:
+    """The highest number of a start holds."""
+    roster.hear(hello(number=3, addresses=("10.0.0.3",)), 0)
+    assert not roster.hear(hello(number=2, addresses=("10.0.0.2",)), 1)
+    assert roster.announcements()["pc-1"].addresses == ("10.0.0.3",)
+
+
+def test_two_that_pulse_are_a_conflict(roster: Roster, hello: Any, pulse: Any) -> None:
+    """They need not say hello again for it."""
+    roster.hear(hello(boot="a"), 0)
+    roster.hear(hello(boot="b"), 1)
+    roster.pulse(pulse(boot="a"), 5, 0.0)
+    roster.pulse(pulse(boot="b"), 6, 0.0)
+    assert roster.state("pc-1", 7) is AgentState.CONFLICT
+
+
+def test_what_was_announced_outlasts_the_collector(roster: Roster, hello: Any, pulse: Any) -> None:
+    """Plans stay as they are; whether the agent is there, its next pulse tells."""
+    roster.hear(hello(roles=("web",), addresses=("10.0.0.1",), number=4), 100)
+    roster.pulse(pulse(hello=4), 150, 0.0)
+    after = Roster()
+    after.restore(roster.remembered("pc-1"), 170)
+    assert after.announcements() == roster.announcements()
+    assert after.current("pc-1").last_heard == 170
+    assert after.state("pc-1", 1000) is AgentState.SILENT
+    assert after.pulse(pulse(hello=4), 1001, 0.0)
+    assert after.state("pc-1", 1002) is AgentState.FRESH
+
+
+def test_who_was_heard_already_is_not_restored(roster: Roster, hello: Any) -> None:
+    """What was kept is older."""
+    kept = Roster()
+    kept.hear(hello(boot="old", addresses=("10.0.0.1",)), 0)
+    roster.hear(hello(boot="new", addresses=("10.0.0.2",)), 100)
+    roster.restore(kept.remembered("pc-1"), 0)
+    assert roster.announcements()["pc-1"].addresses == ("10.0.0.2",)
+
+
+def test_heartbeats_and_refusals_are_known_of_whoever_said_hello(
+    roster: Roster, hello: Any
+) -> None:
+    """Of others there is none."""
+    assert (roster.heartbeat_s("pc-1"), roster.has_refused_a_plan("pc-1")) == (0.0, False)
+    roster.hear(hello(heartbeat_s=7.0, plan_refused="why"), 0)
+    assert (roster.heartbeat_s("pc-1"), roster.has_refused_a_plan("pc-1")) == (7.0, True)
 
 
 # Memory.

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import views
+from reachmap_collector.ledger import Ledger, Loss, Losses
 from reachmap_collector.planner import Announcement, members
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.views import By
@@ -56,6 +57,7 @@ def test_a_flow_that_is_as_it_should_be(scene: Any) -> None:
     stage = scene()
     stage.hear("pc-1", NOW)
     stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080", connect_us=1234)
+    stage.count("pc-1", "web-1", NOW, "web:8080", made=6, failed=1)
     flow = views.flow(stage.judge("pc-1", "web-1", NOW, "web:8080"))
     assert json.loads(json.dumps(flow)) == {
         "source": "pc-1",
@@ -81,7 +83,7 @@ def test_a_flow_that_is_as_it_should_be(scene: Any) -> None:
         ],
         "certificate_until": None,
         "seen_as": None,
-        "checks": {"made": 1, "open": 1, "local_error": 0},
+        "checks": {"made": 6, "open": 5, "local_error": 0},
     }
 
 
@@ -121,8 +123,9 @@ def test_a_flow_counts_the_checks_that_could_not_be_made(scene: Any) -> None:
     """They stay in the total: a prober that fails is no proof that all is well."""
     stage = scene()
     stage.hear("pc-1", NOW)
-    for at, outcome in enumerate([Outcome.OPEN] * 3 + [Outcome.LOCAL_ERROR, Outcome.TIMEOUT]):
-        stage.see("pc-1", "web-1", outcome, NOW - 9 + at, service="web:8080")
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080")
+    counts = {"made": 5, "failed": 1, "local_errors": 1}
+    stage.count("pc-1", "web-1", NOW, "web:8080", **counts)
     flow = views.flow(stage.judge("pc-1", "web-1", NOW, "web:8080"))
     assert flow["checks"] == {"made": 5, "open": 3, "local_error": 1}
 
@@ -375,18 +378,17 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         NOW - 2.04,
         roles=("anything",),
         addresses=("10.0.1.1",),
-        plan="r1",
         plan_refused="plan refused: why",
         listeners=(listener("web:80", ListenerState.FAILED, "EACCES"),),
-        checks_done=12,
-        checks_late_ms=3,
-        observations_dropped=1,
+        changes_lost=1,
+        spool_failure="ENOSPC",
     )
-    [row] = [
-        row
-        for row in views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
-        if row["agent"] == "pc-1"
-    ]
+    numbers = {"made": 12, "late_ms": 3, "lost": 1, "waiting": 4}
+    stage.pulse("pc-1", NOW - 2.04, skew_s=-60.04, plan="r1", **numbers)
+    account = stage.ledger.account("pc-1", "boot-1")
+    account.observations, account.refused = 5, 2
+    stage.ledger.losses["pc-1"] = Losses((Loss("boot-0", 9, 3, 0),))
+    [row] = [row for row in stage.agents(NOW) if row["agent"] == "pc-1"]
     assert json.loads(json.dumps(row)) == {
         "agent": "pc-1",
         "state": "fresh",
@@ -417,9 +419,18 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         "checks_done": 12,
         "checks_late_ms": 3,
         "observations_dropped": 1,
+        "observations_waiting": 4,
+        "changes_dropped": 1,
+        "clock_skew_s": -60.0,
+        "observations_received": 5,
+        "observations_refused": 2,
+        "dropped_before": 3,
         "notes": [
             "announces role 'anything', which the topology does not know",
             "1 observation dropped, which the map lacks",
+            "1 change dropped, which the history lacks",
+            "keeps what waits in memory alone: ENOSPC",
+            "its clock is 60 s behind the bus's; ages stay right",
         ],
     }
 
@@ -430,7 +441,7 @@ def test_all_who_report_or_should_are_there(scene: Any) -> None:
     stage.hear("web-1", NOW)
     stage.hear("db-1", NOW - 100)
     stage.hear("stranger", NOW, presence=Presence.LEAVING)
-    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    rows = stage.agents(NOW)
     assert [(row["agent"], row["state"], row["in_topology"]) for row in rows] == [
         ("db-1", "silent", True),
         ("pc-1", "absent", True),
@@ -453,11 +464,7 @@ def test_both_agents_of_one_name_are_shown(scene: Any) -> None:
     stage = scene()
     for at, boot, hostname in ((1, "a", "one"), (2, "b", "two"), (3, "a", "one")):
         stage.hear("pc-1", NOW + at, boot, hostname=hostname, addresses=(f"10.0.1.{at}",))
-    rows = [
-        row
-        for row in views.agents(stage.roster, stage.topology, stage.members, NOW + 3)["agents"]
-        if row["agent"] == "pc-1"
-    ]
+    rows = [row for row in stage.agents(NOW + 3) if row["agent"] == "pc-1"]
     assert [(row["state"], row["hostname"], row["joined"][-7:]) for row in rows] == [
         ("conflict", "one", "21.000Z"),
         ("conflict", "two", "22.000Z"),
@@ -469,7 +476,9 @@ def test_a_host_without_an_agent_is_no_missing_agent(topology: Any) -> None:
     deployment = topology(
         '[roles.a]\n[hosts.x]\nroles = ["a"]\naddresses = ["10.0.0.1"]\nagent = false'
     )
-    assert views.agents(Roster(), deployment, members(deployment, {}), NOW) == {"agents": []}
+    assert views.agents(Roster(), Ledger(), deployment, members(deployment, {}), NOW) == {
+        "agents": []
+    }
 
 
 NOTED = """
@@ -554,16 +563,6 @@ agent = false
             ["reports, though the topology says agent = false: nothing is checked from here"],
             id="where none should be",
         ),
-        pytest.param("open", {"checks_late_ms": 6000}, [], id="late by a tenth of the interval"),
-        pytest.param(
-            "open", {"checks_late_ms": 6100}, ["checks up to 6.1 s late"], id="later than that"
-        ),
-        pytest.param(
-            "open",
-            {"observations_dropped": 70},
-            ["70 observations dropped, which the map lacks"],
-            id="what was lost",
-        ),
     ],
 )
 def test_what_an_agent_says_in_vain_is_noted(
@@ -573,8 +572,37 @@ def test_what_an_agent_says_in_vain_is_noted(
     deployment, roster = topology(NOTED), Roster()
     roster.hear(hello(agent, **said), NOW)
     hosts = members(deployment, roster.announcements())
-    rows = views.agents(roster, deployment, hosts, NOW)["agents"]
+    rows = views.agents(roster, Ledger(), deployment, hosts, NOW)["agents"]
     assert [row["notes"] for row in rows if row["agent"] == agent] == [notes]
+
+
+@pytest.mark.parametrize(
+    ("said", "skew_s", "notes"),
+    [
+        ({}, 0, []),
+        ({"late_ms": 6000}, 0, []),
+        ({"late_ms": 6100}, 0, ["checks up to 6.1 s late"]),
+        ({"lost": 70}, 0, ["70 observations dropped, which the map lacks"]),
+        ({"waiting": 70}, 5, []),
+        ({}, 5.1, ["its clock is 5 s ahead of the bus's; ages stay right"]),
+        ({}, -3600, ["its clock is 3600 s behind the bus's; ages stay right"]),
+    ],
+)
+def test_what_an_agent_s_pulse_tells_of_trouble_is_noted(
+    topology: Any,
+    hello: Any,
+    pulse: Any,
+    said: dict[str, Any],
+    skew_s: float,
+    notes: list[str],
+) -> None:
+    """Checks that are late by a tenth of the interval, what was lost, and a clock that is wrong."""
+    deployment, roster = topology(NOTED), Roster()
+    roster.hear(hello("open"), NOW)
+    roster.pulse(pulse("open", **said), NOW, skew_s)
+    hosts = members(deployment, roster.announcements())
+    rows = views.agents(roster, Ledger(), deployment, hosts, NOW)["agents"]
+    assert [row["notes"] for row in rows if row["agent"] == "open"] == [notes]
 
 
 @pytest.mark.parametrize(("late_ms", "is_told"), [(0, False), (1000, False), (1001, True)])
@@ -583,8 +611,9 @@ def test_a_second_is_late_however_short_the_interval(
 ) -> None:
     """The default interval's tenth is just that; the number itself is there in any case."""
     stage = scene()
-    stage.hear("pc-1", NOW, checks_late_ms=late_ms)
-    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    stage.hear("pc-1", NOW)
+    stage.pulse("pc-1", NOW, late_ms=late_ms)
+    rows = stage.agents(NOW)
     [row] = [row for row in rows if row["agent"] == "pc-1"]
     assert (row["checks_late_ms"], row["observations_dropped"]) == (late_ms, 0)
     assert (row["notes"] == ["checks up to 1.0 s late"]) == is_told
@@ -599,14 +628,44 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
     stage.hear("pc-1", NOW)
     stage.see("pc-1", "web-1", Outcome.OPEN, NOW, service="web:8080")
     stage.see("pc-1", "db-1", Outcome.OPEN, NOW)
-    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
-    status = views.status(stage.judgements(NOW), rows, {"malformed hello": 2})
+    stage.pulse("pc-1", NOW, waiting=3, lost=4)
+    account = stage.ledger.account("pc-1", "boot-1")
+    account.observations, account.refused = 5, 2
+    account.sequences.add(1, 4)
+    account.sequences.add(6)
+    stage.ledger.losses["gone"] = Losses((Loss("boot-0", 9, 1, 0),))
+    delivery = views.Delivery(
+        lag=1,
+        in_stream=2,
+        stream_octets=3,
+        redelivered=4,
+        taken=5,
+        duplicates=6,
+        clock_offset_s=0.1234,
+        store_trouble="the disk is full",
+        store_waiting=7,
+    )
+    refused = {"malformed hello": 2}
+    status = views.status(stage.judgements(NOW), stage.agents(NOW), refused, delivery, stage.ledger)
     assert json.loads(json.dumps(status)) == {
         "flows": {"ok": 1, "degraded": 0, "broken": 0, "exposed": 1, "unknown": 2},
         "agents": {"fresh": 1, "silent": 0, "left": 0, "conflict": 0, "absent": 2},
         "agents_missing": 2,
         "state": "exposed",
         "refused_messages": {"malformed hello": 2},
+        "delivery": {
+            "trouble": None,
+            "lag": 1,
+            "in_stream": 2,
+            "stream_octets": 3,
+            "redelivered": 4,
+            "taken": 5,
+            "duplicates": 6,
+            "reports_missing": 3,
+            "bus_clock_offset_s": 0.123,
+        },
+        "store": {"trouble": "the disk is full", "waiting": 7},
+        "observations": {"received": 5, "refused": 2, "waiting": 3, "dropped": 5},
     }
     assert set(status["agents"]) == set(AgentState)
 
@@ -627,8 +686,8 @@ def test_an_agent_that_left_and_that_nobody_expects_is_not_missing(
     """It was uninstalled, or its host was taken out of the topology: nobody waits for it."""
     stage = scene()
     stage.hear(agent, at, presence=presence)
-    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
-    assert views.status([], rows, {})["agents_missing"] == missing
+    rows = stage.agents(NOW)
+    assert views.status([], rows, {}, views.Delivery(), Ledger())["agents_missing"] == missing
 
 
 def test_an_agent_that_left_a_host_without_one_is_not_missing(topology: Any, hello: Any) -> None:
@@ -636,8 +695,10 @@ def test_an_agent_that_left_a_host_without_one_is_not_missing(topology: Any, hel
     deployment, roster = topology(NOTED), Roster()
     roster.hear(hello("bare", presence=Presence.LEAVING), NOW)
     hosts = members(deployment, roster.announcements())
-    rows = views.agents(roster, deployment, hosts, NOW)["agents"]
-    assert views.status([], rows, {})["agents_missing"] == 3  # listed, named, open
+    rows = views.agents(roster, Ledger(), deployment, hosts, NOW)["agents"]
+    assert (
+        views.status([], rows, {}, views.Delivery(), Ledger())["agents_missing"] == 3
+    )  # listed, named, open
 
 
 def test_a_name_that_two_processes_use_is_one_agent(scene: Any) -> None:
@@ -645,9 +706,9 @@ def test_a_name_that_two_processes_use_is_one_agent(scene: Any) -> None:
     stage = scene()
     for at, boot in ((1, "a"), (2, "b"), (3, "a")):
         stage.hear("pc-1", NOW + at, boot)
-    rows = views.agents(stage.roster, stage.topology, stage.members, NOW + 3)["agents"]
+    rows = stage.agents(NOW + 3)
     assert len(rows) == 4
-    agents = views.status([], rows, {})["agents"]
+    agents = views.status([], rows, {}, views.Delivery(), Ledger())["agents"]
     assert (agents["conflict"], agents["absent"]) == (1, 2)
 
 

@@ -5,6 +5,7 @@ found, whoever started it.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -13,13 +14,18 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Store
 from reachmap_shared import bus
-from reachmap_shared.errors import BusUnavailable
+from reachmap_shared.access import Access, write_secret
+from reachmap_shared.errors import BusUnavailable, InvalidName
+from reachmap_shared.permissions import Party
 
 PATIENCE_S = 30.0
 MARK = "REACHMAP_TEST_MARK"
@@ -41,6 +47,13 @@ class Deployment:
             "REACHMAP_STATE": str(folder / "state"),
         }
         self._running: list[subprocess.Popen[bytes]] = []
+        self.store = Store(folder / "data")
+
+    @cached_property
+    def access(self) -> Access:
+        """How the command line connects to the collector's own NATS server."""
+        self.store.prepare()
+        return self.store.access(Party.OPERATOR, Mode.JWT)
 
     def serve(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the collector, and wait until it answers."""
@@ -55,6 +68,12 @@ class Deployment:
     ) -> subprocess.Popen[bytes]:
         """Start an agent."""
         own = ["--id", name, "--address", address, "--nats", self.url]
+        credentials = self.folder / f"{name}.creds"
+        with contextlib.suppress(InvalidName):  # then the agent will say so itself
+            if not credentials.exists():
+                self.store.prepare()
+                write_secret(credentials, self.store.enroll(name, Mode.JWT).credentials)
+            own += ["--nats-credentials", str(credentials)]
         return self.start("reachmap_agent", "run", *own, *options)
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -77,9 +96,12 @@ class Deployment:
 
     def reachmap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `reachmap` command to its end."""
+        shown = {}
+        if self.store.folder.exists():
+            shown = {"REACHMAP_NATS_CREDENTIALS": str(self.access.credentials)}
         return subprocess.run(
             [sys.executable, "-m", "reachmap_collector", *arguments],
-            env={**self.environment, "REACHMAP_NATS_URL": self.url},
+            env={**self.environment, "REACHMAP_NATS_URL": self.url, **shown},
             capture_output=True,
             text=True,
             timeout=60,
@@ -90,7 +112,7 @@ class Deployment:
         """A query's answer, straight from the bus."""
 
         async def question() -> Any:
-            async with bus.connected([self.url], "test") as connection:
+            async with bus.connected([self.url], "test", self.access) as connection:
                 return await connection.query(query, parameters)
 
         return asyncio.run(question())

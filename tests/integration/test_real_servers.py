@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from reachmap_agent import clock
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
 from reachmap_agent.prober import Job, Prober
@@ -141,7 +142,7 @@ def check(
         engine = Engine(loop)
         seen = []
         try:
-            prober = Prober(engine)
+            prober = Prober(engine, clock.system())
             for slot in range(times):
                 ended: asyncio.Future[Observation] = loop.create_future()
                 job = Job.of(slot, spec, plan, contexts)

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from reachmap_agent import clock
 from reachmap_agent.engine.engine import Engine
 from reachmap_agent.prober import Job, Prober
 from reachmap_agent.protocols import REGISTRY, Protocol
@@ -290,7 +291,7 @@ async def observe(lab: Lab, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     wanted = sum(len(row["dial"]) for row in rows)
 
     engine = Engine(loop)
-    prober = Prober(engine)
+    prober = Prober(engine, clock.system())
 
     def start(row: dict[str, Any], family: str, address: str) -> None:
         began = time.monotonic()
@@ -303,6 +304,7 @@ async def observe(lab: Lab, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "outcome": seen.outcome,
                     "evidence": seen.evidence,
                     "local": seen.local,
+                    "offender": seen.offender,
                     "seconds": time.monotonic() - began,
                 }
             )

@@ -246,6 +246,8 @@ def test_what_one_client_can_tell(
     if expected is not OPEN or (row.v4 is row.v6):
         for part in row.says:
             assert part.format(**ADDRESSES[family]) in evidence
+            if " says: " in part:
+                assert result["offender"] == part.split()[0].format(**ADDRESSES[family])
     for part in row.never_says:
         assert part not in evidence
     after = ends_after(row, expected)

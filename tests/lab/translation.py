@@ -14,6 +14,7 @@ from typing import Final
 
 from lab import PR_SET_PDEATHSIG, Impossible, Lab, _call
 
+from reachmap_agent import clock
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
@@ -81,7 +82,7 @@ async def observe(lab: Lab, folder: Path) -> list[dict[str, object]]:
             )
             listeners.append(made)
     engine = Engine(asyncio.get_running_loop())
-    prober = Prober(engine)
+    prober = Prober(engine, clock.system())
     belongs = keys.to_text(keys.deployment_key(SECRET))
     plan = Plan("a", "1", 10, 3, "", belongs, "", (), ())
     key = keys.to_text(keys.pair_key(keys.host_key(SECRET, "b"), keys.source_id("a")))

@@ -13,6 +13,7 @@ import pytest
 from nats.aio.client import Client
 
 from reachmap_shared import bus, subjects
+from reachmap_shared.access import Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
 
@@ -286,8 +287,27 @@ async def test_a_collector_that_does_not_answer_is_not_waited_for(service: str) 
             await connection.query("sleep", {}, timeout_s=0.1)
 
 
-async def _shout(payload: bytes) -> bytes:
+async def _shout(_subject: str, payload: bytes) -> bytes:
     return payload.upper()
+
+
+async def test_who_listens_gets_the_whole_message(nats_server: Any, eventually: Any) -> None:
+    """Subject, payload and where to answer, in their order; answers come to an inbox of one's own."""
+    heard: list[bus.Delivery] = []
+    answers: list[bus.Delivery] = []
+    async with bus.staying([nats_server.url], "test") as connection:
+        inbox = connection.new_inbox()
+        await connection.listen("reachmap.test.*", heard.append)
+        await connection.listen(inbox, answers.append)
+        await connection.publish("reachmap.test.a", b"1", inbox)
+        await connection.publish("reachmap.test.b", b"2")
+        await eventually(lambda: len(heard) == 2)
+        assert heard == [
+            bus.Delivery("reachmap.test.a", b"1", inbox, {}),
+            bus.Delivery("reachmap.test.b", b"2", "", {}),
+        ]
+        await connection.publish(heard[0].reply, b"yes")
+        await eventually(lambda: [one.payload for one in answers] == [b"yes"])
 
 
 @pytest.fixture
@@ -305,8 +325,40 @@ async def test_a_request_comes_back_with_its_answer(shouting: str) -> None:
         answers = await asyncio.gather(
             *(connection.request("reachmap.test", question, 5) for question in questions)
         )
-        assert answers == [question.upper() for question in questions]
-        assert await connection.request("reachmap.test", b"", 5) == b""
+        assert [one.payload for one in answers] == [question.upper() for question in questions]
+        assert (await connection.request("reachmap.test", b"", 5)).payload == b""
+
+
+async def test_one_agent_asks_another_and_hears_it_alone(nats_server: Any, other: Client) -> None:
+    """Each answer comes to the question it belongs to; another's inbox is another's subject."""
+    mine = Access(inbox="_INBOX.pc-1")
+
+    async def answer(message: Any) -> None:
+        assert message.reply.startswith("_INBOX.pc-1.pc-2.answer.")
+        await message.respond(message.data.upper())
+
+    await other.subscribe("reachmap.window.pc-2.*", cb=answer)
+    await other.flush()
+    async with bus.connected([nats_server.url], "test", mine) as connection:
+        answers = await asyncio.gather(
+            *(
+                connection.ask("reachmap.window.pc-2.pc-1", b"question %d" % n, 5, "pc-2")
+                for n in range(20)
+            )
+        )
+        assert answers == [b"QUESTION %d" % n for n in range(20)]
+
+
+async def test_an_agent_that_is_gone_is_told_at_once(nats_server: Any) -> None:
+    """The server knows that nobody listens; one that listens and is silent is not waited for."""
+    async with bus.connected([nats_server.url], "test", Access(inbox="_INBOX.pc-1")) as connection:
+        started = time.monotonic()
+        with pytest.raises(BusUnavailable, match="nobody there to ask"):
+            await connection.ask("reachmap.window.pc-2.pc-1", b"", 60, "pc-2")
+        assert time.monotonic() - started < 10
+        await connection.subscribe("reachmap.window.pc-2.pc-1", Inbox())
+        with pytest.raises(BusUnavailable, match=r"no answer in 0\.2 s"):
+            await connection.ask("reachmap.window.pc-2.pc-1", b"", 0.2, "pc-2")
 
 
 async def test_nobody_there_to_ask_is_told_at_once(shouting: str) -> None:
@@ -322,7 +374,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(nats_server: Any) 
     """The asker gives up in the time it said; who answers later harms nobody."""
     asked = asyncio.Event()
 
-    async def ponder(_payload: bytes) -> bytes:
+    async def ponder(_subject: str, _payload: bytes) -> bytes:
         asked.set()
         await asyncio.sleep(60)
         return b""
@@ -341,7 +393,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(nats_server: Any) 
 async def test_an_answer_that_fails_leaves_the_next_one_be(nats_server: Any) -> None:
     """One odd request does not make a host deaf."""
 
-    async def handler(payload: bytes) -> bytes:
+    async def handler(_subject: str, payload: bytes) -> bytes:
         if payload == b"odd":
             raise ValueError("odd")
         return b"fine"
@@ -350,14 +402,14 @@ async def test_an_answer_that_fails_leaves_the_next_one_be(nats_server: Any) -> 
         await connection.answer("reachmap.test", handler)
         with pytest.raises(BusUnavailable, match="no answer"):
             await connection.request("reachmap.test", b"odd", timeout_s=0.2)
-        assert await connection.request("reachmap.test", b"even", timeout_s=5) == b"fine"
+        assert (await connection.request("reachmap.test", b"even", timeout_s=5)).payload == b"fine"
 
 
 async def test_what_asks_for_no_answer_gets_none(nats_server: Any, other: Client) -> None:
     """A plain message on the subject is passed over, and not handled either."""
     handled: list[bytes] = []
 
-    async def handler(payload: bytes) -> bytes:
+    async def handler(_subject: str, payload: bytes) -> bytes:
         handled.append(payload)
         return b""
 
@@ -379,7 +431,7 @@ async def test_requests_are_answered_again_when_the_server_is_back(
         await eventually(lambda: not connection.is_connected)
         nats_server.start()
         await eventually(lambda: connection.is_connected)
-        assert await connection.request("reachmap.test", b"a", timeout_s=5) == b"A"
+        assert (await connection.request("reachmap.test", b"a", timeout_s=5)).payload == b"A"
 
 
 async def test_no_server_is_told_at_once(dead_url: str) -> None:
@@ -660,19 +712,43 @@ async def test_leaving_at_the_moment_the_server_goes_is_quick(
         await ends_soon(task)
 
 
-async def test_a_client_that_gave_up_for_good_is_not_kept_in_silence() -> None:
-    """After some errors the client never tries again: the block ends with that, and says why."""
+async def test_a_server_that_throws_us_out_is_asked_again(
+    eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less and less often, in silence after the first line: an administrator may let us in."""
+    monkeypatch.setattr(bus, "_RECONNECT_WAIT_S", 0.01)
+    told: list[str] = []
+
+    class Log:
+        def info(self, event: str, **_more: Any) -> None:
+            told.append(event)
+
+        warning = error = info
+
+    monkeypatch.setattr(bus, "_log", Log())
+    arrivals = 0
+    is_kind = False
 
     async def throw_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrivals
+        arrivals += 1
         writer.write(INFO)
         while not (await reader.readline()).startswith(b"PING"):
             pass
-        writer.write(b"PONG\r\n-ERR 'User Authentication Expired'\r\n")
-        await reader.read()
+        writer.write(b"PONG\r\n")
+        if not is_kind:
+            writer.write(b"-ERR 'User Authentication Expired'\r\n")
+            return
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
 
-    async with playing(throw_out) as url:
-        with pytest.raises(BusUnavailable, match=r"threw us out: .*user authentication expired"):
-            await asyncio.wait_for(Stay(url)(), 30)
+    async with playing(throw_out) as url, bus.staying([url], "test"):
+        await eventually(lambda: arrivals >= 5)
+        assert told == ["bus refuses us, trying again", "bus lost, reconnecting"]
+        is_kind = True
+        await eventually(lambda: "bus back" in told)
+        assert told[2:] == ["bus back"]
 
 
 async def test_an_error_in_the_block_stays_what_it_is(nats_server: Any) -> None:

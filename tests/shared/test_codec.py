@@ -6,6 +6,7 @@ annotations, so that a new message or field is covered by being declared.
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -80,6 +81,7 @@ def values(hint: Any, bound: int = DEFAULT_BOUND) -> st.SearchStrategy[Any]:
         bool: st.booleans(),
         int: st.integers(-LARGEST, LARGEST),
         float: st.floats(-LARGEST, LARGEST),
+        bytes: st.binary(max_size=min(bound, 20)),
     }[hint]
 
 
@@ -96,7 +98,7 @@ def sample(hint: Any) -> Any:
         return hint(**row | {name: False for name, value in row.items() if defaults[name] is value})
     if issubclass(hint, StrEnum):
         return next(iter(hint))
-    return {str: "text", bool: True, int: 7, float: 2.5}[hint]
+    return {str: "text", bool: True, int: 7, float: 2.5, bytes: b"octets"}[hint]
 
 
 def places(hint: Any, path: str, steps: tuple[int, ...] = ()) -> Iterator[Place]:
@@ -231,7 +233,7 @@ def test_bytes_after_the_message_are_refused(kind: Any) -> None:
 def test_random_bytes_are_refused(kind: Any, payload: bytes) -> None:
     """Noise gives MalformedMessage, and no other exception."""
     read_or_refuse(kind, payload)
-    read_or_refuse(kind, b"\x91\x01" + payload)
+    read_or_refuse(kind, bytes([0x91, SCHEMA]) + payload)
 
 
 @given(
@@ -256,8 +258,9 @@ def test_a_changed_byte_is_read_or_refused(kind: Any, data: st.DataObject) -> No
 def test_a_wrong_type_is_refused_with_its_path(kind: Any, place: Place) -> None:
     """At every field of every message; True is no number, and a number is no text."""
     hint = required(place.hint) if is_optional(place.hint) else place.hint
-    wrong: list[Any] = [{}, b""]
-    wrong += [[]] if hint in (str, bool, int, float) or is_dataclass(hint) else []
+    wrong: list[Any] = [{}]
+    wrong += [b""] if hint is not bytes else ["text"]
+    wrong += [[]] if hint in (str, bool, int, float, bytes) or is_dataclass(hint) else []
     wrong += [None] if not is_optional(place.hint) else []
     wrong += [True] if hint is not bool else [0, 1]
     wrong += ["surely none of these"] if hint is not str else []
@@ -269,13 +272,15 @@ def test_a_wrong_type_is_refused_with_its_path(kind: Any, place: Place) -> None:
         assert str(caught.value).startswith(f"{place.path}: expected "), value
 
 
-@at_every(lambda hint: hint is str or get_origin(hint) is tuple)
+@at_every(lambda hint: hint in (str, bytes) or get_origin(hint) is tuple)
 def test_a_bound_is_exact(kind: Any, place: Place) -> None:
     """A string or array as long as declared passes; one more is refused, if not by msgpack."""
     row = row_of(kind)
     if place.hint is str:
         longest: Any = "\N{GREEK SMALL LETTER OMEGA}" * place.bound
         too_long: Any = longest + "x"
+    elif place.hint is bytes:
+        longest, too_long = bytes(place.bound), bytes(place.bound + 1)
     else:
         longest = at(row, place.steps) * place.bound
         too_long = at(row, place.steps) * (place.bound + 1)
@@ -307,7 +312,7 @@ def test_no_number_is_out_of_reach(kind: Any, place: Place, value: float) -> Non
 def test_deep_nesting_is_refused_at_once(opening: bytes, depth: int) -> None:
     """Neither the stack nor the memory goes with it, however much an array claims to hold."""
     started = time.process_time()
-    for payload in (opening * depth, b"\x92\x01" + opening * depth + b"\xc0"):
+    for payload in (opening * depth, bytes([0x92, SCHEMA]) + opening * depth + b"\xc0"):
         with pytest.raises(MalformedMessage):
             codec.decode(Hello, payload)
     assert time.process_time() - started < 5
@@ -321,10 +326,10 @@ def test_deep_nesting_is_refused_at_once(opening: bytes, depth: int) -> None:
         pytest.param(b"\xdb\xff\xff\xff\xff", id="string"),
         pytest.param(b"\xc6\xff\xff\xff\xff", id="bytes"),
         pytest.param(b"\xc9\xff\xff\xff\xff\x01", id="extension"),
-        pytest.param(b"\x92\x01\xd6\xff\0\0\0\0", id="a timestamp"),
-        pytest.param(b"\x92\x01\xc7\x00\x05", id="an empty extension"),
-        pytest.param(b"\x92\x01\xa2\xc3\x28", id="a string that is not UTF-8"),
-        pytest.param(b"\x92\x01\xa3\xed\xa0\x80", id="a surrogate"),
+        pytest.param(b"\x92\x02\xd6\xff\0\0\0\0", id="a timestamp"),
+        pytest.param(b"\x92\x02\xc7\x00\x05", id="an empty extension"),
+        pytest.param(b"\x92\x02\xa2\xc3\x28", id="a string that is not UTF-8"),
+        pytest.param(b"\x92\x02\xa3\xed\xa0\x80", id="a surrogate"),
         pytest.param(b"\xc1", id="the byte that msgpack never uses"),
         pytest.param(b"", id="nothing"),
     ],
@@ -335,7 +340,7 @@ def test_what_claims_to_be_huge_or_odd_is_refused(payload: bytes) -> None:
         codec.decode(Hello, payload)
 
 
-@pytest.mark.parametrize("schema", [0, 2, 99, -1])
+@pytest.mark.parametrize("schema", [0, SCHEMA + 1, 99, -1])
 def test_another_schema_is_refused_with_its_number(schema: int) -> None:
     """Whoever reads the log sees which side is older."""
     with pytest.raises(MalformedMessage) as caught:
@@ -363,3 +368,35 @@ def test_too_large_a_message_is_not_read() -> None:
     payload = msgpack.packb([SCHEMA, "x" * MAX_MESSAGE])
     with pytest.raises(MalformedMessage, match=f"{len(payload)} bytes are over"):
         codec.decode(Report, payload)
+
+
+@by_kind
+def test_what_was_packed_is_read_like_the_rest(kind: Any) -> None:
+    """Deflated or not, whichever is shorter: who reads need not know."""
+    message = sample(kind)
+    packed = codec.pack(message)
+    assert codec.decode(kind, packed) == message
+    assert len(packed) <= len(codec.encode(message))
+
+
+def test_what_repeats_itself_is_deflated() -> None:
+    """A roll-up's columns are almost all alike."""
+    roll_up = messages.RollUp("r", 0, 1, made=bytes([6]) * 5_000)
+    assert len(codec.pack(roll_up)) < 100
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        pytest.param(zlib.compress(bytes(100 * MAX_MESSAGE)), "over the", id="a bomb"),
+        pytest.param(zlib.compress(bytes(MAX_MESSAGE + 1)), "over the", id="one too many"),
+        pytest.param(zlib.compress(bytes(5_000))[:-1], "has no end", id="cut off"),
+        pytest.param(b"\x78", "has no end", id="begun"),
+        pytest.param(b"\x78\x9c" + b"\xff" * 20, "not deflated", id="no stream"),
+        pytest.param(zlib.compress(b""), "not msgpack", id="of nothing"),
+    ],
+)
+def test_a_bad_stream_is_refused(payload: bytes, reason: str) -> None:
+    """However little it is, and however much it would become."""
+    with pytest.raises(MalformedMessage, match=reason):
+        codec.decode(Hello, payload)

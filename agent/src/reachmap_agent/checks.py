@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from reachmap_agent import descriptors
+from reachmap_agent.clock import Clock
 from reachmap_agent.confirm import Confirmation
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.engine import Engine
@@ -22,8 +23,8 @@ from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
 AskWindow = Callable[[CheckSpec, float], Awaitable[WindowReply | None]]
 """Asks a check's destination to listen for so many seconds; None when it cannot be asked."""
 
-See = Callable[[str, Observation], None]
-"""Is given the revision of the plan, and what one of its checks saw."""
+See = Callable[[str, Observation, bool], None]
+"""Is given the revision of the plan, what one of its checks saw, and whether that is certain."""
 
 _FOR_LISTENERS: Final = ListenerLimits().descriptors
 _WINDOW_SPARE_S: Final = 0.5
@@ -38,6 +39,7 @@ class Checks:
         tasks: Where names are resolved.
         ask_window: How destinations are asked to listen.
         see: Is told of every check that ended.
+        clock: Says when they ended.
         for_listeners: File descriptors that are not for checks.
     """
 
@@ -47,6 +49,7 @@ class Checks:
         tasks: asyncio.TaskGroup,
         ask_window: AskWindow,
         see: See,
+        clock: Clock,
         for_listeners: int = _FOR_LISTENERS,
     ) -> None:
         self._agent = agent
@@ -55,7 +58,7 @@ class Checks:
         self._see = see
         self._loop = asyncio.get_running_loop()
         self._engine = Engine(self._loop)
-        self._prober = Prober(self._engine)
+        self._prober = Prober(self._engine, clock)
         self._rng = random.Random()  # noqa: S311  jitter, not secrets
         self._timer: asyncio.TimerHandle | None = None
         self._round: _Round | None = None
@@ -64,10 +67,8 @@ class Checks:
         self._stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.done = 0
-        """Checks that ended."""
         self.late_s = 0.0
-        """How late the latest-started check was, since someone last set this back to nothing."""
+        """How late the latest-started check was, since someone last took this."""
 
     def apply(self, plan: Plan, contexts: Contexts) -> None:
         """Check by this plan from now on; what is in flight still counts for the one before."""
@@ -80,6 +81,11 @@ class Checks:
         gc.collect()
         gc.freeze()
         self._wake_at(self._round.schedule.next_due())
+
+    def take_late_s(self) -> float:
+        """How late the latest-started check was, in seconds, since this was asked last."""
+        late_s, self.late_s = self.late_s, 0.0
+        return late_s
 
     async def stop(self, patience_s: float) -> None:
         """Start no more for good, and wait for those in flight."""
@@ -112,7 +118,8 @@ class Checks:
         if current is None:
             return
         now = self._loop.time()
-        for slot, late_s in current.schedule.pop_due(now):
+        schedule = current.schedule
+        for slot, late_s in (*schedule.pop_due(now), *schedule.pop_early(now)):
             # One that still runs from its last turn is not run twice at once.
             if slot not in current.under_way:
                 current.under_way[slot] = 1
@@ -176,16 +183,13 @@ class Checks:
 
     def _ended(self, current: "_Round", observation: Observation) -> None:
         slot = observation.slot
-        self.done += 1
         current.last_answer[slot] = observation.answered_by
         confirmed, again_s = current.confirmation.judge(observation)
-        if not confirmed:
-            observation = replace(observation, confirmed=False)
         if again_s is not None:
             current.schedule.once_more(slot, self._loop.time() + again_s)
             if current is self._round:
                 self._wake_at(current.schedule.next_due())
-        self._see(current.plan.revision, observation)
+        self._see(current.plan.revision, observation, confirmed)
         self._let_go(current, slot)
 
     def _let_go(self, current: "_Round", slot: int) -> None:

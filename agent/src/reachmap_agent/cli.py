@@ -10,17 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from reachmap_agent import app, doctor, settings
+from reachmap_agent import app, doctor, join, settings
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.memory import ceded_path
 from reachmap_shared import __version__, log
+from reachmap_shared.bundle import Bundle
 from reachmap_shared.errors import BusUnavailable, InvalidSettings
 from reachmap_shared.lifecycle import run_until_signal
 from reachmap_shared.names import port_number
 from reachmap_shared.vocabulary import Transport
 
 EXIT_FAILED: Final = 1
-"""The NATS server will not have us: starting again may help."""
+"""The bus could not be joined: trying again may help."""
 
 EXIT_USAGE: Final = 2
 """Wrong usage or settings: starting again will not help."""
@@ -36,7 +37,8 @@ examples:
 
 Settings come from --config (/etc/reachmap/agent.toml when it exists), then the environment
 (REACHMAP_NATS_URL, REACHMAP_ID, REACHMAP_ROLES, REACHMAP_ADDRESSES, REACHMAP_STATE,
-REACHMAP_CERTIFICATE, REACHMAP_KEY), then these options.
+REACHMAP_CERTIFICATE, REACHMAP_KEY, REACHMAP_NATS_CREDENTIALS, REACHMAP_NATS_NKEY,
+REACHMAP_NATS_CA, REACHMAP_NATS_CERTIFICATE, REACHMAP_NATS_KEY), then these options.
 """
 
 
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits 0 when done or told to stop, 1 or 2 on an error."""
     options = _parser().parse_args(arguments)
     log.configure(verbose=options.verbose, quiet=options.command != "run")
+    if options.command == "join":
+        sys.exit(_join(options))
     try:
         loaded = settings.load(
             options.config,
@@ -56,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "state": options.state,
                 "certificate": options.certificate,
                 "key": options.key,
+                "nats_credentials": options.nats_credentials,
+                "nats_nkey": options.nats_nkey,
+                "nats_ca": options.nats_ca,
+                "nats_certificate": options.nats_certificate,
+                "nats_key": options.nats_key,
             },
         )
     except InvalidSettings as error:
@@ -71,9 +80,6 @@ def _run(loaded: settings.Settings, _options: argparse.Namespace) -> int:
     except InvalidSettings as error:
         print(f"reachmap-agent: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except BusUnavailable as error:
-        print(f"reachmap-agent: {error}", file=sys.stderr)
-        return EXIT_FAILED
     return 0
 
 
@@ -87,6 +93,29 @@ def _doctor(loaded: settings.Settings, options: argparse.Namespace) -> int:
             if diagnosis.to_do:
                 print(f"{'':22}to do: {diagnosis.to_do}")
     return int(any(diagnosis.result is doctor.Result.FAIL for diagnosis in found))
+
+
+def _join(options: argparse.Namespace) -> int:
+    try:
+        text = sys.stdin.read() if options.bundle == "-" else join.read(Path(options.bundle))
+        joined = join.write(Bundle.parse(text), options.config, force=options.force)
+    except InvalidSettings as error:
+        print(f"reachmap-agent: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    for line in joined.lines():
+        print(line)
+    try:
+        loaded = settings.load(joined.config, os.environ, {})
+        print(asyncio.run(join.try_out(loaded)))
+    except InvalidSettings as error:
+        print(f"reachmap-agent: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BusUnavailable as error:
+        print(f"reachmap-agent: {error}", file=sys.stderr)
+        print("what was written stays; the agent goes on trying once it runs", file=sys.stderr)
+        return EXIT_FAILED
+    print("next: start or restart the agent (systemctl restart reachmap-agent)")
+    return 0
 
 
 def _reclaim(loaded: settings.Settings, options: argparse.Namespace) -> int:
@@ -108,6 +137,15 @@ def _reclaim(loaded: settings.Settings, options: argparse.Namespace) -> int:
 
 
 _COMMANDS: Final = {"run": _run, "doctor": _doctor, "reclaim": _reclaim}
+
+
+_BUS_FILES: Final = {
+    "--nats-credentials": "what to show to the NATS server: credentials from `reachmap enroll`",
+    "--nats-nkey": "the seed of a key that the NATS server knows, instead",
+    "--nats-ca": "PEM of who vouches for the NATS server; demands TLS",
+    "--nats-certificate": "PEM to show to the NATS server (mutual TLS)",
+    "--nats-key": "the key for it, if in a file of its own",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,6 +171,8 @@ def _parser() -> argparse.ArgumentParser:
         help="PEM that checks show to servers that ask for a certificate (mutual TLS)",
     )
     common.add_argument("--key", metavar="FILE", help="the key for it, if in a file of its own")
+    for name, what in _BUS_FILES.items():
+        common.add_argument(name, metavar="FILE", help=what)
     common.add_argument("--verbose", action="store_true", help="log more")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     run = commands.add_parser(
@@ -154,6 +194,28 @@ def _parser() -> argparse.ArgumentParser:
         "each of its ports. Changes nothing. Exit code 1 when something fails.",
     )
     look.add_argument("--json", action="store_true", help="for programs")
+    enter = commands.add_parser(
+        "join",
+        help="take up who this host is on the bus",
+        description="Write what a bundle from `reachmap enroll` says into the agent's settings, "
+        "its secrets into files beside them that their owner alone may read, and see whether the "
+        "NATS server lets this host in. Other settings stay. Exit code 1: it did not yet.",
+        epilog="examples:\n  reachmap-agent join pc-17.toml\n"
+        "  ssh collector reachmap enroll pc-17 | reachmap-agent join -",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    enter.add_argument("bundle", metavar="BUNDLE", help="the file, or - for standard input")
+    enter.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        default=settings.DEFAULT_PATH,
+        help=f"the settings to write; secrets go beside them [default: {settings.DEFAULT_PATH}]",
+    )
+    enter.add_argument(
+        "--force", action="store_true", help="replace what this host was enrolled as before"
+    )
+    enter.add_argument("--verbose", action="store_true", help="log more")
     reclaim = commands.add_parser(
         "reclaim",
         parents=[common],

@@ -1,7 +1,7 @@
 """Whether a change is one, or a packet that got lost. Pure.
 
 A check that sees something else than the ones before is repeated twice, soon; only when all three
-agree is it reported as confirmed. What was seen in between still counts as loss.
+agree is it confirmed. What was seen in between still counts as loss.
 """
 
 from collections.abc import Collection

@@ -1,27 +1,32 @@
 """`reachmap-agent doctor`: says why this host cannot report or listen.
 
-It looks from here alone and changes nothing: it works exactly when nothing else does.
+It looks from here alone and changes nothing that lasts: it works exactly when nothing else does.
 """
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from reachmap_agent import identity
+from reachmap_agent import identity, spool
+from reachmap_agent.backlog import MAX_BYTES
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.holders import Ports, identify
 from reachmap_agent.listeners import EVERYWHERE
-from reachmap_agent.memory import ceded_path, load_plan
+from reachmap_agent.memory import ceded_path, load_plan, spool_path
 from reachmap_agent.settings import Settings
 from reachmap_shared import bus
-from reachmap_shared.errors import BusUnavailable, InvalidSettings, MalformedMessage
+from reachmap_shared.errors import AccessRefused, BusUnavailable, InvalidSettings, MalformedMessage
 from reachmap_shared.messages import ListenerSpec, Plan
 from reachmap_shared.vocabulary import ListenMode
 
 _SEARCH_S: Final = 5.0
 """For the name of who holds a port: nobody waits but who asked."""
+_PROBE_BYTES: Final = 4096
+"""A full disk lets a file be made, and takes nothing into it."""
 
 
 class Result(StrEnum):
@@ -48,8 +53,9 @@ async def examine(settings: Settings) -> AsyncIterator[Diagnosis]:
     yield _addresses(settings)
     if settings.certificate is not None:
         yield _certificate(settings)
-    on_bus = await _bus(settings)
-    yield on_bus
+    yield await _bus(settings)
+    yield _spool(settings)
+    yield _disk(settings)
     plan, diagnosis = _plan(settings)
     yield diagnosis
     if plan is None:
@@ -83,14 +89,60 @@ def _certificate(settings: Settings) -> Diagnosis:
 
 
 async def _bus(settings: Settings) -> Diagnosis:
-    urls = ", ".join(settings.nats)
+    urls = ", ".join(map(bus.without_password, settings.nats))
     try:
-        async with bus.connected(settings.nats, f"reachmap-agent doctor {settings.id}"):
+        name = f"reachmap-agent doctor {settings.id}"
+        async with bus.connected(settings.nats, name, settings.access):
             return Diagnosis("bus", Result.PASS, f"a NATS server answers at {urls}")
+    except InvalidSettings as error:
+        return Diagnosis("bus", Result.FAIL, str(error), "mend it; nothing is sent until then")
+    except AccessRefused as error:
+        return Diagnosis(
+            "bus",
+            Result.FAIL,
+            str(error),
+            f"enroll this host again (reachmap enroll {settings.id}), then reachmap-agent join",
+        )
     except BusUnavailable as error:
         return Diagnosis(
             "bus", Result.FAIL, str(error), "see whether the server runs, and what is in the way"
         )
+
+
+def _spool(settings: Settings) -> Diagnosis:
+    found = spool.examine(spool_path(settings))
+    waiting = f"{found.observations} observations and {found.changes} changes wait for delivery"
+    dropped = f"{found.lost} and {found.changes_lost} were dropped"
+    found_text = f"{waiting} ({found.bytes / 1024:.0f} KiB), {dropped}"
+    if found.lost or found.changes_lost:
+        return Diagnosis(
+            "spool", Result.FAIL, found_text, "see why the bus was away for so long, and the disk"
+        )
+    return Diagnosis("spool", Result.PASS, found_text)
+
+
+def _disk(settings: Settings) -> Diagnosis:
+    """Whether the state's folder, or the one that it would be made in, takes files."""
+    folder = spool_path(settings)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Diagnosis(
+            "disk",
+            Result.FAIL,
+            f"{settings.state} takes no files: {error.strerror}",
+            "make room, or let the agent write there: until then what waits is kept in memory",
+        )
+    found = f"{settings.state} takes files, {free >> 20} MiB are free"
+    if free < MAX_BYTES:
+        needed = f"make room: the spool may need {MAX_BYTES >> 20} MiB"
+        return Diagnosis("disk", Result.FAIL, found, needed)
+    return Diagnosis("disk", Result.PASS, found)
 
 
 def _plan(settings: Settings) -> tuple[Plan | None, Diagnosis]:

@@ -1,4 +1,4 @@
-"""What an agent keeps on disk over restarts: its last plan, and the ports that it has ceded."""
+"""What an agent keeps on disk over restarts: its last plan, its ceded ports, what waits."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,11 @@ from reachmap_shared.messages import Plan
 def ceded_path(settings: Settings) -> Path:
     """Where the ceded ports are written down."""
     return settings.state / f"{settings.id}.ceded.json"
+
+
+def spool_path(settings: Settings) -> Path:
+    """The folder of what waits for delivery."""
+    return settings.state / f"{settings.id}.spool"
 
 
 def load_plan(settings: Settings) -> Plan:
@@ -27,6 +32,9 @@ def save_plan(settings: Settings, plan: Plan) -> None:
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(codec.encode(plan))
+        # An agent whose host lost power may have to work by it before any bus is there.
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from reachmap_agent.clock import Clock
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.engine.attempt import Attempt
 from reachmap_agent.engine.engine import Engine
@@ -103,10 +104,11 @@ class Found:
 
 
 class Prober:
-    """Runs checks."""
+    """Runs checks, and says by `clock` when they ended."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
+        self._now_ms = clock.steady_ms
 
     async def resolve(self, job: Job, timeout_s: float) -> list[Found] | Observation:
         """All addresses of a job that has a name, or what is to be said of it when it has none.
@@ -136,7 +138,7 @@ class Prober:
             return [Found(dialled[name], addresses, took_us, facts) for name in addresses]
         took_us = (time.monotonic_ns() - began) // 1000
         verdict = Verdict(outcome, (f"{host} does not resolve: {reason}",))
-        return _observation(job, verdict, name_us=took_us)
+        return _observation(job, verdict, self._now_ms(), name_us=took_us)
 
     def start(self, job: Job, timeout_s: float, done: Done, found: Found | None = None) -> None:
         """Run a check; `done` hears of it when it has ended, but not before this returns.
@@ -149,12 +151,13 @@ class Prober:
         """
 
         def ended(attempt: Attempt) -> None:
-            assert attempt.verdict is not None
+            verdict, now_ms = attempt.verdict, self._now_ms()
+            assert verdict is not None
             if found is None:
-                done(_observation(job, attempt.verdict, attempt))
+                done(_observation(job, verdict, now_ms, attempt))
                 return
             seen = _observation(
-                job, attempt.verdict, attempt, name_us=found.took_us, facts=found.facts
+                job, verdict, now_ms, attempt, name_us=found.took_us, facts=found.facts
             )
             done(replace(seen, address=found.address[0], resolved=found.all))
 
@@ -174,6 +177,7 @@ class Prober:
 def _observation(
     job: Job,
     verdict: Verdict,
+    now_ms: int,
     attempt: Attempt | None = None,
     *,
     name_us: int = 0,
@@ -190,7 +194,7 @@ def _observation(
             facts += _translated(verdict.reached, attempt)
     return Observation(
         slot=job.slot,
-        age_ms=0,
+        at_ms=now_ms,
         outcome=verdict.outcome,
         answered_by=verdict.answered_by,
         healthy=verdict.healthy,
@@ -201,7 +205,15 @@ def _observation(
         evidence=tuple(text[:_SENTENCE] for text in (*facts, *verdict.evidence)[:_SENTENCES]),
         certificate_until=verdict.certificate_until,
         seen_as=_shown(verdict.reached.seen) if verdict.reached is not None else "",
+        offender=_offender(verdict, attempt),
     )
+
+
+def _offender(verdict: Verdict, attempt: Attempt | None) -> str:
+    """Whose ICMP error ended it; one that broke was broken by RST, whatever else came."""
+    if attempt is None or attempt.icmp is None or verdict.outcome is Outcome.RESET:
+        return ""
+    return attempt.icmp.offender
 
 
 def _translated(reached: Reached, attempt: Attempt) -> tuple[str, ...]:

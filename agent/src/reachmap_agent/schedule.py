@@ -7,6 +7,7 @@ top keeps any two from marching in step for ever.
 
 import hashlib
 import heapq
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 _JITTER = 0.05
 """Part of the interval: enough to break step, too little to matter to freshness."""
+
+EARLY_S = 0.02
+MOST_EARLY = 16
+"""What is due so soon may come along with what is due now, for waking up for each costs as much as
+a check does; but not so many that they hold up anything else."""
 
 _FIRST_ROUND_S = 2.0
 """A new plan's first round is this quick, so that the map is soon complete."""
@@ -54,12 +60,19 @@ class Schedule:
 
     def pop_due(self, now: float) -> list[tuple[int, float]]:
         """The slots due by `now`, each with how many seconds late it is, and plan their next."""
+        return self._pop(now, now)
+
+    def pop_early(self, now: float) -> list[tuple[int, float]]:
+        """A few that are due soon, so that nobody has to wake up for them."""
+        return self._pop(now + EARLY_S, now, MOST_EARLY)
+
+    def _pop(self, by: float, now: float, most: int = sys.maxsize) -> list[tuple[int, float]]:
         popped: list[tuple[int, float]] = []
-        while self._due and self._due[0][0] <= now:
+        while self._due and self._due[0][0] <= by and len(popped) < most:
             due, slot, in_turn = self._due[0]
             popped.append((slot, now - due))
             if in_turn:
-                heapq.heapreplace(self._due, (self._following(slot, now), slot, True))
+                heapq.heapreplace(self._due, (self._following(slot, max(now, due)), slot, True))
             else:
                 heapq.heappop(self._due)
         return popped

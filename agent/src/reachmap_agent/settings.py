@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from reachmap_agent.identity import hostname
 from reachmap_agent.limits import RANGES, ListenerLimits
+from reachmap_shared.access import Access
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidName, InvalidSettings
 from reachmap_shared.names import host_name, role_name
+from reachmap_shared.permissions import inbox
 
 DEFAULT_PATH: Final = Path("/etc/reachmap/agent.toml")
 
@@ -27,6 +29,11 @@ ENVIRONMENT: Final = {
     "state": "REACHMAP_STATE",
     "certificate": "REACHMAP_CERTIFICATE",
     "key": "REACHMAP_KEY",
+    "nats_credentials": "REACHMAP_NATS_CREDENTIALS",
+    "nats_nkey": "REACHMAP_NATS_NKEY",
+    "nats_ca": "REACHMAP_NATS_CA",
+    "nats_certificate": "REACHMAP_NATS_CERTIFICATE",
+    "nats_key": "REACHMAP_NATS_KEY",
 }
 ARGUMENTS: Final = {
     "nats": "--nats",
@@ -36,13 +43,21 @@ ARGUMENTS: Final = {
     "state": "--state",
     "certificate": "--certificate",
     "key": "--key",
+    "nats_credentials": "--nats-credentials",
+    "nats_nkey": "--nats-nkey",
+    "nats_ca": "--nats-ca",
+    "nats_certificate": "--nats-certificate",
+    "nats_key": "--nats-key",
 }
 """Where else a setting may stand, by its key in the file."""
 
 _LISTENERS: Final = "listeners"
 """The file's table of limits, which neither the environment nor the command line has."""
 
-_PATHS: Final = ("state", "certificate", "key")
+_PATHS: Final = (
+    *("state", "certificate", "key"),
+    *("nats_credentials", "nats_nkey", "nats_ca", "nats_certificate", "nats_key"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +78,32 @@ class Settings:
     """PEM that checks show to servers that ask for a certificate (mutual TLS); empty shows none."""
     key: Path | None = None
     """PEM of the key for it; empty when it stands in the same file."""
+    nats_credentials: Path | None = None
+    """What this host shows to the NATS server: credentials, as `reachmap enroll` makes them."""
+    nats_nkey: Path | None = None
+    """The seed of a key, which a server that knows it wants instead."""
+    nats_ca: Path | None = None
+    """PEM of who vouches for the NATS server; demands TLS. None for whom the system believes."""
+    nats_certificate: Path | None = None
+    """PEM, shown to a NATS server that asks for a certificate (mutual TLS)."""
+    nats_key: Path | None = None
+    """PEM of the key for it; None when it stands in the same file."""
     listeners: ListenerLimits = field(default_factory=ListenerLimits)
     """What strangers may take of the host's listeners."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for error messages."""
+
+    @property
+    def access(self) -> Access:
+        """How this host connects to the bus."""
+        return Access(
+            credentials=self.nats_credentials,
+            nkey=self.nats_nkey,
+            ca=self.nats_ca,
+            certificate=self.nats_certificate,
+            key=self.nats_key,
+            inbox=inbox(self.id),
+        )
 
 
 def load(

@@ -3,20 +3,27 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from reachmap_collector import credentials, embedded
 from reachmap_collector.collector import Collector
-from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Store
+from reachmap_collector.keeper import keeping
 from reachmap_collector.queries import Queries
+from reachmap_collector.store import default_url, open_store
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
+from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_shared.permissions import Party
 
 _RIVAL_S: Final = 1.0
 """For another collector to answer; where there is none the server says so at once."""
@@ -36,8 +43,12 @@ class ServeSettings:
     """Where it keeps what must survive it."""
     nats: tuple[str, ...] | None = None
     """URLs of NATS servers of one cluster; None to start a server of our own."""
-    nats_port: int = embedded.DEFAULT_PORT
-    """Port of our own server, on loopback."""
+    listening: embedded.Listening = embedded.ON_LOOPBACK
+    """Where our own server listens."""
+    access: Access | None = None
+    """How to connect to a server that is not our own; None for what was prepared for it."""
+    store: str | None = None
+    """URL of the database to keep things in; None for a file of our own."""
 
 
 async def serve(settings: ServeSettings) -> None:
@@ -46,6 +57,7 @@ async def serve(settings: ServeSettings) -> None:
     Raises:
         InvalidFile: The topology or the data directory is wrong; nothing was started.
         ServerError: Our own NATS server did not start, or ended by itself.
+        StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
     try:
@@ -54,21 +66,32 @@ async def serve(settings: ServeSettings) -> None:
     except OSError as error:
         reason = f"cannot keep the collector's state: {error.strerror}"
         raise InvalidFile(settings.data, [Problem("", reason)]) from error
-    async with (
-        _bus_urls(settings) as urls,
-        bus.staying(urls, "reachmap collector", remind_s=_REMIND_S) as connection,
-    ):
-        await _refuse_a_second(connection, urls)
-        collector = Collector(topology, own, connection)
-        await connection.serve_queries(Queries(collector).endpoints())
-        with _reloading_on_hangup(collector, settings.topology):
-            _log.info(
-                "collector ready",
-                nats=",".join(urls),
-                hosts=len(topology.hosts),
-                flows=len(collector.flows),
-            )
-            await collector.run()
+    collectors: list[Collector] = []
+
+    async def back() -> None:
+        for collector in collectors:
+            collector.bus_is_back()
+
+    with contextlib.closing(open_store(settings.store or default_url(settings.data))) as store:
+        with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
+            store.open()
+        async with (
+            _bus(settings) as (urls, access),
+            bus.staying(urls, "reachmap collector", back, _REMIND_S, access=access) as connection,
+            keeping(store, time.time) as keeper,
+        ):
+            await _refuse_a_second(connection, urls)
+            collector = Collector(topology, own, connection, keeper)
+            collectors.append(collector)
+            await connection.serve_queries(Queries(collector).endpoints())
+            with _reloading_on_hangup(collector, settings.topology):
+                _log.info(
+                    "collector ready",
+                    nats=",".join(map(bus.without_password, urls)),
+                    hosts=len(topology.hosts),
+                    flows=len(collector.flows),
+                )
+                await collector.run()
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
@@ -80,18 +103,34 @@ async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
     except BusUnavailable:
         return
     raise ServerError(
-        f"another collector answers at {', '.join(urls)}: stop it first, or give this one a bus "
-        "of its own with --nats or --nats-port"
+        f"another collector answers at {', '.join(map(bus.without_password, urls))}: stop it "
+        "first, or give this one a bus of its own with --nats or --nats-port"
     )
 
 
 @asynccontextmanager
-async def _bus_urls(settings: ServeSettings) -> AsyncIterator[Sequence[str]]:
-    if settings.nats is not None:
-        yield settings.nats
-    else:
-        async with embedded.running(settings.data, settings.nats_port) as url:
-            yield (url,)
+async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Access]]:
+    """Where the bus is, and how to connect to it."""
+    store = Store(settings.data)
+    if settings.nats is None:
+        async with embedded.running(settings.data, settings.listening) as place:
+            yield place.urls, store.access(Party.COLLECTOR, Mode.JWT)
+        return
+    access = settings.access
+    if access is None and store.place.mode is not None:
+        access = store.access(Party.COLLECTOR, store.place.mode)
+    if access is None:
+        _log.warning("no credentials for the bus: whoever reaches it can speak for any host")
+        access = ANYBODY
+    store.prepare()
+    store.place = replace(
+        store.place,
+        urls=tuple(settings.nats),
+        agents_urls=tuple(settings.nats),
+        ca=str(access.ca.absolute()) if access.ca else "",
+        server_name=access.server_name,
+    )
+    yield settings.nats, access
 
 
 @contextlib.contextmanager

@@ -1,79 +1,181 @@
 """The collector as a whole: plans down, observations up, queries answered.
 
-It owns the state (topology, roster, map) and the clock, and leaves every decision to the pure
-modules. Whatever comes from the bus may be wrong: it is refused, counted and forgotten.
+It owns the state (topology, roster, map, ledger) and the clock, and leaves every decision to the
+pure modules. Whatever comes from the bus may be wrong: it is refused, counted and kept aside.
 """
 
 import asyncio
+import contextlib
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
 from reachmap_collector import views
+from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
-from reachmap_collector.errors import InvalidFile
+from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
 from reachmap_collector.fold import FlowMap
+from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
+from reachmap_collector.keeper import Keeper
+from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import (
-    FlowKey,
     Flows,
     Member,
     expected_flows,
     members,
 )
 from reachmap_collector.plans import Plans, idle_plan
-from reachmap_collector.roster import Roster
+from reachmap_collector.reports import (
+    LETTER,
+    LOSSES,
+    Reports,
+    Taken,
+    check_sender,
+    kept_slots,
+    slots_of,
+)
+from reachmap_collector.roster import Remembered, Roster
+from reachmap_collector.slots import KnownPlans, Slots
+from reachmap_collector.store.api import Batch, DeadLetter, Kept, Store, Transition
+from reachmap_collector.streams import Streams
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, InvalidName, MalformedMessage
-from reachmap_shared.messages import Hello, Plan, Report
-
-_PLANS_KEPT: Final = 8
-"""Revisions of an agent's plan whose reports are still understood: some are under way."""
+from reachmap_shared.messages import Ask, Hello, Pulse, Question
 
 _COMPILE_AFTER_S: Final = 0.2
 """A fleet that joins together is planned for together."""
 
-_NO_PLANS: Final[OrderedDict[str, tuple[FlowKey, ...]]] = OrderedDict()
+_LEVEL_EVERY_S: Final = 5.0
+"""How often the bucket of plans is looked at: another server may be empty."""
+
+_ASK_AFTER_S: Final = 2.0
+"""Changes that a pulse speaks of are often still under way."""
+
+_ASK_EVERY_S: Final = 10.0
+
+_OTHER_PLAN_S: Final = 15.0
+"""For an agent to take up its plan, before it is put again."""
+
+_RETRY_S: Final = 2.0
+
+_TELL_EVERY_S: Final = 60.0
+"""How often the log tells of one sender's messages that are refused for one reason."""
+
+_TOLD_KEPT: Final = 10_000
+"""Senders and reasons that were told of, before all are forgotten."""
+
+_RECENT: Final = 50_000
+"""Changes that the map begins with besides the last of each flow."""
+
+_PAGE: Final = 5000
+
+_HELLOS: Final = "hellos"
+"""The store's area for what agents announced."""
 
 _log = log.get("collector")
+
+
+def _told_before(store: Store) -> list[Transition]:
+    """The last change of each flow, and the latest of all: they say since when it has been so."""
+    told = list(store.latest())
+    flows = len(told)
+    page = store.history(limit=_PAGE)
+    while True:
+        told += page.transitions
+        if page.next is None or len(told) > flows + _RECENT:
+            return told
+        page = store.history(limit=_PAGE, before=page.next)
 
 
 class Collector:
     """The deployment's state, and what arrives of it."""
 
-    def __init__(self, topology: Topology, credentials: Credentials, connection: Bus) -> None:
+    def __init__(
+        self, topology: Topology, credentials: Credentials, connection: Bus, keeper: Keeper
+    ) -> None:
         self.topology = topology
         """The one that flows and plans were made from."""
         self.roster = Roster()
         self.flows = FlowMap()
+        self.ledger = Ledger()
         self.members: dict[str, Member] = {}
-        self.refused: Counter[str] = Counter()
-        """Messages that were not taken, by reason."""
         self._credentials = credentials
         self._bus = connection
+        self._keeper = keeper
+        self._known = KnownPlans()
+        self._reports = Reports(self.flows, self.ledger, self._known)
+        self._streams = Streams(connection, self.now)
+        self._bucket = Bucket(self._streams)
+        self._intake = Intake(connection, self._streams, keeper, self._take)
         self._wanted = topology
-        self._plans: Mapping[str, Plan] = {}
-        self._revisions: Mapping[str, str] = {}
+        self._plans: Plans | None = None
         self._expected: Flows | None = None
-        self._slots: dict[str, OrderedDict[str, tuple[FlowKey, ...]]] = {}
         self._changed = asyncio.Event()
+        self._asked: dict[tuple[str, Question], float] = {}
+        self._elsewhere: dict[str, float] = {}
+        """Since when an agent has worked by another plan than it should."""
+        self._told: dict[tuple[str, str], float] = {}
+        self._plan_trouble = ""
+        self._is_restored = False
         self._wall = time.time() - time.monotonic()
         self._compile()
 
+    @property
+    def refused(self) -> Counter[str]:
+        """Messages that were not taken, by reason."""
+        return +self._reports.refused
+
     async def run(self) -> None:
         """Listen to the agents until cancelled."""
-        await self._bus.subscribe(subjects.ALL_HELLOS, self._hear_hello)
-        await self._bus.subscribe(subjects.ALL_REPORTS, self._hear_report)
+        async with asyncio.TaskGroup() as tasks:
+            await self._bus.subscribe(subjects.ALL_HELLOS, self._hear_hello)
+            await self._bus.subscribe(subjects.ALL_PULSES, self._hear_pulse)
+            await self._bus.subscribe(subjects.ALL_PLANS, self._hear_plan)
+            tasks.create_task(self._distribute())
+            # Before that is done nothing may be booked, or it would count from nothing.
+            await self.restore()
+            tasks.create_task(self._keeper.run())
+            tasks.create_task(self._intake.run())
+
+    async def restore(self) -> None:
+        """Begin where the collector before this one ended; wait for the store if need be."""
         while True:
-            await self._changed.wait()
-            await asyncio.sleep(_COMPILE_AFTER_S)
-            self._changed.clear()
-            await self._distribute(self._compile())
+            try:
+                plans = await self._keeper.read(lambda store: list(store.plans()))
+                hellos = await self._keeper.read(lambda store: list(store.kept(_HELLOS)))
+                losses = await self._keeper.read(lambda store: list(store.kept(LOSSES)))
+                received = await self._keeper.read(lambda store: list(store.received()))
+                told = await self._keeper.read(_told_before)
+            except StoreError as error:
+                self._keeper.trouble = str(error)
+                _log.warning("the store cannot be read, the map waits for it", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                break
+        self._keeper.trouble = ""
+        for row in plans:
+            self._known.add(slots_of(row))
+        last_heard = {(row.agent, row.boot): row.last for row in received}
+        for kept in hellos:
+            with contextlib.suppress(MalformedMessage):  # kept by another version
+                said = codec.decode(Remembered, kept.value or b"")
+                heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
+                self.roster.restore(said, heard)
+        self._compile()
+        self._reports.restore(told, received, losses)
+        self._is_restored = True
+        self._changed.set()
+        _log.info("map restored", changes=len(told), agents=len(hellos))
+
+    def bus_is_back(self) -> None:
+        """The server was away, and may have lost all that it had."""
+        self._intake.look_again()
+        self._changed.set()
 
     def now(self) -> float:
         """Seconds since the epoch, by a clock that never jumps while this process runs."""
@@ -100,18 +202,33 @@ class Collector:
 
     def agents(self) -> views.Json:
         """Every agent that reports or should."""
-        return views.agents(self.roster, self.topology, self.members, self.now())
+        return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
 
     def status(self) -> views.Json:
         """The whole in one line's worth."""
-        return views.status(self.judgements(), self.agents()["agents"], dict(self.refused))
+        delivery = views.Delivery(
+            trouble=self._intake.trouble or self._plan_trouble,
+            lag=self._intake.lag.pending,
+            in_stream=self._intake.lag.messages,
+            stream_octets=self._intake.lag.octets,
+            redelivered=self._intake.lag.redelivered + self._intake.redelivered,
+            taken=self._intake.taken,
+            duplicates=self._reports.duplicates,
+            clock_offset_s=self._streams.clock.offset_s,
+            store_trouble=self._keeper.trouble,
+            store_waiting=self._keeper.waiting,
+        )
+        return views.status(
+            self.judgements(), self.agents()["agents"], dict(self.refused), delivery, self.ledger
+        )
 
-    def _compile(self) -> list[Plan]:
-        """Bring flows and plans up to date; returns the plans that are new."""
+    def _compile(self) -> None:
+        """Bring flows and plans up to date."""
         self.topology = self._wanted
         self.members = members(self.topology, self.roster.announcements())
         self._expected = flows = expected_flows(self.topology, self.members, self._expected)
-        self.flows.expect(flows, self.now())
+        # What was told of flows before they were expected is not on the map.
+        self._reports.doubt(self.flows.expect(flows, self.now()))
         plans = Plans(
             self.topology,
             self.members,
@@ -119,77 +236,119 @@ class Collector:
             self._credentials.secret,
             self._credentials.certificate,
         )
-        changed = [
-            name
-            for name, revision in plans.revisions.items()
-            if self._revisions.get(name) != revision
-        ]
-        new = [plans[name] for name in changed]
-        new += [idle_plan(name) for name in self._plans if name not in plans]
-        for plan in new:
-            kept = self._slots.setdefault(plan.agent, OrderedDict())
-            kept[plan.revision] = plans.slots(plan.agent)
-            kept.move_to_end(plan.revision)
-            while len(kept) > _PLANS_KEPT:
-                kept.popitem(last=False)
-        self._plans, self._revisions = plans, plans.revisions
-        return new
+        before = self._plans.revisions if self._plans is not None else {}
+        for name, revision in plans.revisions.items():
+            if before.get(name) != revision:
+                self._learn(plans.slots(name))
+        for name in before.keys() - plans.revisions.keys():
+            self._learn(Slots(name, idle_plan(name).revision, (), ()))
+        self._plans = plans
 
-    async def _distribute(self, plans: list[Plan]) -> None:
-        heard_of = frozenset(self.roster.agents())
-        for plan in plans:
-            if plan.agent in heard_of:
-                await self._send(plan)
+    def _learn(self, slots: Slots) -> None:
+        """Understand reports under a plan from now on, also after a restart."""
+        self._known.add(slots)
+        self._keeper.add(Batch(plans=(kept_slots(slots, self.now()),)))
 
-    async def _send(self, plan: Plan) -> None:
-        try:
-            await self._bus.publish(subjects.plan(plan.agent), codec.encode(plan))
-        except (BusUnavailable, MalformedMessage) as error:
-            # An agent that has no plan, or an old one, says so with its next hello.
-            _log.warning("plan not sent", agent=plan.agent, reason=str(error))
+    async def _distribute(self) -> None:
+        """Plan anew when something changed, and keep the bucket of plans level."""
+        while True:
+            try:
+                await self._streams.ensure_reports()
+                if self._is_restored and self._plans is not None:
+                    # Before that it is not known who announced what.
+                    await self._bucket.level(self._plans)
+                self._plan_trouble = ""
+            except (BusUnavailable, StreamRefused) as error:
+                if not self._plan_trouble:
+                    _log.warning("plans not put", reason=str(error))
+                self._plan_trouble = str(error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEVEL_EVERY_S):
+                    await self._changed.wait()
+                    await asyncio.sleep(_COMPILE_AFTER_S)
+            if self._changed.is_set():
+                self._changed.clear()
+                self._compile()
 
     async def _hear_hello(self, subject: str, payload: bytes) -> None:
         try:
             hello = codec.decode(Hello, payload)
-            _same_sender(subject, hello.agent)
+            check_sender(subject, hello.agent, hello.boot)
         except (MalformedMessage, InvalidName) as error:
             return self._refuse("malformed hello", subject, error)
         if self.roster.hear(hello, self.now()):
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
             self._changed.set()
-        revision = self._revisions.get(hello.agent)
-        if revision is None and hello.plan:
-            idle = idle_plan(hello.agent)
-            if idle.revision != hello.plan:
-                await self._send(idle)
-        elif revision not in (None, hello.plan):
-            await self._send(self._plans[hello.agent])
+            said = codec.encode(self.roster.remembered(hello.agent))
+            self._keeper.add(Batch(kept=(Kept(_HELLOS, hello.agent, said),)))
         return None
 
-    async def _hear_report(self, subject: str, payload: bytes) -> None:
-        now = self.now()
+    async def _hear_plan(self, subject: str, payload: bytes) -> None:
+        """See that nobody else puts plans."""
+        if self._bucket.hear(subject.rpartition(".")[2], payload):
+            self._changed.set()
+
+    async def _hear_pulse(self, subject: str, payload: bytes) -> None:
         try:
-            report = codec.decode(Report, payload)
-            _same_sender(subject, report.agent)
+            pulse = codec.decode(Pulse, payload)
+            check_sender(subject, pulse.agent, pulse.boot)
         except (MalformedMessage, InvalidName) as error:
-            return self._refuse("malformed report", subject, error)
-        flows = self._slots.get(report.agent, _NO_PLANS).get(report.plan)
-        if flows is None:
-            return self._refuse("report under an unknown plan", subject, report.plan)
-        for observation in report.observations:
-            if not 0 <= observation.slot < len(flows):
-                self._refuse("observation of no flow", subject, observation.slot)
-            else:
-                at = max(0.0, now - max(0, observation.age_ms) / 1000)
-                self.flows.observe(flows[observation.slot], observation, at)
+            return self._refuse("malformed pulse", subject, error)
+        now = self.now()
+        skew_s = pulse.wall_ms / 1000 - (now + self._streams.clock.offset_s)
+        if not self.roster.pulse(pulse, now, skew_s):
+            await self._ask(pulse.agent, Question.HELLO)
+        self._compare_plan(pulse, now)
+        if not self._reports.pulse(pulse, now):
+            # What is still in the stream may be all that is missing.
+            late = self._reports.behind_s(pulse.agent, now) >= _ASK_AFTER_S
+            if late and self._intake.caught_up:
+                await self._ask(pulse.agent, Question.STATE)
         return None
+
+    def _compare_plan(self, pulse: Pulse, now: float) -> None:
+        """Put an agent's plan again if it goes on working by another for long."""
+        wanted = self._plans.revisions.get(pulse.agent) if self._plans is not None else None
+        if wanted is None and pulse.plan:
+            wanted = idle_plan(pulse.agent).revision
+        if wanted in (None, pulse.plan):
+            self._elsewhere.pop(pulse.agent, None)
+            return
+        since = self._elsewhere.setdefault(pulse.agent, now)
+        if now - since > _OTHER_PLAN_S and not self.roster.has_refused_a_plan(pulse.agent):
+            self._elsewhere[pulse.agent] = now
+            self._bucket.doubt(pulse.agent)
+
+    async def _ask(self, agent: str, question: Question) -> None:
+        now = self.now()
+        if now - self._asked.get((agent, question), 0.0) < _ASK_EVERY_S:
+            return
+        self._asked[agent, question] = now
+        with contextlib.suppress(BusUnavailable):  # the next pulse leads here again
+            await self._bus.publish(subjects.ask(agent), codec.encode(Ask(question)))
+
+    def _take(self, subject: str, payload: bytes, arrived: float) -> Taken:
+        try:
+            taken = self._reports.take(subject, payload, arrived)
+        except Exception as error:  # noqa: BLE001  one bad report must not stop all others
+            _log.exception("report failed", subject=subject)
+            self._reports.refused["report that broke the collector"] += 1
+            reason = f"it broke the collector: {type(error).__name__}"
+            letter = DeadLetter(repr(subject), reason, payload[:LETTER], arrived)
+            return Taken(Batch(dead_letters=(letter,)), None)
+        for letter in taken.batch.dead_letters:
+            self._tell(letter.reason.partition(":")[0], letter.subject, letter.reason)
+        return taken
 
     def _refuse(self, what: str, subject: str, reason: object) -> None:
-        self.refused[what] += 1
-        _log.warning("message refused", what=what, subject=subject, reason=str(reason))
+        self._reports.refused[what] += 1
+        self._tell(what, subject, reason)
 
-
-def _same_sender(subject: str, agent: str) -> None:
-    """The subject is what the server's permissions guard; a message may not claim another name."""
-    if subjects.sender(subject) != agent:
-        raise MalformedMessage(f"it claims to be from {agent!r}")
+    def _tell(self, what: str, subject: str, reason: object) -> None:
+        """Log what is refused, but not each of a flood."""
+        now = self.now()
+        if now - self._told.get((what, subject), 0.0) >= _TELL_EVERY_S:
+            if len(self._told) > _TOLD_KEPT:
+                self._told.clear()
+            self._told[what, subject] = now
+            _log.warning("message refused", what=what, subject=subject, reason=str(reason))

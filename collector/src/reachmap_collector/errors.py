@@ -1,8 +1,12 @@
 """The collector's own errors, below reachmap_shared.errors.ReachmapError. Pure.
 
 ReachmapError
-├── InvalidFile      a file of the user's, refused whole: every problem with its place
-└── ServerError      the NATS server that we started ourselves did not start or stay
+├── InvalidFile           a file of the user's, refused whole: every problem with its place
+├── ServerError           the NATS server that we started ourselves did not start or stay
+├── StreamRefused         JetStream answered with an error
+└── StoreError            what the collector keeps
+    ├── StoreUnavailable  it cannot be read or written right now, and may well be soon
+    └── StoreRefused      it cannot be used until somebody does something about it
 """
 
 from collections.abc import Sequence
@@ -41,3 +45,23 @@ class InvalidFile(ReachmapError):
 
 class ServerError(ReachmapError):
     """The NATS server that we started ourselves did not start or stay."""
+
+
+class StreamRefused(ReachmapError):
+    """JetStream answered with an error; says which, and has its code."""
+
+    def __init__(self, description: str, code: int = 0) -> None:
+        super().__init__(description)
+        self.code = code
+
+
+class StoreError(ReachmapError):
+    """Something is wrong with what the collector keeps. No message of these bears a password."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be read or written right now, and may well be soon; says why."""
+
+
+class StoreRefused(StoreError):
+    """The store cannot be used until somebody does something about it; says what."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from reachmap_collector.fold import FlowMap, FlowRecord
 from reachmap_collector.planner import NO_ADDRESS
-from reachmap_collector.roster import AgentState, Roster
+from reachmap_collector.roster import MISSED_HEARTBEATS, AgentState, Roster
 from reachmap_collector.topology.schema import Checks
 from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import (
@@ -25,6 +25,9 @@ from reachmap_shared.vocabulary import (
 
 MISSED_CHECKS: Final = 3
 """Intervals without a check after which the last one says nothing about now."""
+
+_MAX_HEARTBEAT_S: Final = 60.0
+"""Whatever an agent says: none may keep its flows green for ever."""
 
 _FLAPPING: Final = 4
 """Changes within the window that make an open flow degraded: one outage and its end are two."""
@@ -89,14 +92,15 @@ class Judge:
     def __init__(self, flows: FlowMap, roster: Roster, checks: Checks, now: float) -> None:
         self._roster = roster
         self._now = now
-        self._stale_s = MISSED_CHECKS * checks.interval_s + checks.timeout_s
+        self._checks = checks
         self._states: dict[str, AgentState] = {}
+        self._patience: dict[str, float] = {}
         self._reaching = {
             (record.key.source, record.key.destination)
             for record in flows
             if record.last is not None
             and record.last.outcome is Outcome.OPEN
-            and now - record.checked <= self._stale_s
+            and now - record.checked <= self._stale_s(record.key.source)
         }
 
     def judge(self, record: FlowRecord) -> Judgement:
@@ -140,6 +144,14 @@ class Judge:
             self._states[name] = self._roster.state(name, self._now)
         return self._states[name]
 
+    def _stale_s(self, source: str) -> float:
+        """How old a flow's last check may be. Pulses tell of checks, so they may be missed too."""
+        if source not in self._patience:
+            heartbeat_s = min(self._roster.heartbeat_s(source), _MAX_HEARTBEAT_S)
+            patience = max(MISSED_CHECKS * self._checks.interval_s, MISSED_HEARTBEATS * heartbeat_s)
+            self._patience[source] = patience + self._checks.timeout_s
+        return self._patience[source]
+
     def _blind(self, record: FlowRecord) -> Judgement | None:
         """The judgement on a flow of which nothing fresh is known; None when something is."""
         source, destination = record.key.source, record.key.destination
@@ -147,7 +159,7 @@ class Judge:
             fact = f"{destination} has no address: the topology gives none, and no agent there has"
             return _unknown(record, record.known_since, Doubt.NO_ADDRESS, fact)
         state = self._agent(source)
-        stale_since = record.checked + self._stale_s
+        stale_since = record.checked + self._stale_s(source)
         if state is AgentState.CONFLICT:
             fact = f"two agents call themselves {source}: which of them saw what cannot be told"
             since = self._roster.living(source, self._now)[-1].first_heard

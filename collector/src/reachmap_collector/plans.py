@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from reachmap_collector.planner import (
     NO_ADDRESS,
-    FlowKey,
     Flows,
     Member,
     Target,
     held_ports,
     mode,
 )
+from reachmap_collector.slots import Slots
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, keys
 from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan
@@ -95,9 +95,15 @@ class Plans(Mapping[str, Plan]):
             ),
         )
 
-    def slots(self, name: str) -> tuple[FlowKey, ...]:
-        """The flow of each slot of an agent's plan."""
-        return tuple(target.flow(name).key for target in _dialled(self._flows, name))
+    def slots(self, name: str) -> Slots:
+        """What each slot of an agent's plan means."""
+        targets = tuple(_dialled(self._flows, name))
+        return Slots(
+            name,
+            self.revisions[name],
+            tuple(target.flow(name).key for target in targets),
+            tuple(str(target.service) for target in targets),
+        )
 
     def _revision(self, member: Member) -> str:
         """The digest of all that makes this plan; the keys in it come from the secret alone."""

@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import Final
 
 from reachmap_collector.planner import Announcement
-from reachmap_shared.messages import Hello, ListenerReport, Presence
+from reachmap_shared.messages import Hello, ListenerReport, Presence, Pulse
 from reachmap_shared.vocabulary import Transport
 
 MISSED_HEARTBEATS: Final = 3
-"""Hellos that an agent may miss before it counts as silent."""
+"""Pulses that an agent may miss before it counts as silent."""
 
 
 class AgentState(StrEnum):
@@ -38,6 +38,10 @@ class Instance:
     hello: Hello
     first_heard: float
     last_heard: float
+    pulse: Pulse | None = None
+    """The latest."""
+    skew_s: float = 0.0
+    """How far its wall clock is ahead of the bus's."""
 
     @property
     def has_left(self) -> bool:
@@ -48,6 +52,16 @@ class Instance:
         """Whether it is there and keeps its promise to report."""
         patience = MISSED_HEARTBEATS * self.hello.heartbeat_s
         return not self.has_left and now - self.last_heard <= patience
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An agent's announcement, as it is kept over restarts: what plans were made from."""
+
+    hello: Hello
+    first_heard: float
+    last_heard: float
+    """By the time that it was kept."""
 
 
 class Roster:
@@ -61,7 +75,9 @@ class Roster:
         instances = self._instances.setdefault(hello.agent, {})
         before = self._announcement(hello.agent) if instances else None
         if (known := instances.get(hello.boot)) is not None:
-            known.hello, known.last_heard = hello, now
+            known.last_heard = now
+            if hello.number >= known.hello.number:
+                known.hello = hello
         else:
             instances[hello.boot] = Instance(hello, now, now)
         # One killed in a conflict is forgotten too, or it would speak for the name for ever.
@@ -69,6 +85,25 @@ class Roster:
             boot: one for boot, one in instances.items() if boot == hello.boot or one.is_fresh(now)
         }
         return before != self._announcement(hello.agent)
+
+    def restore(self, said: Remembered, last_heard: float) -> None:
+        """Begin with an agent that was heard of before this process was."""
+        heard = max(said.last_heard, last_heard)
+        instances = {said.hello.boot: Instance(said.hello, said.first_heard, heard)}
+        self._instances.setdefault(said.hello.agent, instances)
+
+    def remembered(self, agent: str) -> Remembered:
+        """What to begin with after a restart."""
+        current = self.current(agent)
+        return Remembered(current.hello, current.first_heard, current.last_heard)
+
+    def pulse(self, pulse: Pulse, now: float, skew_s: float) -> bool:
+        """Take note of a pulse; returns False when the hello that it names is not known."""
+        known = self._instances.get(pulse.agent, {}).get(pulse.boot)
+        if known is None:
+            return False
+        known.last_heard, known.pulse, known.skew_s = now, pulse, skew_s
+        return known.hello.number == pulse.hello
 
     def agents(self) -> Iterator[str]:
         """The names of all agents heard of."""
@@ -79,6 +114,14 @@ class Roster:
         instances = [*self._instances[agent].values()]
         at_work = [one for one in _not_superseded(instances) if not one.has_left]
         return at_work[0] if at_work else max(instances, key=lambda one: one.last_heard)
+
+    def heartbeat_s(self, agent: str) -> float:
+        """How soon after one pulse of an agent the next is due; 0 when it never said so."""
+        return self.current(agent).hello.heartbeat_s if agent in self._instances else 0.0
+
+    def has_refused_a_plan(self, agent: str) -> bool:
+        """Whether an agent says that it could not use the last plan."""
+        return agent in self._instances and bool(self.current(agent).hello.plan_refused)
 
     def living(self, agent: str, now: float) -> list[Instance]:
         """The processes at work under a name right now, first come first; two are a conflict."""

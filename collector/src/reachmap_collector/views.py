@@ -7,11 +7,13 @@ import datetime
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from reachmap_collector.fold import FlowRecord
 from reachmap_collector.judge import Judgement
+from reachmap_collector.ledger import Ledger, Losses
 from reachmap_collector.planner import NO_ADDRESS, Member
 from reachmap_collector.roster import AgentState, Instance, Roster
 from reachmap_collector.topology.model import Connection, TableRow, Topology
@@ -23,10 +25,37 @@ Json = dict[str, Any]
 _LATE_S: Final = 1.0
 """How late a check may start before people are told; a tenth of a long interval if that is more."""
 
+_SKEWED_S: Final = 5.0
+"""How wrong an agent's clock may be before people are told."""
+
 _END_OF_TIME: Final = 253_402_300_799
 """9999-12-31, in seconds since the epoch: the last moment that a certificate can name."""
 
 WORST_FIRST: Final = (State.BROKEN, State.EXPOSED, State.DEGRADED, State.UNKNOWN, State.OK)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How reports come in and are kept."""
+
+    trouble: str = ""
+    """What keeps reports from coming, or plans from going; empty while nothing does."""
+    lag: int = 0
+    """Reports on the bus that were not delivered to the collector yet."""
+    in_stream: int = 0
+    stream_octets: int = 0
+    redelivered: int = 0
+    """Reports that wait for the store and were delivered again."""
+    taken: int = 0
+    """Reports since the collector's start."""
+    duplicates: int = 0
+    """Those of them that had come before."""
+    clock_offset_s: float = 0.0
+    """How far the bus's clock is ahead of the collector's."""
+    store_trouble: str = ""
+    """Why the store takes nothing; empty while it does."""
+    store_waiting: int = 0
+    """Messages that are not kept yet."""
 
 
 class By(StrEnum):
@@ -164,7 +193,13 @@ def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
     }
 
 
-def agents(roster: Roster, deployment: Topology, members: Mapping[str, Member], now: float) -> Json:
+def agents(
+    roster: Roster,
+    ledger: Ledger,
+    deployment: Topology,
+    members: Mapping[str, Member],
+    now: float,
+) -> Json:
     """Who reports, from where, how fresh; a name that two processes use stands there twice.
 
     `notes` say what of an agent's word the topology passes over, and how it lags behind.
@@ -186,7 +221,8 @@ def agents(roster: Roster, deployment: Topology, members: Mapping[str, Member], 
         rows += [
             about
             | _instance(instance, now)
-            | {"notes": [*_notes(name, instance.hello, deployment)]}
+            | _account(instance, ledger)
+            | {"notes": [*_notes(instance, deployment)]}
             for instance in instances
         ]
         if not instances:
@@ -194,7 +230,13 @@ def agents(roster: Roster, deployment: Topology, members: Mapping[str, Member], 
     return {"agents": rows}
 
 
-def status(judgements: Iterable[Judgement], agent_rows: Sequence[Json], trouble: Json) -> Json:
+def status(
+    judgements: Iterable[Judgement],
+    agent_rows: Sequence[Json],
+    refused: Json,
+    delivery: Delivery,
+    ledger: Ledger,
+) -> Json:
     """The whole in one line's worth: flows by state, agents by state, and the worst of all."""
     flows = Counter(judgement.state for judgement in judgements)
     # By name: one that two processes use is still one agent of the deployment.
@@ -206,7 +248,29 @@ def status(judgements: Iterable[Judgement], agent_rows: Sequence[Json], trouble:
         "agents": {state: by_state.get(state, 0) for state in AgentState},
         "agents_missing": missing,
         "state": worst(flows),
-        "refused_messages": trouble,
+        "refused_messages": refused,
+        "delivery": {
+            "trouble": delivery.trouble or None,
+            "lag": delivery.lag,
+            "in_stream": delivery.in_stream,
+            "stream_octets": delivery.stream_octets,
+            "redelivered": delivery.redelivered,
+            "taken": delivery.taken,
+            "duplicates": delivery.duplicates,
+            "reports_missing": sum(account.sequences.gaps for account in ledger),
+            "bus_clock_offset_s": round(delivery.clock_offset_s, 3),
+        },
+        "store": {
+            "trouble": delivery.store_trouble or None,
+            "waiting": delivery.store_waiting,
+        },
+        "observations": {
+            "received": sum(account.observations for account in ledger),
+            "refused": sum(account.refused for account in ledger),
+            "waiting": sum(row.get("observations_waiting", 0) for row in agent_rows),
+            "dropped": sum(row.get("observations_dropped", 0) for row in agent_rows)
+            + sum(losses.lost for losses in ledger.losses.values()),
+        },
     }
 
 
@@ -307,9 +371,29 @@ def _certificate_until(seen: Observation) -> str | None:
     return None if until is None or not 0 <= until <= _END_OF_TIME else timestamp(until)
 
 
-def _notes(name: str, hello: Hello, deployment: Topology) -> Iterator[str]:
-    """What an agent says in vain, and how far behind it is."""
-    host = deployment.hosts.get(name)
+def _notes(instance: Instance, deployment: Topology) -> Iterator[str]:
+    """What an agent says in vain, how far behind it is, and how wrong its clock."""
+    yield from _announced_in_vain(instance.hello, deployment)
+    if (pulse := instance.pulse) is not None:
+        if pulse.late_ms / 1000 > max(_LATE_S, deployment.checks.interval_s / 10):
+            yield f"checks up to {pulse.late_ms / 1000:.1f} s late"
+        if pulse.lost > 0:
+            yield f"{_counted(pulse.lost, 'observation')} dropped, which the map lacks"
+    if instance.hello.changes_lost > 0:
+        yield f"{_counted(instance.hello.changes_lost, 'change')} dropped, which the history lacks"
+    if instance.hello.spool_failure:
+        yield f"keeps what waits in memory alone: {instance.hello.spool_failure}"
+    if abs(instance.skew_s) > _SKEWED_S:
+        way = "ahead of" if instance.skew_s > 0 else "behind"
+        yield f"its clock is {abs(instance.skew_s):.0f} s {way} the bus's; ages stay right"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _announced_in_vain(hello: Hello, deployment: Topology) -> Iterator[str]:
+    host = deployment.hosts.get(hello.agent)
     for role in dict.fromkeys(hello.roles):
         if role not in deployment.roles:
             yield f"announces role {role!r}, which the topology does not know"
@@ -324,11 +408,6 @@ def _notes(name: str, hello: Hello, deployment: Topology) -> Iterator[str]:
             f"announces {', '.join(hello.addresses)}, but the topology lists "
             f"{', '.join(host.addresses)}, and that is what others dial"
         )
-    if hello.checks_late_ms / 1000 > max(_LATE_S, deployment.checks.interval_s / 10):
-        yield f"checks up to {hello.checks_late_ms / 1000:.1f} s late"
-    if hello.observations_dropped > 0:
-        what = "observation" if hello.observations_dropped == 1 else "observations"
-        yield f"{hello.observations_dropped} {what} dropped, which the map lacks"
 
 
 def _are_elsewhere(announced: Sequence[str], listed: Sequence[str]) -> bool:
@@ -351,7 +430,7 @@ def _as_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
 
 
 def _instance(instance: Instance, now: float) -> Json:
-    hello = instance.hello
+    hello, pulse = instance.hello, instance.pulse
     return {
         "heard": timestamp(instance.last_heard),
         "age_s": round(max(0.0, now - instance.last_heard), 1),
@@ -363,7 +442,7 @@ def _instance(instance: Instance, now: float) -> Json:
         "version": hello.version,
         "platform": hello.platform,
         "capabilities": list(hello.capabilities),
-        "plan": hello.plan,
+        "plan": pulse.plan if pulse else "",
         "plan_refused": hello.plan_refused,
         "listeners": [
             {
@@ -375,7 +454,21 @@ def _instance(instance: Instance, now: float) -> Json:
             }
             for report in hello.listeners
         ],
-        "checks_done": hello.checks_done,
-        "checks_late_ms": hello.checks_late_ms,
-        "observations_dropped": hello.observations_dropped,
+        "checks_done": pulse.made if pulse else 0,
+        "checks_late_ms": pulse.late_ms if pulse else 0,
+        "observations_dropped": pulse.lost if pulse else 0,
+        "observations_waiting": pulse.waiting if pulse else 0,
+        "changes_dropped": hello.changes_lost,
+        "clock_skew_s": round(instance.skew_s, 1) if pulse else None,
+    }
+
+
+def _account(instance: Instance, ledger: Ledger) -> Json:
+    """What came of what it made, and what earlier starts of it say is lost."""
+    account = ledger.get(instance.hello.agent, instance.hello.boot)
+    losses = ledger.losses.get(instance.hello.agent, Losses())
+    return {
+        "observations_received": account.observations if account else 0,
+        "observations_refused": account.refused if account else 0,
+        "dropped_before": losses.lost,
     }

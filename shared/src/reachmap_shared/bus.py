@@ -1,4 +1,4 @@
-"""The bus: the one module that knows the NATS client.
+"""The bus: with `client` below it, the one module that knows the NATS client.
 
 It turns the client's many errors into `BusUnavailable` and `QueryRefused`, never gives up
 reconnecting once told to stay, and offers just what agents, collector and queries need.
@@ -6,8 +6,10 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -18,19 +20,42 @@ from nats.aio.msg import Msg
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import EndpointConfig
 
-from reachmap_shared import __version__, log, subjects
-from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_shared import __version__, log, permissions, subjects
+from reachmap_shared.access import ANYBODY, Access
+from reachmap_shared.client import GuardedClient
+from reachmap_shared.errors import AccessRefused, BusUnavailable, QueryRefused
+from reachmap_shared.permissions import INBOX
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
 _RECONNECT_WAIT_S: Final = 1
+_REFUSED_WAIT_S: Final = 30
+"""The longest wait before a server that does not let us in is asked again."""
 _CONNECT_TIMEOUT_S: Final = 3
 _FLUSH_TIMEOUT_S: Final = 1
+
+_SCHEMES: Final = ("nats", "tls", "ws", "wss")
+
+_STATUS: Final = "Status"
+_NOBODY: Final = "503"
+"""The status of the answer that a server gives where nobody listens."""
 
 Result = TypeVar("Result")
 
 Handler = Callable[[str, bytes], Awaitable[None]]
 """Is given a message's subject and payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as it came."""
+
+    subject: str
+    payload: bytes
+    reply: str
+    """Where an answer is expected; empty where none is."""
+    headers: Mapping[str, str]
+
 
 Query = Callable[[dict[str, Any]], Awaitable[Any]]
 """Is given a query's parameters and returns its answer, both JSON; may raise QueryRefused."""
@@ -42,7 +67,7 @@ def is_nats_url(url: str) -> bool:
     """Whether the client can make sense of it; the scheme may be left out."""
     try:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
-        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:  # its port is none, or its brackets do not match
         return False
 
@@ -56,8 +81,12 @@ def without_password(url: str) -> str:
 class Bus:
     """A connection to NATS. Make one with `connected` or `staying`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, inbox: str = INBOX) -> None:
         self._client = client
+        self._inbox = inbox
+        self._asked: dict[str, asyncio.Future[Msg]] = {}
+        self._listening = asyncio.Lock()
+        self._is_listening = False
 
     @property
     def is_connected(self) -> bool:
@@ -70,10 +99,13 @@ class Bus:
         url = self._client.connected_url
         return url.hostname if url else None
 
-    async def publish(self, subject: str, payload: bytes) -> None:
-        """Send one message, and hear nothing back. Raises BusUnavailable when it cannot be sent."""
+    async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Send one message; whoever answers it does so at `reply`.
+
+        Raises BusUnavailable when it cannot be sent.
+        """
         try:
-            await self._client.publish(subject, payload)
+            await self._client.publish(subject, payload, reply)
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot publish: {error}") from error
 
@@ -93,7 +125,23 @@ class Bus:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
 
-    async def request(self, subject: str, payload: bytes, timeout_s: float) -> bytes:
+    def new_inbox(self) -> str:
+        """A subject of this connection's own, to be answered at."""
+        return self._client.new_inbox()
+
+    async def listen(self, subject: str, heard: Callable[[Delivery], None]) -> None:
+        """Hand each message on `subject` to `heard` as it comes; as `subscribe` else."""
+
+        async def deliver(message: Msg) -> None:
+            heard(_delivery(message))
+
+        try:
+            await self._client.subscribe(subject, cb=deliver)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"cannot subscribe: {error}") from error
+        await self.flush()
+
+    async def request(self, subject: str, payload: bytes, timeout_s: float) -> Delivery:
         """Ask whoever listens on `subject`; raises BusUnavailable when nobody answers in time."""
         try:
             reply = await _cancellable(self._client.request(subject, payload, timeout=timeout_s))
@@ -101,23 +149,57 @@ class Bus:
             raise BusUnavailable("nobody there to ask") from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"no answer in {timeout_s:g} s") from error
-        return reply.data
+        return _delivery(reply)
 
-    async def answer(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+    async def answer(self, subject: str, handler: Callable[[str, bytes], Awaitable[bytes]]) -> None:
         """Answer each request on `subject` with what `handler` makes of it, one after the other.
+
+        It is given the request's own subject, and its payload.
 
         Raises BusUnavailable when the server does not confirm it.
         """
 
         async def reply(message: Msg) -> None:
             if message.reply:
-                await message.respond(await handler(message.data))
+                await message.respond(await handler(message.subject, message.data))
 
         try:
             await self._client.subscribe(subject, cb=reply)
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
+
+    async def ask(self, subject: str, payload: bytes, timeout_s: float, answerer: str) -> bytes:
+        """Ask the agent `answerer`, whom alone the server lets answer.
+
+        Raises BusUnavailable when it does not answer in time.
+        """
+        place = permissions.answer_inbox(self._inbox, answerer, secrets.token_hex(8))
+        try:
+            await self._listen_for_answers()
+            self._asked[place] = asyncio.get_running_loop().create_future()
+            await self._client.publish(subject, payload, place)
+            async with asyncio.timeout(timeout_s):
+                reply = await self._asked[place]
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"no answer in {timeout_s:g} s") from error
+        finally:
+            self._asked.pop(place, None)
+        if (reply.headers or {}).get(_STATUS) == _NOBODY:
+            raise BusUnavailable("nobody there to ask")
+        return reply.data
+
+    async def _listen_for_answers(self) -> None:
+        async def take(message: Msg) -> None:
+            asked = self._asked.get(message.subject)
+            if asked is not None and not asked.done():
+                asked.set_result(message)
+
+        async with self._listening:
+            if not self._is_listening:
+                everybody = permissions.answer_inbox(self._inbox, "*", "*")
+                await self._client.subscribe(everybody, cb=take)
+                self._is_listening = True
 
     async def flush(self) -> None:
         """Wait until the server has seen all that was sent. Raises BusUnavailable."""
@@ -167,6 +249,10 @@ class Bus:
         await self.flush()
 
 
+def _delivery(message: Msg) -> Delivery:
+    return Delivery(message.subject, message.data, message.reply, message.headers or {})
+
+
 def _answer_with(name: str, query: Query) -> Callable[[Request], Awaitable[None]]:
     async def answer(request: Request) -> None:
         try:
@@ -193,16 +279,22 @@ def _parameters(data: bytes) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(urls: Sequence[str], name: str) -> AsyncIterator[Bus]:
-    """A connection for one question: at once, or BusUnavailable that says what to check."""
-    client = Client()
-    failures = 0
+async def connected(urls: Sequence[str], name: str, access: Access = ANYBODY) -> AsyncIterator[Bus]:
+    """A connection for one question: at once, or an error that says what to check.
+
+    Raises:
+        BusUnavailable: No server answers.
+        AccessRefused: One does, and does not let us in.
+        InvalidSettings: What we are to show cannot be used.
+    """
+    access.check(urls)
+    client = GuardedClient(access, stays=False)
+    failures: list[Exception] = []
 
     async def trouble(error: Exception) -> None:
         # The client would go round its servers for ever; once is enough for one question.
-        nonlocal failures
-        failures += 1
-        if failures >= len(urls) and not (client.is_connected or client.is_closed):
+        failures.append(error)
+        if len(failures) >= len(urls) and not (client.is_connected or client.is_closed):
             raise error
 
     try:
@@ -219,10 +311,15 @@ async def connected(urls: Sequence[str], name: str) -> AsyncIterator[Bus]:
                     )
                 )
         except (nats.errors.Error, OSError, TimeoutError) as error:
+            for failure in (error, *failures):
+                if why := client.refusal(failure):
+                    raise AccessRefused(
+                        f"the NATS server at {_places(urls)} does not let us in: {why}"
+                    ) from error
             raise BusUnavailable(
                 f"no NATS server answers at {_places(urls)} ({_reason(error)})"
             ) from error
-        yield Bus(client)
+        yield Bus(client, access.inbox)
     finally:
         await _close(client)
 
@@ -233,30 +330,42 @@ async def staying(
     name: str,
     on_connect: Callable[[], Awaitable[None]] | None = None,
     remind_s: float | None = None,
+    access: Access = ANYBODY,
 ) -> AsyncIterator[Bus]:
     """A connection that waits for a server as long as it takes, and comes back after every loss.
 
     `on_connect` is called after each return of the server, not at the first connection. What is
     published is flushed at the end. While there is no server, the log says so again every
-    `remind_s` seconds, if that is given.
+    `remind_s` seconds, if that is given. A server that does not let us in is asked again too, less
+    and less often: an administrator may change its mind.
 
     Raises:
-        BusUnavailable: There is no server to wait for, or the one there was threw us out, for
-            which the client gives up for good. The block is cancelled then.
+        BusUnavailable: There is no server to wait for. The block is cancelled then.
+        InvalidSettings: What we are to show cannot be used.
     """
-    client = Client()
+    access.check(urls)
+    client = GuardedClient(access, stays=True)
     stay = asyncio.timeout(None)
     leaving = False
     absence = _Absence(_places(urls), remind_s)
 
+    away = False
+    reported: set[str] = set()
+
     async def lost() -> None:
+        nonlocal away
         if not (client.is_closed or leaving):
             absence.begin()
-        if not client.is_closed:
+        if not (client.is_closed or away):  # one that lets us in and throws us out is away
+            away = True
             _log.warning("bus lost, reconnecting")
 
     async def back() -> None:
+        nonlocal away
+        away = False
+        reported.clear()
         absence.end()
+        client.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
         _log.info("bus back", server=_place(client))
         if on_connect is not None:
             await on_connect()
@@ -265,15 +374,24 @@ async def staying(
         if not leaving:
             stay.reschedule(asyncio.get_running_loop().time())
 
-    reported: set[str] = set()
-
     async def trouble(error: Exception) -> None:
         # The client repeats itself at every attempt; a log is for what is new.
-        if client.is_connected:
+        if why := client.refusal(error):
+            wait = client.options["reconnect_time_wait"]
+            client.options["reconnect_time_wait"] = min(2 * wait, _REFUSED_WAIT_S)
+        elif client.is_connected:
             reported.clear()
-        if (reason := _reason(error)) not in reported:
+        if (reason := why or _reason(error)) not in reported:
             reported.add(reason)
-            _log.warning("bus trouble", reason=reason)
+            if why:
+                _log.error(
+                    "bus refuses us, trying again",
+                    server=_places(urls),
+                    reason=why,
+                    to_do="see docs/bus.md: most often a new bundle (reachmap enroll) helps",
+                )
+            else:
+                _log.warning("bus trouble", reason=reason)
 
     connecting = _connect(
         client,
@@ -294,7 +412,8 @@ async def staying(
             absence.begin()
             await _cancellable(connecting)
             absence.end()
-            yield Bus(client)
+            client.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
+            yield Bus(client, access.inbox)
             leaving = True
     except nats.errors.Error as error:
         raise BusUnavailable(f"cannot connect to {_places(urls)}: {error}") from error
@@ -302,7 +421,7 @@ async def staying(
         if not stay.expired():
             raise
         reason = _reason(client.last_error) if client.last_error else "it closed the connection"
-        raise BusUnavailable(f"the NATS server threw us out: {reason}") from error
+        raise BusUnavailable(f"the NATS client gave up: {reason}") from error
     finally:
         leaving = True
         absence.end()
@@ -336,10 +455,10 @@ class _Absence:
         self._next = loop.call_later(remind_s, self._remind, remind_s)
 
 
-async def _connect(client: Client, urls: Sequence[str], **options: Any) -> None:
+async def _connect(client: GuardedClient, urls: Sequence[str], **options: Any) -> None:
     if not urls:  # the client would look for a server among none, without ever pausing
         raise nats.errors.NoServersError
-    await client.connect(list(urls), **options)
+    await client.connect(list(urls), **options, **client.proving())
 
 
 async def _leave(client: Client) -> None:

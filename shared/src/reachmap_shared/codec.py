@@ -5,9 +5,13 @@ dataclass declares them; nested dataclasses are arrays too. So a report costs no
 wire, a newer sender's extra fields at the end are passed over, and an older sender's missing ones
 take their defaults. Everything else that is not as declared is refused whole: no field is ever
 guessed, and no length goes unchecked.
+
+What is kept or sent in bulk is deflated as well (`pack`): then it begins with the 0x78 of a zlib
+stream (RFC 1950), which no message does, and `decode` reads either.
 """
 
 import types
+import zlib
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -18,11 +22,13 @@ import msgpack
 
 from reachmap_shared.errors import MalformedMessage
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Raised only when an old receiver would misread a new message."""
 
 MAX_MESSAGE: Final = 1 << 20
 """Bytes in one message: the NATS server's own default limit."""
+
+_ZLIB: Final = b"\x78"
 
 _MAX_STRING: Final = 255
 _MAX_INT: Final = 2**53
@@ -35,7 +41,7 @@ Reader = Callable[[object, str], Any]
 
 @dataclass(frozen=True, slots=True)
 class Max:
-    """A field's own bound: characters of a string, items of a tuple."""
+    """A field's own bound: characters of a string, items of a tuple, octets of bytes."""
 
     size: int
 
@@ -50,8 +56,17 @@ def encode(message: object) -> bytes:
     return payload
 
 
+def pack(message: object) -> bytes:
+    """A message's bytes, deflated where that makes them fewer."""
+    payload = encode(message)
+    packed = zlib.compress(payload)
+    return packed if len(packed) < len(payload) else payload
+
+
 def decode(kind: type[Message], payload: bytes) -> Message:
     """Read a message of the given kind; raises MalformedMessage with path and reason."""
+    if payload[:1] == _ZLIB:
+        payload = _inflated(payload)
     if len(payload) > MAX_MESSAGE:
         raise MalformedMessage(f"{len(payload)} bytes are over the {MAX_MESSAGE} allowed")
     try:
@@ -62,7 +77,6 @@ def decode(kind: type[Message], payload: bytes) -> Message:
             max_array_len=_MAX_DEPTH_ITEMS,
             max_map_len=0,
             max_ext_len=0,
-            max_bin_len=0,
         )
     except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise MalformedMessage(f"not msgpack: {error}") from error
@@ -73,8 +87,28 @@ def decode(kind: type[Message], payload: bytes) -> Message:
     return cast("Message", _reader(cast("Any", kind))(raw[1:], kind.__name__))
 
 
+def _inflated(payload: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(payload, MAX_MESSAGE + 1)  # however much more there would be
+    except zlib.error as error:
+        raise MalformedMessage(f"not deflated: {error}") from error
+    if not stream.eof and len(plain) <= MAX_MESSAGE:
+        raise MalformedMessage("the deflated stream has no end")
+    return plain
+
+
 def _row(value: Any) -> list[Any]:
-    return [_plain(getattr(value, name)) for name in _names(value.__class__)]
+    """Its fields in order, without those at the end that are as by default."""
+    names, defaults = _fields(value.__class__)
+    row = [getattr(value, name) for name in names]
+    while (
+        row
+        and len(row) > len(names) - len(defaults)
+        and row[-1] == defaults[len(row) - len(names) - 1]
+    ):
+        row.pop()
+    return [_plain(item) for item in row]
 
 
 def _plain(value: Any) -> Any:
@@ -88,8 +122,10 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _fields(kind: type) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The names of all fields, and the defaults of the last ones, which are all that have any."""
+    names = tuple(field.name for field in fields(kind))
+    return names, tuple(field.default for field in fields(kind) if field.default is not MISSING)
 
 
 @cache
@@ -111,6 +147,8 @@ def _reader(hint: Any, size: int | None = None) -> Reader:
         return _enum(hint)
     if hint is str:
         return _string(size if size is not None else _MAX_STRING)
+    if hint is bytes:
+        return _bytes(size if size is not None else _MAX_STRING)
     return _SCALARS[hint]
 
 
@@ -163,6 +201,15 @@ def _string(size: int) -> Reader:
     def read(value: object, path: str) -> Any:
         if not isinstance(value, str) or len(value) > size:
             raise MalformedMessage(f"{path}: expected a string of at most {size} characters")
+        return value
+
+    return read
+
+
+def _bytes(size: int) -> Reader:
+    def read(value: object, path: str) -> Any:
+        if not isinstance(value, bytes) or len(value) > size:
+            raise MalformedMessage(f"{path}: expected at most {size} octets")
         return value
 
     return read

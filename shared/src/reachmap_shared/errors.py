@@ -6,6 +6,7 @@
     ├── MalformedMessage     bytes from the bus that are not the message they should be
     └── BusError
         ├── BusUnavailable   no NATS server answers
+        │   └── AccessRefused  one answers, and does not let us in
         └── QueryRefused     the collector answered a query with an error
 
 The collector adds `InvalidFile` and its kin. A failed check is never an error: it is data.
@@ -34,6 +35,10 @@ class BusError(ReachmapError):
 
 class BusUnavailable(BusError):
     """No NATS server answers, or nobody behind it does."""
+
+
+class AccessRefused(BusUnavailable):
+    """A NATS server answers, and does not let us in; the message says why, and what to do."""
 
 
 class QueryRefused(BusError):

@@ -39,6 +39,12 @@ def source_id(source: str) -> bytes:
     return hashlib.blake2b(source.encode(), digest_size=SOURCE_ID_SIZE, person=b"reachmap").digest()
 
 
+def request_mac(key_of_pair: bytes, *said: str | int) -> str:
+    """Proves that who says this to a pair's destination has the pair's key from its plan."""
+    label = "request/" + "/".join(map(str, said))
+    return to_text(_derived(key_of_pair, label.encode())[:PAIR_KEY_SIZE])
+
+
 def to_text(key: bytes) -> str:
     """A key as plans have it: base64 for URLs, without padding (RFC 4648, 5)."""
     return base64.urlsafe_b64encode(key).rstrip(b"=").decode()

@@ -1,7 +1,8 @@
-"""The bus's subjects, all under `reachmap.`. Pure.
+"""The bus's subjects, streams and buckets, all named after reachmap. Pure.
 
 The sender's or receiver's name comes last and is one token, so that a NATS permission such as
-`publish: reachmap.report.pc-17` holds an agent to its own name.
+`publish: reachmap.report.pc-17` holds an agent to its own name. What one agent asks another has
+both names: `reachmap.window.DESTINATION.SOURCE`.
 """
 
 from typing import Final
@@ -16,7 +17,21 @@ QUERIES: Final = "reachmap.query"
 """What every query's subject begins with; the query's own name follows."""
 
 ALL_HELLOS: Final = "reachmap.hello.*"
+ALL_PULSES: Final = "reachmap.pulse.*"
 ALL_REPORTS: Final = "reachmap.report.*"
+
+REPORT_STREAM: Final = "reachmap-reports"
+"""The JetStream stream that holds reports until the collector has kept them."""
+
+REPORT_CONSUMER: Final = "collector"
+
+PLAN_BUCKET: Final = "reachmap-plans"
+"""The JetStream key-value bucket of plans, by agent."""
+
+ALL_PLANS: Final = f"$KV.{PLAN_BUCKET}.*"
+
+PLAN_STREAM: Final = f"KV_{PLAN_BUCKET}"
+"""The stream below it (NATS architecture record 8)."""
 
 
 def hello(agent: str) -> str:
@@ -24,19 +39,39 @@ def hello(agent: str) -> str:
     return f"reachmap.hello.{host_name(agent)}"
 
 
+def pulse(agent: str) -> str:
+    """Where `agent` says that all is as it was."""
+    return f"reachmap.pulse.{host_name(agent)}"
+
+
 def report(agent: str) -> str:
     """Where `agent` says what it saw."""
     return f"reachmap.report.{host_name(agent)}"
 
 
+def ask(agent: str) -> str:
+    """Where the collector asks `agent` to say something again."""
+    return f"reachmap.ask.{host_name(agent)}"
+
+
 def plan(agent: str) -> str:
-    """Where `agent` is told what to do."""
-    return f"reachmap.plan.{host_name(agent)}"
+    """Where `agent`'s plan is put, and told to whoever listens."""
+    return f"$KV.{PLAN_BUCKET}.{host_name(agent)}"
 
 
-def window(agent: str) -> str:
-    """Where `agent` is asked to listen for a moment."""
-    return f"reachmap.window.{host_name(agent)}"
+def last_plan(agent: str) -> str:
+    """Where `agent` gets the plan that was put last (NATS architecture record 31)."""
+    return f"$JS.API.DIRECT.GET.{PLAN_STREAM}.{plan(agent)}"
+
+
+def window(destination: str, source: str) -> str:
+    """Where `source` asks `destination` to listen for a moment."""
+    return f"reachmap.window.{host_name(destination)}.{host_name(source)}"
+
+
+def all_windows(destination: str) -> str:
+    """Where `destination` is asked to listen for a moment, by anybody."""
+    return f"reachmap.window.{host_name(destination)}.*"
 
 
 def query(name: str) -> str:
@@ -45,8 +80,8 @@ def query(name: str) -> str:
 
 
 def sender(subject: str) -> str:
-    """The agent that a subject names; raises InvalidName if it names none."""
+    """The agent whose word it is, the last that the subject names; InvalidName if there is none."""
     parts = subject.split(".")
-    if len(parts) != 3:
+    if len(parts) not in (3, 4) or parts[0] != "reachmap":
         raise InvalidName(f"{subject!r} names no agent")
-    return host_name(parts[2])
+    return host_name(parts[-1])

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reachmap_collector.cli import main, query, topology
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli.options import NATS_VARIABLE, STORE_VARIABLE
 from reachmap_collector.collector import Collector
 from reachmap_collector.queries import Queries
 
@@ -20,7 +20,8 @@ Reachmap = Callable[..., Result]
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test's logging outlives its standard error, and no setting of the caller's counts."""
     monkeypatch.setattr("reachmap_shared.log.configure", lambda **_: None)
-    monkeypatch.delenv(NATS_VARIABLE, raising=False)
+    for variable in (NATS_VARIABLE, STORE_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture

@@ -14,7 +14,13 @@ import click
 import pytest
 
 from reachmap_collector.cli import main, query
-from reachmap_collector.errors import InvalidFile, Problem, ServerError
+from reachmap_collector.errors import (
+    InvalidFile,
+    Problem,
+    ServerError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from reachmap_shared import __version__
 from reachmap_shared.errors import (
     BusUnavailable,
@@ -37,12 +43,20 @@ def test_there_are_just_these_commands() -> None:
     """As the contract names them, so far."""
     assert sorted(" ".join(command) for command in commands()) == [
         "agents",
+        "bus",
+        "bus certificate",
+        "bus config",
         "demo",
+        "enroll",
         "explain",
         "flows",
         "map",
+        "revoke",
         "serve",
         "status",
+        "store",
+        "store backup",
+        "store check",
         "topology",
         "topology check",
         "topology import",
@@ -127,6 +141,8 @@ def test_wrong_usage_exits_2(reachmap: Any, arguments: tuple[str, ...]) -> None:
         (QueryRefused("400", "by: expected one of"), 2, ["by: expected one of"]),
         (QueryRefused("500", "the query map failed"), 1, ["the query map failed"]),
         (ServerError("port 4222 is taken"), 1, ["port 4222 is taken"]),
+        (StoreUnavailable("the disk is full"), 1, ["the disk is full"]),
+        (StoreRefused("it is a newer one's"), 2, ["it is a newer one's"]),
         (MalformedMessage("odd"), 1, ["odd"]),
         (ReachmapError("anything else"), 1, ["anything else"]),
         (

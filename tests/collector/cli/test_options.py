@@ -13,6 +13,9 @@ import pytest
 from reachmap_collector.cli import options
 from reachmap_collector.cli.options import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Place, Store
+from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import DEFAULT_URL
 
 
@@ -36,7 +39,7 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_the_bus_is_where_nats_says(nats: str | None, expected: list[str]) -> None:
     """One server or several of a cluster; else on this host."""
-    assert options.urls(nats, None) == expected
+    assert options.server(nats, None).urls == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_a_context_of_the_nats_command_line_is_read(
     """The file that `nats context add` writes."""
     content = {"description": "ours", "url": url, "token": "", "user": "", "nsc": ""}
     (contexts / "home.json").write_text(json.dumps(content))
-    assert options.urls(None, "home") == expected
+    assert options.server(None, "home").urls == expected
 
 
 def test_contexts_are_in_the_home_folder_by_default(
@@ -65,7 +68,7 @@ def test_contexts_are_in_the_home_folder_by_default(
     (folder / "home.json").write_text('{"url": "nats://a:1"}')
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert options.urls(None, "home") == ["nats://a:1"]
+    assert options.server(None, "home").urls == ["nats://a:1"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_a_context_that_is_none_is_wrong_usage(
     if content is not None:
         (contexts / "home.json").write_text(content)
     with pytest.raises(click.UsageError) as caught:
-        options.urls(None, "home")
+        options.server(None, "home")
     assert caught.value.message.startswith(message)
     assert str(contexts / "home.json") in caught.value.message
 
@@ -106,7 +109,9 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             return {"agents": []}
 
     @asynccontextmanager
-    async def connected(urls: Sequence[str], _name: str) -> AsyncIterator[Connection]:
+    async def connected(
+        urls: Sequence[str], _name: str, _access: Access
+    ) -> AsyncIterator[Connection]:
         found.append(list(urls))
         yield Connection()
 
@@ -200,7 +205,9 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
             return pages[len(asked) - 1]
 
     @asynccontextmanager
-    async def connected(urls: Sequence[str], _name: str) -> AsyncIterator[Connection]:
+    async def connected(
+        urls: Sequence[str], _name: str, _access: Access
+    ) -> AsyncIterator[Connection]:
         assert list(urls) == ["nats://a:1"]
         yield Connection()
 
@@ -212,3 +219,112 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
         ("flows", {"filters": filters, "after": None}),
         ("flows", {"filters": filters, "after": ["x", 2]}),
     ]
+
+
+# How one connects.
+
+
+def test_a_context_s_credentials_are_used(contexts: Path) -> None:
+    """All that the nats command line knows, and what it does not know is passed over."""
+    content = {
+        "url": "tls://a:1",
+        "creds": "~/a.creds",
+        "nkey": "",
+        "cert": "/c.pem",
+        "key": "/k.pem",
+        "ca": "/ca.pem",
+        "user": "me",
+        "password": "word",
+        "token": "t",
+        "inbox_prefix": "_INBOX.me",
+        "nsc": "nsc://o/a/u",
+        "jetstream_domain": 7,
+    }
+    (contexts / "home.json").write_text(json.dumps(content))
+    assert options.server(None, "home").access == Access(
+        credentials=Path.home() / "a.creds",
+        certificate=Path("/c.pem"),
+        key=Path("/k.pem"),
+        ca=Path("/ca.pem"),
+        user="me",
+        password="word",
+        token="t",
+        inbox="_INBOX.me",
+    )
+
+
+def test_a_context_of_odd_values_is_wrong_usage(contexts: Path) -> None:
+    """Named by the key."""
+    (contexts / "home.json").write_text('{"url": "nats://a", "creds": 7}')
+    with pytest.raises(click.UsageError, match="creds: expected a string"):
+        options.server(None, "home")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """What this user's collector keeps of its bus."""
+    monkeypatch.setattr(options.access, "default_data", lambda: tmp_path)
+    store = Store(tmp_path)
+    store.prepare()
+    store.place = Place(Mode.JWT, ("nats://127.0.0.1:4777",))
+    return store
+
+
+def test_the_collector_s_own_user_needs_to_say_nothing(own: Store) -> None:
+    """The bus is found, and what to show to it."""
+    found = options.server(None, None)
+    assert found.urls == ["nats://127.0.0.1:4777"]
+    assert found.access.credentials == own.folder / "operator.creds"
+    assert options.server("nats://127.0.0.1:4777", None) == found
+
+
+def test_what_is_kept_here_is_shown_to_no_other_server(own: Store) -> None:
+    """Whoever runs that one could use it."""
+    assert options.server("nats://elsewhere:4222", None).access == ANYBODY
+    assert options.server("nats://127.0.0.1:4777,nats://b", None).access == ANYBODY
+
+
+def test_options_and_environment_say_what_to_show(
+    reachmap: Any, own: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a context, and before what is kept here."""
+    shown: list[Access] = []
+
+    class Connection:
+        async def query(self, _name: str, _parameters: Mapping[str, Any]) -> Any:
+            return {"agents": []}
+
+    @asynccontextmanager
+    async def connected(
+        _urls: Sequence[str], _name: str, access: Access
+    ) -> AsyncIterator[Connection]:
+        shown.append(access)
+        yield Connection()
+
+    monkeypatch.setattr(options.bus, "connected", connected)
+    assert reachmap("agents", "--creds", "a", "--ca", "b").exit_code == 0
+    assert reachmap("agents", REACHMAP_NATS_CREDENTIALS="c").exit_code == 0
+    assert reachmap("agents", "--certificate", "d", "--key", "e", "--nkey", "f").exit_code == 0
+    assert reachmap("agents").exit_code == 0
+    assert shown == [
+        Access(credentials=Path("a"), ca=Path("b")),
+        Access(credentials=Path("c")),
+        Access(certificate=Path("d"), key=Path("e"), nkey=Path("f")),
+        Access(credentials=own.folder / "operator.creds"),
+    ]
+
+
+def test_a_bus_that_does_not_let_one_in_is_told(
+    reachmap: Any, nats_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to show instead, and not as a bus that is away."""
+    monkeypatch.setattr(options.access, "default_data", lambda: tmp_path / "none")
+    nats_server.stop()
+    nats_server.configure('authorization { user: "a", password: "b" }')
+    nats_server.start()
+    result = reachmap("agents", "--nats", nats_server.url)
+    assert (result.exit_code, result.stdout) == (3, "")
+    first, second = result.stderr.splitlines()
+    assert "does not let us in" in first
+    assert "--creds" in second and "REACHMAP_NATS_CREDENTIALS" in second
+    assert "is the collector running" not in result.stderr

@@ -16,9 +16,7 @@ from reachmap_shared.vocabulary import Outcome
 
 
 @pytest.fixture
-def office(
-    asked: Callable[[str], Collector], office_text: str, hello: Any, observation: Any
-) -> Collector:
+def office(asked: Callable[[str], Collector], office_text: str, hello: Any, told: Any) -> Collector:
     """A collector of which pc-1 reports that all it may reach is open, but for the shop."""
     collector = asked(office_text)
     now = collector.now()
@@ -26,9 +24,12 @@ def office(
     for record in collector.flows:
         if record.key.source == "pc-1" and record.key.destination == "web-1":
             outcome = Outcome.OPEN if record.key.port == 8080 else Outcome.REFUSED
-            record.fold(observation(outcome), now)
+            record.fold(told(now, outcome))
     return collector
 
+
+SPREAD = ("agents", "delivery", "store", "observations")
+"""What of a status has columns of its own."""
 
 COMMANDS = [
     ["map"],
@@ -68,7 +69,7 @@ def test_lines_are_all_that_a_program_gets(
         for key, value in row.items()
         for name in (
             [f"{key}_{inner}" for inner in value]
-            if key == "checks" or (key == "agents" and isinstance(value, dict))
+            if key == "checks" or (key in SPREAD and isinstance(value, dict))
             else [key]
         )
     )

@@ -12,6 +12,7 @@ from reachmap_collector.app import ServeSettings
 from reachmap_collector.cli import serve
 from reachmap_collector.cli.options import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
+from reachmap_collector.embedded import Listening
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_what_it_is_started_with(reachmap: Any, started: list[ServeSettings]) ->
     """Files, port, and a place for its state."""
     result = reachmap("serve", "--topology", "t.toml", "--data", "here", "--nats-port", "4333")
     assert result.exit_code == 0
-    assert started == [ServeSettings(Path("t.toml"), Path("here"), None, 4333)]
+    assert started == [ServeSettings(Path("t.toml"), Path("here"), None, Listening(4333))]
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,13 @@ def golden(text: str) -> str:
 
 
 @pytest.fixture
-def green(scene: Any, openuem: Any, observation: Any) -> Any:
+def green(scene: Any, openuem: Any, told: Any) -> Any:
     """OpenUEM with two hosts of each role, and every flow open."""
     stage = scene(openuem())
     for host in stage.members:
         stage.hear(host, NOW)
     for record in stage.flows:
-        record.fold(observation(), NOW)
+        record.fold(told(NOW))
     return stage
 
 
@@ -288,7 +288,7 @@ def test_hosts_and_states_are_whole_on_every_terminal(screen: Any, green: Any, w
     words = set(text.split())
     assert {"ok", *(flow["source"] for flow in found)} <= words
     assert {flow["destination"] for flow in found} <= words
-    rows = views.agents(green.roster, green.topology, green.members, NOW)["agents"]
+    rows = green.agents(NOW)
     told = screen(render.agents(rows, width), width)
     assert {"fresh", *green.members} <= set(told.split())
     answer = views.topology(green.topology, green.members)
@@ -394,25 +394,27 @@ a -> o  ocsp-responder:8000  ? unknown since 1970-01-01 00:00:00
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "line"),
+    ("counts", "line"),
     [
-        ("o" * 19 + "l", "19 of the last 20 checks open; 1 could not be made"),
-        ("oo", "2 of the last 2 checks open"),
-        ("oxlo", "2 of the last 4 checks open; 1 could not be made"),
-        ("o", None),
+        ({"made": 20, "local_errors": 1}, "19 of 20 recent checks open; 1 could not be made"),
+        ({"made": 2}, "2 of 2 recent checks open"),
+        (
+            {"made": 4, "failed": 1, "local_errors": 1},
+            "2 of 4 recent checks open; 1 could not be made",
+        ),
+        ({"made": 1}, None),
     ],
 )
-def test_the_latest_checks_are_counted(
-    screen: Any, scene: Any, outcomes: str, line: str | None
+def test_recent_checks_are_counted(
+    screen: Any, scene: Any, counts: dict[str, int], line: str | None
 ) -> None:
     """All that were made or should have been; one alone is told already."""
-    meaning = {"o": Outcome.OPEN, "x": Outcome.TIMEOUT, "l": Outcome.LOCAL_ERROR}
     stage = scene()
     stage.hear("pc-1", NOW)
-    for at, letter in enumerate(outcomes):
-        stage.see("pc-1", "db-1", meaning[letter], NOW - 30 + at)
+    stage.see("pc-1", "db-1", Outcome.OPEN, NOW)
+    stage.count("pc-1", "db-1", NOW, **counts)
     text = screen(render.explanation(flows_of(stage)[:1], 80))
-    assert ("of the last" in text) == (line is not None)
+    assert ("recent checks" in text) == (line is not None)
     if line is not None:
         assert line in [shown.strip() for shown in text.splitlines()]
 
@@ -471,8 +473,9 @@ def test_the_agents(screen: Any, troubled: Any) -> None:
         stage.hear("db-1", NOW + at, boot, hostname=where, addresses=("10.0.0.2", "fd00::2"))
     stage.hear("stranger", NOW - 60, roles=("browser",), addresses=("10.9.9.9",))
     refused = "plan refused: this agent does not speak 'quic'"
-    stage.hear("pc-1", NOW - 1, addresses=("10.0.1.1",), plan_refused=refused, checks_done=1234)
-    answer = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    stage.hear("pc-1", NOW - 1, addresses=("10.0.1.1",), plan_refused=refused)
+    stage.pulse("pc-1", NOW - 1, made=1234)
+    answer = stage.agents(NOW)
     assert screen(render.agents(answer, 80)) == golden(
         """
 agent     state     heard     address            roles      checks
@@ -498,10 +501,12 @@ web-1: cannot listen for shop:9090 (port 9090): EACCES: Permission denied
 def test_an_agent_that_cannot_keep_up_says_so(screen: Any, scene: Any) -> None:
     """A number where its checks run late at all, and a note where that is too much."""
     stage = scene()
-    stage.hear("db-1", NOW, checks_late_ms=40)
-    stage.hear("pc-1", NOW, checks_late_ms=1234, observations_dropped=5)
+    stage.hear("db-1", NOW)
+    stage.pulse("db-1", NOW, late_ms=40)
+    stage.hear("pc-1", NOW)
+    stage.pulse("pc-1", NOW, late_ms=1234, lost=5)
     stage.hear("web-1", NOW)
-    answer = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    answer = stage.agents(NOW)
     assert screen(render.agents(answer, 80)) == golden(
         """
 agent  state  heard    address  roles      checks   late
@@ -518,7 +523,7 @@ pc-1: 5 observations dropped, which the map lacks
 def test_agents_of_whom_nobody_has_heard(screen: Any, scene: Any) -> None:
     """They should report, and never did."""
     stage = scene()
-    answer = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    answer = stage.agents(NOW)
     assert screen(render.agents(answer, 80)) == golden(
         """
 agent  state   heard  address  roles      checks
@@ -544,6 +549,8 @@ def status(**flows: int) -> dict[str, Any]:
         "agents_missing": 0,
         "state": views.worst(flows),
         "refused_messages": {},
+        "delivery": {"trouble": None},
+        "store": {"trouble": None},
     }
 
 
@@ -607,6 +614,19 @@ def test_the_status_is_a_line_and_an_exit_code(
     answer = status(**flows)
     assert render.status_exit_code(answer) == code
     assert screen(render.status(answer, 80)) == f"{line}\n"
+
+
+@pytest.mark.parametrize(("flows", "code"), [({"ok": 5}, 1), ({"broken": 1}, 2), ({}, 3)])
+@pytest.mark.parametrize("what", ["delivery", "store"])
+def test_a_map_that_is_not_complete_or_not_kept_is_a_warning(
+    screen: Any, flows: dict[str, int], code: int, what: str
+) -> None:
+    """With the reason in the line, which nothing in it can break."""
+    answer = status(**flows)
+    answer[what] = {"trouble": "no | space"}
+    assert render.status_exit_code(answer) == code
+    told = screen(render.status(answer, 80))
+    assert f"; 3 agents; {what}: no / space | ok=" in told
 
 
 def test_the_status_stays_one_line(screen: Any) -> None:
@@ -690,7 +710,7 @@ def test_csv_has_a_column_for_all_that_a_flow_says(troubled: Any) -> None:
 def test_csv_has_a_column_for_all_that_an_agent_says(troubled: Any) -> None:
     """Of one that has reported; one that has not says less."""
     stage = troubled
-    rows = views.agents(stage.roster, stage.topology, stage.members, NOW)["agents"]
+    rows = stage.agents(NOW)
     assert set(map(tuple, rows[1:])) == {render.AGENT_COLUMNS}
     assert set(rows[0]) < set(render.AGENT_COLUMNS)
 

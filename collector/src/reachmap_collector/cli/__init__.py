@@ -15,17 +15,27 @@ from typing import Any, Final, TextIO
 
 import click
 
-from reachmap_collector.cli import demo, query, serve, topology
-from reachmap_collector.errors import InvalidFile, ServerError
+from reachmap_collector.cli import bus, demo, query, serve, store, topology
+from reachmap_collector.errors import InvalidFile, ServerError, StoreError, StoreRefused
 from reachmap_shared import __version__
-from reachmap_shared.errors import BusUnavailable, InvalidName, QueryRefused, ReachmapError
+from reachmap_shared.errors import (
+    AccessRefused,
+    BusUnavailable,
+    InvalidName,
+    InvalidSettings,
+    QueryRefused,
+    ReachmapError,
+)
 
 _EXIT_CODES: Final[tuple[tuple[type[ReachmapError], int], ...]] = (
     (InvalidFile, 2),
     (InvalidName, 2),
+    (StoreRefused, 2),
+    (InvalidSettings, 2),
     (QueryRefused, 2),
     (BusUnavailable, 3),
     (ServerError, 1),
+    (StoreError, 1),
 )
 
 
@@ -57,6 +67,7 @@ def main() -> None:
     \b
     Try it:            reachmap demo
     Start a collector: reachmap serve --topology topology.toml
+    Let a host join:   reachmap enroll HOST
     Ask it:            reachmap map, flows, explain, agents, status
     """
     # What a terminal cannot show becomes a question mark, and never an error.
@@ -66,7 +77,9 @@ def main() -> None:
 
 for command in (
     *query.COMMANDS,
+    *bus.COMMANDS,
     serve.serve,
+    store.store,
     topology.topology,
     demo.demo,
 ):
@@ -121,7 +134,13 @@ def _told_to_people() -> Iterator[None]:
 def _tell(error: BaseException) -> None:
     for line in str(error).splitlines():
         click.echo(f"reachmap: {line}", err=True)
-    if isinstance(error, BusUnavailable):
+    if isinstance(error, AccessRefused):
+        click.echo(
+            "reachmap: run this as the collector's user, or say what to show with --creds or "
+            "REACHMAP_NATS_CREDENTIALS (bus/operator.creds of its data directory); see docs/bus.md",
+            err=True,
+        )
+    elif isinstance(error, BusUnavailable):
         click.echo(
             "reachmap: is the collector running (reachmap serve)? Say where its NATS server is "
             "with --nats URL or REACHMAP_NATS_URL.",

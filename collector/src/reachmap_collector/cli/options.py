@@ -1,38 +1,75 @@
 """Options that several commands share, and how a query command asks its question."""
 
 import asyncio
-import json
-import os
+import functools
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from click.core import ParameterSource
 
+from reachmap_collector.cli import access
+from reachmap_collector.cli.access import Server
 from reachmap_collector.render import FORMATS
+from reachmap_collector.store import default_url
 from reachmap_shared import bus
+from reachmap_shared.access import ANYBODY
+from reachmap_shared.bus import Bus
 from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 NATS_VARIABLE: Final = "REACHMAP_NATS_URL"
+STORE_VARIABLE: Final = "REACHMAP_STORE"
 
 
 def on_bus(command: Command) -> Command:
-    """Where the bus is: --nats, --context."""
+    """Where the bus is: --nats, --context; and how to connect to it."""
+    command = access.accessed(command)
     command = click.option(
         "--context",
         metavar="NAME",
-        help="Take the server from this context of the nats command line.",
+        help="Take server and credentials from this context of the nats command line.",
     )(command)
     return click.option(
         "--nats",
         metavar="URL",
         envvar=NATS_VARIABLE,
         show_envvar=True,
-        help=f"NATS server(s), separated by commas. [default: {bus.DEFAULT_URL}]",
+        help="NATS server(s), separated by commas. [default: this user's collector's, else "
+        f"{bus.DEFAULT_URL}]",
     )(command)
+
+
+def in_data(command: Command) -> Command:
+    """Where the collector's state is: --data."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=access.default_data,
+        help="Where the collector keeps its state.  [default: /var/lib/reachmap-collector for "
+        "root, else ~/.local/state/reachmap]",
+    )(command)
+
+
+def stored(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the store is, as the argument `url`: --store, or else in --data."""
+
+    @in_data
+    @click.option(
+        "--store",
+        metavar="URL",
+        envvar=STORE_VARIABLE,
+        show_envvar=True,
+        help="sqlite:///PATH or postgresql://USER@HOST/DATABASE.  [default: reachmap.sqlite in "
+        "the data directory]",
+    )
+    @functools.wraps(command)
+    def resolved(*arguments: Any, store: str | None, data: Path, **options: Any) -> None:
+        command(*arguments, url=store or default_url(data), **options)
+
+    return resolved
 
 
 def formatted(command: Command) -> Command:
@@ -60,13 +97,18 @@ def filtered(command: Command) -> Command:
     return command
 
 
-def urls(nats: str | None, context: str | None) -> list[str]:
-    """The servers' URLs that the options mean."""
-    if nats and context and _is_typed("nats"):
+def server(nats: str | None, context: str | None) -> Server:
+    """The servers that the options mean, and how to connect to them."""
+    if nats and context and access.is_typed("nats"):
         raise click.UsageError("--nats and --context both say where the bus is: give one")
+    files = access.given()
     if context:
-        return _context_urls(context)
-    return [url.strip() for url in (nats or bus.DEFAULT_URL).split(",")]
+        found = access.of_context(context)
+        return Server(found.urls, files) if files else found
+    urls = [url.strip() for url in nats.split(",")] if nats else None
+    if files is None and (kept := access.kept_here(urls)):
+        return kept
+    return Server(urls or [bus.DEFAULT_URL], files or ANYBODY)
 
 
 def ask(
@@ -75,10 +117,15 @@ def ask(
     """The collector's answer to one query; raises BusUnavailable and QueryRefused."""
 
     async def question() -> Any:
-        async with bus.connected(urls(nats, context), "reachmap command line") as connection:
+        async with _connected(nats, context) as connection:
             return await connection.query(query, parameters or {})
 
     return asyncio.run(question())
+
+
+def _connected(nats: str | None, context: str | None) -> AbstractAsyncContextManager[Bus]:
+    found = server(nats, context)
+    return bus.connected(found.urls, "reachmap command line", found.access)
 
 
 def ask_for_flows(nats: str | None, context: str | None, filters: Mapping[str, Any]) -> list[Any]:
@@ -87,7 +134,7 @@ def ask_for_flows(nats: str | None, context: str | None, filters: Mapping[str, A
     async def question() -> list[Any]:
         flows: list[Any] = []
         after: Any = None
-        async with bus.connected(urls(nats, context), "reachmap command line") as connection:
+        async with _connected(nats, context) as connection:
             while True:
                 page = await connection.query("flows", {"filters": dict(filters), "after": after})
                 flows += page["flows"]
@@ -96,26 +143,3 @@ def ask_for_flows(nats: str | None, context: str | None, filters: Mapping[str, A
                     return flows
 
     return asyncio.run(question())
-
-
-def _context_urls(name: str) -> list[str]:
-    """The URLs of a context as the nats command line keeps it (its architecture record 21)."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    path = Path(base) / "nats" / "context" / f"{name}.json"
-    try:
-        url = json.loads(path.read_text())["url"]
-        if not url:
-            raise ValueError("the url is empty")
-    except OSError as error:
-        raise click.UsageError(f"no context {name!r}: {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise click.UsageError(f"context {name!r} names no server: {path}") from error
-    return [part.strip() for part in str(url).split(",")]
-
-
-def _is_typed(option: str) -> bool:
-    """Whether an option stands on the command line, and not just in the environment."""
-    invocation = click.get_current_context(silent=True)
-    return (
-        invocation is None or invocation.get_parameter_source(option) is ParameterSource.COMMANDLINE
-    )

@@ -130,7 +130,7 @@ def status(style: str, nats: str | None, context: str | None) -> None:
         answer,
         table=render.status,
         rows=lambda: render.status_rows(answer),
-        spread=("agents",),
+        spread=("agents", "delivery", "store", "observations"),
     )
     sys.exit(render.status_exit_code(answer))
 

@@ -15,7 +15,11 @@ from typing import Final
 from reachmap_collector import embedded
 from reachmap_collector.demo.deployment import CLIENTS, CLUSTER, HOSTS, DemoHost, Deployment
 from reachmap_collector.errors import ServerError
+from reachmap_collector.identity.servers import Mode
+from reachmap_collector.identity.store import Store
 from reachmap_collector.process import start, stop
+from reachmap_shared.access import Access, write_secret
+from reachmap_shared.permissions import Party
 
 _NATS_HOSTS: Final = tuple(host for host in HOSTS if "nats-server" in host.roles)
 
@@ -29,6 +33,12 @@ class Fleet:
         self._bus_port = bus_port
         self._processes: dict[str, Process] = {}
         self._server = Path()
+        self._store = Store(folder / "collector")
+
+    @property
+    def access(self) -> Access:
+        """How the command line connects to the collector's own NATS server."""
+        return self._store.access(Party.OPERATOR, Mode.JWT)
 
     @property
     def bus_url(self) -> str:
@@ -39,6 +49,8 @@ class Fleet:
         """Start everything: the services that are real first, so that agents find them."""
         self._server = await embedded.find_server()
         (self._folder / "topology.toml").write_text(self._deployment.topology())
+        self._store.prepare()
+        self._store.seeds()
         await self._start_collector()
         for host in _NATS_HOSTS:
             await self.start_nats(host.name)
@@ -97,10 +109,13 @@ class Fleet:
         )
 
     async def _start_agent(self, host: DemoHost) -> None:
+        credentials = self._folder / f"{host.name}.creds"
+        write_secret(credentials, self._store.enroll(host.name, Mode.JWT).credentials)
         await self._start(
             f"agent on {host.name}",
             *(sys.executable, "-m", "reachmap_agent", "run"),
             *("--id", host.name, "--address", host.address, "--nats", self.bus_url),
+            *("--nats-credentials", str(credentials)),
             *("--state", str(self._folder / "state"), "--config", os.devnull),
         )
 

@@ -55,7 +55,9 @@ async def tell(*, keep: bool) -> None:
             console.print(f"  {service} of {host} moves to port {port}: its own is taken here")
         async with (
             fleet(Path(folder), deployment, free_port(BUS_HOST)) as processes,
-            bus.staying([processes.bus_url], "reachmap demo") as connection,
+            bus.staying(
+                [processes.bus_url], "reachmap demo", access=processes.access
+            ) as connection,
         ):
             story = _Story(console, processes, connection)
             await story.grow_green()
@@ -129,6 +131,7 @@ class _Story:
         reachmap = f"{sys.executable} -m reachmap_collector"
         self._console.print(
             f"export REACHMAP_NATS_URL={self._fleet.bus_url}\n"
+            f"export REACHMAP_NATS_CREDENTIALS={self._fleet.access.credentials}\n"
             f"alias reachmap='{reachmap}'\n"
             "reachmap map --by host\n"
             "reachmap map --by row\n"

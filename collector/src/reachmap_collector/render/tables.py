@@ -126,7 +126,7 @@ def status(answer: Json, _width: int) -> RenderableType:
     data = " ".join(f"{state}={count}" for state, count in counts.items())
     line = (
         f"REACHMAP {_NAGIOS[status_exit_code(answer)]} - flows: {', '.join(told) or 'none'}; "
-        f"{agents_told} | {data} agents_missing={missing}"
+        f"{agents_told}{_troubles(answer)} | {data} agents_missing={missing}"
     )
     # In a group, since a lone text is printed anew and may then be broken after all.
     return Group(Text(line, no_wrap=True, overflow="ignore"))
@@ -179,8 +179,12 @@ def topology_rows(answer: Json) -> list[Json]:
 
 
 def status_exit_code(answer: Json) -> int:
-    """Nagios's: 0 all as expected, 1 degraded or unknown, 2 broken or exposed, 3 cannot tell."""
-    return _EXIT_CODES.get(answer["state"], 3)
+    """Nagios's: 0 all as expected, 1 degraded or unknown, 2 broken or exposed, 3 cannot tell.
+
+    That the map cannot be kept, or nothing comes in for it, is a warning at least.
+    """
+    code = _EXIT_CODES.get(answer["state"], 3)
+    return max(code, 1) if _troubles(answer) else code
 
 
 _BASIS_LEGEND: Final = Text(
@@ -205,7 +209,8 @@ AGENT_COLUMNS: Final = (
     *("agent", "state", "in_topology", "expected", "roles", "heard", "age_s", "joined", "boot"),
     *("hostname", "addresses", "announced_roles", "version", "platform", "capabilities"),
     *("plan", "plan_refused", "listeners", "checks_done", "checks_late_ms"),
-    *("observations_dropped", "notes"),
+    *("observations_dropped", "observations_waiting", "changes_dropped", "clock_skew_s"),
+    *("observations_received", "observations_refused", "dropped_before", "notes"),
 )
 TOPOLOGY_COLUMNS: Final = (
     *("role", "does", "service", "basis", "row"),
@@ -223,6 +228,12 @@ _EXIT_CODES: Final = {
     State.BROKEN: 2,
     State.EXPOSED: 2,
 }
+
+
+def _troubles(answer: Json) -> str:
+    """What keeps the map from being complete, or from being kept."""
+    told = (("delivery", answer["delivery"]["trouble"]), ("store", answer["store"]["trouble"]))
+    return "".join(f"; {what}: {trouble.replace('|', '/')}" for what, trouble in told if trouble)
 
 
 def _blocks(columns: Sequence[str], rows: Sequence[Json], width: int) -> Iterable[list[str]]:
@@ -381,7 +392,8 @@ def _cause(flow: Json) -> Text:
 
 
 def _counted(checks: Json) -> str:
-    text = f"{checks['open']} of the last {checks['made']} checks open"
+    """What the latest roll-ups say, which come once in a while: so not of this very moment."""
+    text = f"{checks['open']} of {checks['made']} recent checks open"
     return f"{text}; {checks['local_error']} could not be made" if checks["local_error"] else text
 
 

@@ -1,0 +1,218 @@
+"""What a store takes and gives, whatever it is made of. Pure.
+
+Times are seconds since the epoch, UTC, and are kept to the millisecond. All calls block, and are
+made from one thread at a time; an iterator is used up, or closed, before the next call.
+Every call but `close` raises `StoreUnavailable` when the store cannot be read or written right
+now: the next one tries anew, so nobody has to open a store that came back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from reachmap_collector.planner import FlowKey
+from reachmap_shared.vocabulary import Outcome
+
+DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One confirmed change of one flow. The same agent, boot and number is the same transition."""
+
+    agent: str
+    boot: str
+    number: int
+    flow: FlowKey
+    service: str
+    at: float
+    outcome: Outcome
+    is_open: bool
+    detail: bytes
+    """The observation whole, encoded; the store does not look into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRollUp:
+    """One agent's checks in one period. The same agent, boot and sequence is the same roll-up."""
+
+    agent: str
+    boot: str
+    sequence: int
+    plan: str
+    """Revision of the plan whose slots the blob counts."""
+    begins: float
+    ends: float
+    blob: bytes
+    """All flows at once: a row for each would cost ten times as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Which reports of a boot were taken; a later one of the same boot replaces it."""
+
+    agent: str
+    boot: str
+    ranges: tuple[tuple[int, int], ...]
+    """Of sequences, half-open: the first, and the one after the last."""
+    observations: int
+    """How many observations those reports count."""
+    heard: int
+    """How many of the changes that the boot told were heard."""
+    last: float
+    """When the last of them came."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSlots:
+    """What the slots of a plan mean, so that a report under it is understood after a restart."""
+
+    agent: str
+    revision: str
+    flows: tuple[FlowKey, ...]
+    services: tuple[str, ...]
+    """Each flow's, so there are as many."""
+    at: float
+    """When it was made, or taken up again: says which are an agent's latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be used, and why."""
+
+    subject: str
+    reason: str
+    payload: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A small thing under a name, for those who need no table: acknowledgements, silences."""
+
+    area: str
+    key: str
+    value: bytes | None
+    """None forgets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is committed at once. What the store has already is passed over."""
+
+    transitions: tuple[Transition, ...] = ()
+    rollups: tuple[PackedRollUp, ...] = ()
+    received: tuple[Received, ...] = ()
+    plans: tuple[PlanSlots, ...] = ()
+    dead_letters: tuple[DeadLetter, ...] = ()
+    kept: tuple[Kept, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """Where a page of history ended; made by the store, and handed back to it as it was."""
+
+    at_ms: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of history, newest first."""
+
+    transitions: tuple[Transition, ...]
+    next: Cursor | None
+    """Where older ones begin; None when there are no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long things are kept; None is for ever. Times are in seconds."""
+
+    transitions_s: float | None = None
+    """The last one of each flow stays however old it is: the map starts from it."""
+    rollups_s: float | None = 90 * DAY_S
+    received_s: float | None = 30 * DAY_S
+    """Far above what agents keep for a collector that is away. The last boot of each agent stays
+    however old it is."""
+    dead_letters: int = 1000
+    """How many; the latest."""
+    plans: int = 4
+    """How many of each agent, the latest, besides those that kept roll-ups refer to."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSize:
+    """How much there is."""
+
+    octets: int
+    """On disk."""
+    transitions: int
+    flows: int
+    agents: int
+    boots: int
+    rollups: int
+    plans: int
+    dead_letters: int
+
+
+class Store(Protocol):
+    """A place that survives the collector. Made by `reachmap_collector.store.open_store`."""
+
+    def commit(self, batch: Batch) -> None:
+        """Keep all of a batch or nothing of it. Once this returned, only a lost disk undoes it."""
+
+    def latest(self) -> Iterator[Transition]:
+        """The last transition of each flow, in no order: what the map starts from."""
+
+    def at(self, moment: float) -> Iterator[Transition]:
+        """The last transition of each flow at or before a moment, in no order."""
+
+    def received(self) -> Iterator[Received]:
+        """What was taken from each boot."""
+
+    def plans(self, each: int = 4) -> Iterator[PlanSlots]:
+        """The latest few plans of each agent, an agent's oldest first."""
+
+    def history(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        source: str | None = None,
+        destination: str | None = None,
+        service: str | None = None,
+        limit: int = 1000,
+        before: Cursor | None = None,
+    ) -> Page:
+        """Transitions from `since` on and before `until`, newest first, a page at a time."""
+
+    def rollups(self, agent: str, since: float, until: float) -> Iterator[PackedRollUp]:
+        """An agent's roll-ups that begin from `since` on and before `until`, oldest first."""
+
+    def dead_letters(self, limit: int = 100) -> tuple[DeadLetter, ...]:
+        """The latest, newest first."""
+
+    def kept(self, area: str) -> Iterator[Kept]:
+        """All that is kept in an area, by key."""
+
+    def prune(self, now: float, keep: Keep) -> bool:
+        """Let go of some of what is too old: a bounded part, so that commits need not wait long.
+
+        Returns:
+            Whether there is more; call again when there is time.
+        """
+
+    def backup(self, path: Path) -> None:
+        """Write a copy of how things stand now, while others go on writing.
+
+        Raises:
+            StoreRefused: The file exists, or this kind of store has its own tool for that.
+        """
+
+    def size(self) -> StoreSize:
+        """How much there is. It counts, so it takes its time: not for every second."""
+
+    def close(self) -> None:
+        """Let go of it. Whatever was committed is kept without, too."""

@@ -1,0 +1,289 @@
+"""What the store is asked, as one statement each, and rows as the objects that they stand for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, func, select, tuple_
+
+from reachmap_collector.planner import FlowKey
+from reachmap_collector.store.api import (
+    Cursor,
+    DeadLetter,
+    Kept,
+    PackedRollUp,
+    Page,
+    PlanSlots,
+    Received,
+    Transition,
+)
+from reachmap_collector.store.interning import in_parts, read_flows
+from reachmap_collector.store.packing import (
+    milliseconds,
+    outcome,
+    seconds,
+    text,
+    transport,
+    unpack_ranges,
+    unpack_slots,
+)
+from reachmap_collector.store.tables import (
+    boots,
+    dead_letters,
+    flows,
+    hosts,
+    kept,
+    plans,
+    received,
+    rollups,
+    services,
+    transitions,
+)
+
+_CHUNK: Final = 5000
+"""Rows fetched at once, where there may be a million."""
+
+_AGENTS_AT_ONCE: Final = 200
+"""Whose flows are read together, for their plans."""
+
+
+def last_of_each(connection: Connection, moment: float | None) -> Iterator[Transition]:
+    """Each flow's last transition, or its last one at or before a moment."""
+    older = transitions.alias("older")
+    last = select(older.c.id).where(older.c.flow == flows.c.id)
+    if moment is not None:
+        last = last.where(older.c.at <= milliseconds(moment))
+    # One look into the index for each flow, however long their histories are.
+    last = last.order_by(older.c.at.desc(), older.c.id.desc()).limit(1)
+    is_last = transitions.c.id == last.scalar_subquery()
+    asked = select(*_SHOWN).join_from(flows, transitions, is_last)
+    directory = _Directory(connection)
+    with connection.execution_options(yield_per=_CHUNK).execute(asked) as result:
+        for rows in result.partitions():
+            yield from directory.transitions(rows)
+
+
+def history(
+    connection: Connection,
+    *,
+    since: float | None,
+    until: float | None,
+    source: str | None,
+    destination: str | None,
+    service: str | None,
+    limit: int,
+    before: Cursor | None,
+) -> Page:
+    """Transitions, newest first."""
+    asked = select(*_SHOWN).join_from(transitions, flows)
+    if since is not None:
+        asked = asked.where(transitions.c.at >= milliseconds(since))
+    if until is not None:
+        asked = asked.where(transitions.c.at < milliseconds(until))
+    if before is not None:
+        asked = asked.where(
+            transitions.c.at <= before.at_ms,
+            tuple_(transitions.c.at, transitions.c.id) < tuple_(before.at_ms, before.row),
+        )
+    for column, name in ((flows.c.source, source), (flows.c.destination, destination)):
+        if name is not None:
+            asked = asked.where(column == _id(hosts, name))
+    if service is not None:
+        asked = asked.where(transitions.c.service == _id(services, service))
+    asked = asked.order_by(transitions.c.at.desc(), transitions.c.id.desc()).limit(limit + 1)
+    rows = connection.execute(asked).all()
+    more = len(rows) > limit
+    found = tuple(_Directory(connection).transitions(rows[:limit]))
+    ended = Cursor(rows[limit - 1].at, rows[limit - 1].id) if more else None
+    return Page(found, ended)
+
+
+def all_received(connection: Connection) -> Iterator[Received]:
+    """What was taken of each boot."""
+    asked = (
+        select(
+            hosts.c.name,
+            boots.c.boot,
+            received.c.ranges,
+            received.c.observations,
+            received.c.heard,
+            received.c.last,
+        )
+        .join_from(received, boots)
+        .join(hosts)
+    )
+    for agent, boot, ranges, observations, heard, last in _streamed(connection, asked):
+        yield Received(agent, boot, unpack_ranges(ranges), observations, heard, seconds(last))
+
+
+def latest_plans(connection: Connection, each: int) -> Iterator[PlanSlots]:
+    """The latest of each agent, the oldest of them first."""
+    place = (
+        func.row_number()
+        .over(partition_by=plans.c.host, order_by=(plans.c.at.desc(), plans.c.id.desc()))
+        .label("place")
+    )
+    ranked = select(plans.c.id, place).where(plans.c.slots.is_not(None)).subquery()
+    wanted = select(ranked.c.id).where(ranked.c.place <= each)
+    names = {row.id: row.name for row in connection.execute(select(services))}
+    known: dict[int, str] = {}
+    agents = connection.execute(select(hosts.c.id, hosts.c.name).order_by(hosts.c.id)).all()
+    for start in range(0, len(agents), _AGENTS_AT_ONCE):
+        some = agents[start : start + _AGENTS_AT_ONCE]
+        known.update((id_, name) for id_, name in some)
+        asked = (
+            select(plans.c.host, plans.c.revision, plans.c.at, plans.c.slots)
+            .where(plans.c.host.in_([id_ for id_, _ in some]), plans.c.id.in_(wanted))
+            .order_by(plans.c.host, plans.c.at, plans.c.id)
+        )
+        rows = connection.execute(asked).all()
+        keys = dict(read_flows(connection, sorted({row.host for row in rows}), known))
+        for host, revision, at, slots in rows:
+            of_flows, of_services = unpack_slots(slots)
+            yield PlanSlots(
+                known[host],
+                revision,
+                tuple(keys[id_] for id_ in of_flows),
+                tuple(names[id_] for id_ in of_services),
+                seconds(at),
+            )
+
+
+def rollups_of(
+    connection: Connection, agent: str, since: float, until: float
+) -> Iterator[PackedRollUp]:
+    """An agent's, oldest first."""
+    asked = (
+        select(
+            boots.c.boot,
+            rollups.c.sequence,
+            plans.c.revision,
+            rollups.c.begins,
+            rollups.c.ends,
+            rollups.c.blob,
+        )
+        .join_from(rollups, plans, plans.c.id == rollups.c.plan)
+        .join(boots, boots.c.id == rollups.c.boot)
+        .where(
+            plans.c.host == _id(hosts, agent),
+            rollups.c.begins >= milliseconds(since),
+            rollups.c.begins < milliseconds(until),
+        )
+        .order_by(rollups.c.begins, rollups.c.id)
+    )
+    for boot, sequence, plan, begins, ends, blob in _streamed(connection, asked):
+        yield PackedRollUp(agent, boot, sequence, plan, seconds(begins), seconds(ends), bytes(blob))
+
+
+def latest_dead_letters(connection: Connection, limit: int) -> tuple[DeadLetter, ...]:
+    """Newest first."""
+    asked = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+    return tuple(
+        DeadLetter(row.subject, row.reason, bytes(row.payload), seconds(row.at))
+        for row in connection.execute(asked)
+    )
+
+
+def kept_in(connection: Connection, area: str) -> Iterator[Kept]:
+    """All of an area, by key."""
+    asked = select(kept).where(kept.c.area == text(area)).order_by(kept.c.key)
+    for row in _streamed(connection, asked):
+        yield Kept(row.area, row.key, bytes(row.value))
+
+
+_SHOWN: Final = (
+    transitions.c.id,
+    transitions.c.at,
+    transitions.c.boot,
+    transitions.c.number,
+    transitions.c.service,
+    transitions.c.outcome,
+    transitions.c.is_open,
+    transitions.c.detail,
+    flows.c.source,
+    flows.c.destination,
+    flows.c.address,
+    flows.c.port,
+    flows.c.transport,
+)
+
+_BOOT, _SERVICE, _SOURCE, _DESTINATION = (
+    [column.key for column in _SHOWN].index(name)
+    for name in ("boot", "service", "source", "destination")
+)
+
+
+class _Directory:
+    """Names by their numbers, looked up as rows bring new ones.
+
+    Cheaper than to join them to each of a million rows, and each name is in memory once.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._hosts: dict[int, str] = {}
+        self._services: dict[int, str] = {}
+        self._boots: dict[int, tuple[str, str]] = {}
+        self._addresses: dict[str, str] = {}
+
+    def transitions(self, rows: Sequence[Any]) -> Iterator[Transition]:
+        """What some rows of `_SHOWN` stand for."""
+        self._meet(rows)
+        named, serve, booted, once = self._hosts, self._services, self._boots, self._addresses
+        for (
+            _,
+            at,
+            boot,
+            number,
+            service,
+            result,
+            is_open,
+            detail,
+            source,
+            destination,
+            address,
+            port,
+            carried,
+        ) in rows:
+            agent, boot_name = booted[boot]
+            where = once.setdefault(address, address)
+            key = FlowKey(named[source], named[destination], where, port, transport[carried])
+            yield Transition(
+                agent,
+                boot_name,
+                number,
+                key,
+                serve[service],
+                at / 1000,
+                outcome[result],
+                is_open != 0,
+                detail,
+            )
+
+    def _meet(self, rows: Sequence[Any]) -> None:
+        # By column, as they come: by name it takes several times as long.
+        columns = tuple(zip(*rows, strict=True)) or ((),) * len(_SHOWN)
+        for some in self._unknown(self._boots, {*columns[_BOOT]}):
+            found = select(boots.c.id, hosts.c.name, boots.c.boot).join(hosts)
+            for id_, agent, boot in self._connection.execute(found.where(boots.c.id.in_(some))):
+                self._boots[id_] = (agent, boot)
+        for table, known, ids in (
+            (hosts, self._hosts, {*columns[_SOURCE], *columns[_DESTINATION]}),
+            (services, self._services, {*columns[_SERVICE]}),
+        ):
+            for some in self._unknown(known, ids):
+                named = select(table.c.id, table.c.name).where(table.c.id.in_(some))
+                known.update({row.id: row.name for row in self._connection.execute(named)})
+
+    @staticmethod
+    def _unknown(known: Mapping[int, object], ids: set[int]) -> Iterator[list[int]]:
+        return in_parts(ids - known.keys())
+
+
+def _id(table: Any, name: str) -> Any:
+    return select(table.c.id).where(table.c.name == name).scalar_subquery()
+
+
+def _streamed(connection: Connection, asked: "Select[Any]") -> Iterator[Any]:
+    """Rows, as many at once as memory does not mind."""
+    with connection.execution_options(yield_per=_CHUNK).execute(asked) as result:
+        yield from result

@@ -1,0 +1,156 @@
+"""The NATS client, as we use it: it proves itself, keeps its words private, and comes back.
+
+Only `bus` uses it. What it overrides are seams of nats-py's without a name of their own; the tests
+hold each to a real server.
+"""
+
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+from reachmap_shared.access import Access
+from reachmap_shared.errors import InvalidSettings
+
+_PERMISSIONS: Final = "permissions violation"
+_STALE: Final = "stale connection"
+
+_REFUSALS: Final = {
+    "authorization violation": "it does not accept {shown}",
+    "authentication expired": "{shown} expired",
+    "authentication revoked": "{shown} was revoked",
+    "authentication timeout": "it waited in vain for {shown}",
+    "maximum account active connections": "no more connections have room beside {shown}",
+}
+"""What a server says when it does not let a client in, and what that means."""
+
+
+class NotPrivate(nats.errors.Error):
+    """The server would have us speak in the clear."""
+
+
+class Unusable(nats.errors.Error):
+    """What we are to show is missing or cannot be used; says which file, and why."""
+
+
+class GuardedClient(Client):
+    """A client of one `Access`."""
+
+    def __init__(self, access: Access, *, stays: bool) -> None:
+        """Make one.
+
+        Args:
+            access: What it shows, and whom it believes.
+            stays: Whether it comes back when a server throws it out: an administrator may let it
+                in again.
+        """
+        super().__init__()
+        self._access = access
+        self._stays = stays
+        self._jwt = ""
+
+    def proving(self) -> dict[str, Any]:
+        """The options of `connect` by which it shows what it has."""
+        access = self._access
+        options: dict[str, Any] = {"inbox_prefix": access.inbox}
+        if access.credentials is not None or access.nkey is not None:
+            options["signature_cb"] = self._sign
+        if access.credentials is not None:
+            options["user_jwt_cb"] = self._vouch
+        if access.user:
+            options |= {"user": access.user, "password": access.password}
+        if access.token:
+            options["token"] = access.token
+        if access.server_name:
+            options["tls_hostname"] = access.server_name
+        return options
+
+    def refusal(self, error: BaseException) -> str:
+        """Why a server did not let us in; empty when the error is another."""
+        access = self._access
+        if isinstance(error, (NotPrivate, Unusable)):
+            return str(error)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            whom = access.ca or "this system"
+            return f"its certificate is not one that {whom} vouches for: {error.verify_message}"
+        text = str(error).lower()
+        for words, meaning in _REFUSALS.items():
+            if words in text:
+                return f"{meaning.format(shown=self._shown())} ({words})"
+        # A server that finds a certificate wrong hangs up, with or without an alert (TLS 1.3).
+        if self._server_info.get("tls_verify") and isinstance(
+            error, (ssl.SSLError, ConnectionError)
+        ):
+            return f"it does not accept the certificate {access.certificate}"
+        return ""
+
+    def _shown(self) -> str:
+        url = self._current_server.uri if self._current_server else None
+        if url is not None and url.username is not None:
+            return "the user or token in its URL"
+        return self._access.shown or "a client without credentials"
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Of the files as they are now."""
+        try:
+            return self._access.tls()
+        except InvalidSettings as error:
+            raise Unusable(str(error)) from error
+
+    def _sign(self, nonce: str) -> bytes:
+        try:
+            proof = self._access.prove(nonce)
+        except InvalidSettings as error:
+            raise Unusable(str(error)) from error
+        assert proof is not None
+        self._public_nkey = proof.public
+        self._jwt = proof.jwt
+        return proof.signature
+
+    def _vouch(self) -> bytearray:
+        return bytearray(self._jwt.encode())  # of the same reading of the file as the signature
+
+    async def _process_connect_init(self) -> None:
+        """Let a connection go whose handshake failed.
+
+        asyncio does not tell the stream that it took the connection from, and the client, which
+        waits for that stream's end before each new attempt, would wait for ever.
+        """
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            transport = self._transport
+            if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+                transport._io_writer.transport.abort()
+                transport._io_writer = transport._io_reader = None
+            raise
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Go on in the clear only where nobody asked for TLS: a stranger may take it away."""
+        url = self._current_server.uri.geturl() if self._current_server else ""
+        if initial_connection and self._access.demands_tls(url) and not url.startswith("wss:"):
+            if not _offers_tls(info) or url.startswith("ws:"):
+                raise NotPrivate("it does not offer TLS, which a CA or tls:// asks for")
+            info["tls_required"] = True
+        if initial_connection and info.get("tls_verify") and self._access.certificate is None:
+            raise Unusable("it wants to be shown a certificate (mutual TLS), and none was given")
+        await super()._process_info(info, initial_connection)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Where the client would give up for good, try again."""
+        text = err_msg.lower()
+        if not self._stays or self.is_connecting or _PERMISSIONS in text or _STALE in text:
+            await super()._process_err(err_msg)
+            return
+        words = err_msg.strip("' \r\n")
+        error = nats.errors.Error(f"nats: {words}")
+        await self._error_cb(error)
+        await self._process_op_err(error)
+
+
+def _offers_tls(info: Mapping[str, Any]) -> bool:
+    return bool(info.get("tls_required") or info.get("tls_available"))

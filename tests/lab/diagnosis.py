@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from lab import CLONE_NEWNET, PR_SET_PDEATHSIG, Impossible, Lab, Server, _asking, _bound, _call
 
+from reachmap_agent import clock
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser, Near
@@ -226,7 +227,7 @@ async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
         relation = Relation.SAME_NETWORK if row["near_dial"] else Relation.SAME_HOST
         near = (Near(relation, job(row, address, NEAR, contexts)),)
     case = Case("a", "1", job(row, row["dial"], row["port"], contexts), near)
-    found = await Diagnoser(ask, random.Random()).diagnose(case)
+    found = await Diagnoser(ask, random.Random(), clock.system().steady_ms).diagnose(case)
     return base64.b64encode(codec.encode(found)).decode()
 
 

@@ -97,6 +97,7 @@ DIAGNOSIS = Diagnosis(
     TESTIMONY,
     None,
     999,
+    61_500,
 )
 
 

@@ -334,6 +334,8 @@ class Diagnosis:
     """Set where there is no testimony."""
     others: int = 0
     """Flows that went the same way at the same time, and were not looked into for their number."""
+    at_ms: int = 0
+    """When it began, by the source's clock that never jumps."""
 
 
 Sealed = TypeVar("Sealed", WitnessRequest, WitnessReply)

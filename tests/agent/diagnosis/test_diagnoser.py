@@ -26,7 +26,7 @@ from reachmap_shared.diagnosis import (
     opened,
     seal,
 )
-from reachmap_shared.messages import CheckSpec, Plan
+from reachmap_shared.messages import CheckSpec, Observation, Plan
 from reachmap_shared.vocabulary import ListenerState, Outcome, Transport
 
 HOST_KEY = keys.host_key(b"secret", "b")
@@ -38,6 +38,10 @@ def job(port: int, slot: int = 0, key: bytes = PAIR) -> Job:
     text = keys.to_text(key) if key else ""
     spec = CheckSpec("b", f"x:{port}", "127.0.0.1", port, Transport.TCP, "tcp", text)
     return Job.of(slot, spec, plan, Contexts.from_pem(""))
+
+
+def seen(slot: int, outcome: Outcome = Outcome.REFUSED, address: str = "") -> Observation:
+    return Observation(slot, 0, outcome, None, True, 0, 0, 0, "", (), address=address)
 
 
 class Bus:
@@ -61,7 +65,7 @@ async def carried() -> AsyncIterator[Bus]:
 
 
 async def diagnosed(ask: object, port: int, **changes: object) -> Diagnosis:
-    diagnoser = Diagnoser(ask, random.Random(1))
+    diagnoser = Diagnoser(ask, random.Random(1), lambda: 5_000)
     return await diagnoser.diagnose(replace(Case("a", "rev", job(port)), **changes))
 
 
@@ -69,6 +73,7 @@ async def test_both_ends_are_in_one_diagnosis(carried: Bus, port: int) -> None:
     """A refusal: what met the check, its way, what the destination saw of it, under one id."""
     found = await diagnosed(carried.ask, port, others=7)
     assert (found.source, found.destination, found.plan, found.others) == ("a", "b", "rev", 7)
+    assert found.at_ms == 5_000
     assert found.path.first.outcome is Outcome.REFUSED
     assert [hop.met for hop in found.path.walk] == [Met.RST]
     assert found.testimony is not None
@@ -149,20 +154,44 @@ async def test_a_flow_that_fails_is_looked_into(
     """By itself, once; another flow of the host is compared with."""
     monkeypatch.setattr(policy, "SETTLE_S", 0.05)
     sent: asyncio.Queue[Diagnosis] = asyncio.Queue()
-    runner = Runner("a", Diagnoser(carried.ask, random.Random(1)), sent.put_nowait)
+    runner = Runner("a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000), sent.put_nowait)
     with socket.create_server(("127.0.0.1", port + 1)):
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(runner.run())
             runner.apply("rev", [job(port), job(port + 1, 1)], 10.0)
-            runner.saw(1, "127.0.0.1", Outcome.OPEN)
+            runner.saw("rev", seen(1, Outcome.OPEN))
             for _ in range(3):
-                runner.saw(0, "127.0.0.1", Outcome.REFUSED)
+                runner.saw("rev", seen(0))
             found = await sent.get()
             assert (found.slot, found.plan) == (0, "rev")
             assert [(one.port, one.outcome) for one in found.path.related] == [
                 (port + 1, Outcome.OPEN)
             ]
-            runner.saw(0, "127.0.0.1", Outcome.REFUSED)
+            runner.saw("rev", seen(0))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(sent.get(), 0.3)
             running.cancel()
+
+
+async def test_what_nobody_asks_about_is_not_looked_into(
+    carried: Bus, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flow that must not work, one of a plan that is no more, a name that leads nowhere."""
+    monkeypatch.setattr(policy, "SETTLE_S", 0.05)
+    sent: asyncio.Queue[Diagnosis] = asyncio.Queue()
+    runner = Runner("a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000), sent.put_nowait)
+    forbidden, named = job(port), job(port, 1)
+    forbidden = replace(forbidden, spec=replace(forbidden.spec, forbidden=True))
+    named = replace(named, spec=replace(named.spec, address="b.example"), address=None)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(runner.run())
+        runner.apply("rev", [forbidden, named, job(port, 2)], 10.0)
+        runner.saw("rev", seen(0))
+        runner.saw("rev", seen(1, Outcome.UNREACHABLE))
+        runner.saw("another", seen(2))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sent.get(), 0.3)
+        runner.saw("rev", seen(1, address="127.0.0.1"))
+        found = await sent.get()
+        assert (found.slot, found.address) == (1, "127.0.0.1")
+        running.cancel()

@@ -142,6 +142,17 @@ def test_one_host_is_spared() -> None:
     assert times == [2.0, 2.0, 62.0, 122.0]
 
 
+def test_plans_that_follow_each_other_spare_the_host_all_the_same() -> None:
+    """Each forgets the flows of the one before, and not what was looked into lately."""
+    policy = Policy(WINDOW_S, 0.0)
+    chosen = []
+    for revision in range(10):
+        policy.begin_anew(WINDOW_S)
+        policy.failed(flow(1), LOST, float(revision))
+        chosen += run(policy, revision, revision + SETTLE_S)
+    assert len(chosen) == 2, "two at once, and then one a minute"
+
+
 @given(
     st.lists(
         st.tuples(

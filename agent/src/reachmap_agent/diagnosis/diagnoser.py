@@ -93,14 +93,17 @@ class Diagnoser:
     Args:
         ask: How a destination's agent is asked.
         rng: For ports and marks.
+        now_ms: The clock that never jumps, which says when each began.
     """
 
-    def __init__(self, ask: AskWitness, rng: random.Random) -> None:
+    def __init__(self, ask: AskWitness, rng: random.Random, now_ms: Callable[[], int]) -> None:
         self._ask = ask
         self._rng = rng
+        self._now_ms = now_ms
 
     async def diagnose(self, case: Case) -> Diagnosis:
         """Gather what both ends see of a flow; it takes some seconds."""
+        at_ms = self._now_ms()
         ports = Ports(random_block(self._rng))
         subject = _subject(case.job, ports, self._rng.randint(*_MARKS))
         local = _local(subject)
@@ -136,6 +139,7 @@ class Diagnoser:
             testimony=testimony,
             silenced=silenced,
             others=case.others,
+            at_ms=at_ms,
         )
 
 
@@ -158,7 +162,9 @@ async def _gathered(
             size = _LONG if fits else probe.FIRST_WORDS
             payload_steps = await walk_payload(subject, most, size)
     if first.outcome is not Outcome.OPEN:
-        last = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
+        # What is met with silence at first need not be waited for as long again.
+        patience_s = _QUICK_S if first.met is Met.SILENCE else _CHECK_S
+        last = _no_impostor(await probe.recheck(subject, patience_s), ours=ours)
     return PathEvidence(local, first, last, steps, payload_steps, ladder, related, looking.end())
 
 

@@ -121,6 +121,12 @@ class Policy:
         self._all = Bucket(*_PER_AGENT, now)
         self._hosts: dict[str, Bucket] = {}
 
+    def begin_anew(self, window_s: float) -> None:
+        """Forget all flows, but not what was looked into lately: plans may follow each other."""
+        self._window_s = window_s
+        self._known.clear()
+        self._bursts.clear()
+
     def failed(self, flow: Flow, face: Face, now: float) -> None:
         """A check of a flow failed, and that is confirmed."""
         known = self._known.get(flow.key)

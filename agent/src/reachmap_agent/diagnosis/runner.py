@@ -14,6 +14,7 @@ from reachmap_agent.diagnosis.policy import Choice, Face, Flow, FlowKey, Policy,
 from reachmap_agent.prober import Job
 from reachmap_shared import log
 from reachmap_shared.diagnosis import Diagnosis
+from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import Outcome
 
 Send = Callable[[Diagnosis], None]
@@ -52,28 +53,27 @@ class Runner:
         """Go by this plan from now on; its jobs stand at their slots."""
         self._plan, self._jobs = plan, jobs
         # Until each flow was checked twice, what fails alike may have one cause.
-        self._policy = Policy(max(_MIN_WINDOW_S, 2 * interval_s), time.monotonic())
+        self._policy.begin_anew(max(_MIN_WINDOW_S, 2 * interval_s))
         self._works.clear()
         self._flows.clear()
         self._news.set()
 
-    def saw(self, slot: int, address: str, outcome: Outcome, offender: str = "") -> None:
-        """What a check saw, and confirmed.
-
-        Args:
-            slot: Of the plan.
-            address: What was dialled.
-            outcome: What came of it.
-            offender: Who said so by ICMP, where somebody did.
-        """
-        spec = self._jobs[slot].spec
-        flow = Flow(slot, address, spec.port, spec.transport)
+    def saw(self, plan: str, seen: Observation) -> None:
+        """What a check of a plan saw, and confirmed."""
+        if plan != self._plan:
+            return
+        job = self._jobs[seen.slot]
+        spec = job.spec
+        # Nobody wants to know why a flow does not work that must not, nor can a name be walked to.
+        if spec.forbidden or (job.address is None and not seen.address):
+            return
+        flow = Flow(seen.slot, seen.address or spec.address, spec.port, spec.transport)
         self._flows[flow.key] = flow
-        self._works[flow.key] = outcome is Outcome.OPEN
-        if outcome is Outcome.OPEN:
+        self._works[flow.key] = seen.outcome is Outcome.OPEN
+        if seen.outcome is Outcome.OPEN:
             self._policy.healed(flow.key)
             return
-        face: Face = (outcome, offender)
+        face: Face = (seen.outcome, seen.offender)
         self._policy.failed(flow, face, time.monotonic())
         if self._policy.due(time.monotonic()) is not None:
             self._news.set()

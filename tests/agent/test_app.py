@@ -624,7 +624,9 @@ async def test_it_works_by_the_last_plan_without_any_bus(
     there = asyncio.Event()
 
     @asynccontextmanager
-    async def staying(_urls: Any, _name: str, on_connect: Any = None) -> AsyncIterator[FakeBus]:
+    async def staying(
+        _urls: Any, _name: str, on_connect: Any, *, access: Access
+    ) -> AsyncIterator[FakeBus]:
         await there.wait()
         fake.on_connect = on_connect
         yield fake
@@ -880,10 +882,10 @@ async def test_a_server_that_will_not_have_it_is_asked_again(
     staying = bus.staying
 
     @asynccontextmanager
-    async def unwilling(*its: Any) -> AsyncIterator[Any]:
+    async def unwilling(*its: Any, **more: Any) -> AsyncIterator[Any]:
         nonlocal attempts
         attempts += 1
-        async with staying(*its) as connection:  # type: ignore[call-arg]
+        async with staying(*its, **more) as connection:
             if attempts < 4:
                 raise BusUnavailable("the NATS server threw us out: authorization violation")
             yield connection

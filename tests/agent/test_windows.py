@@ -4,7 +4,6 @@ import pytest
 
 from reachmap_agent.windows import Windows
 from reachmap_shared import codec, keys
-from reachmap_shared.bus import Delivery
 from reachmap_shared.errors import BusUnavailable
 from reachmap_shared.messages import CheckSpec, WindowReply, WindowRequest
 from reachmap_shared.vocabulary import ListenerState, Transport
@@ -38,12 +37,12 @@ class Line:
         self.fails = False
         self.garbage = False
 
-    async def request(self, subject: str, payload: bytes, timeout_s: float) -> Delivery:
-        assert subject == "reachmap.window.db-1.pc-17" and timeout_s == 1.0
+    async def ask(self, subject: str, payload: bytes, timeout_s: float, answerer: str) -> bytes:
+        assert (subject, timeout_s) == ("reachmap.window.db-1.pc-17", 1.0)
+        assert answerer == "db-1"
         if self.fails:
             raise BusUnavailable("nobody there to ask")
-        answer = b"garbage" if self.garbage else await self._other.answer(subject, payload)
-        return Delivery("_INBOX.1", answer, "", {})
+        return b"garbage" if self.garbage else await self._other.answer(subject, payload)
 
 
 @pytest.fixture

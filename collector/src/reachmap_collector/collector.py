@@ -28,6 +28,7 @@ from reachmap_collector.planner import (
 )
 from reachmap_collector.plans import Plans, idle_plan
 from reachmap_collector.reports import (
+    DIAGNOSES,
     LETTER,
     LOSSES,
     Reports,
@@ -149,6 +150,7 @@ class Collector:
                 plans = await self._keeper.read(lambda store: list(store.plans()))
                 hellos = await self._keeper.read(lambda store: list(store.kept(_HELLOS)))
                 losses = await self._keeper.read(lambda store: list(store.kept(LOSSES)))
+                diagnoses = await self._keeper.read(lambda store: list(store.kept(DIAGNOSES)))
                 received = await self._keeper.read(lambda store: list(store.received()))
                 told = await self._keeper.read(_told_before)
             except StoreError as error:
@@ -167,7 +169,8 @@ class Collector:
                 heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
                 self.roster.restore(said, heard)
         self._compile()
-        self._reports.restore(told, received, losses)
+        useless = self._reports.restore(told, received, losses, diagnoses)
+        self._keeper.add(useless)
         self._is_restored = True
         self._changed.set()
         _log.info("map restored", changes=len(told), agents=len(hellos))

@@ -99,7 +99,9 @@ class Queries:
             )
         return {
             "flows": [
-                views.flow(one) | {"advice": what_to_do(one), "settled_by": what_would_settle(one)}
+                views.flow(one)
+                | {"advice": what_to_do(one), "settled_by": what_would_settle(one)}
+                | {"diagnosis": views.looked_into(one)}
                 for one in found
             ]
         }

@@ -16,6 +16,7 @@ from reachmap_shared.diagnosis import (
     Met,
     PacketKind,
     Packets,
+    PathEvidence,
     Related,
     RowState,
     Sight,
@@ -44,6 +45,11 @@ def same(address: str, other: str) -> bool:
         )
     except ValueError:
         return False
+
+
+def steps(path: PathEvidence) -> tuple[Hop, ...]:
+    """The walk that tells: of the payload where connections are made."""
+    return path.payload_walk or path.walk
 
 
 class Facts:
@@ -80,8 +86,8 @@ class Facts:
 
     @cached_property
     def steps(self) -> tuple[Hop, ...]:
-        """The walk that tells: of the payload where connections are made."""
-        return self.path.payload_walk or self.path.walk
+        """The walk that tells."""
+        return steps(self.path)
 
     @cached_property
     def last_device(self) -> Hop | None:

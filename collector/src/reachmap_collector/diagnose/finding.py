@@ -25,6 +25,16 @@ class Finding:
     """What it rests on; None when no rule holds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosed:
+    """That a flow was looked into."""
+
+    at: float
+    """When that began, in seconds since the epoch."""
+    diagnosis: Diagnosis
+    finding: Finding
+
+
 def find(diagnosis: Diagnosis) -> Finding:
     """What the evidence of both ends means."""
     facts = Facts(diagnosis)

@@ -173,6 +173,26 @@ async def test_a_flow_that_fails_is_looked_into(
             running.cancel()
 
 
+async def test_a_first_refusal_may_come_too_early(
+    carried: Bus, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the destination's agent was to listen and did not yet; a second one is looked into."""
+    monkeypatch.setattr(policy, "SETTLE_S", 0.05)
+    sent: asyncio.Queue[Diagnosis] = asyncio.Queue()
+    runner = Runner("a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000), sent.put_nowait)
+    windowed = job(port)
+    windowed = replace(windowed, spec=replace(windowed.spec, window=True))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(runner.run())
+        runner.apply("rev", [windowed], 10.0)
+        runner.saw("rev", seen(0))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sent.get(), 0.3)
+        runner.saw("rev", seen(0))
+        assert (await sent.get()).slot == 0
+        running.cancel()
+
+
 async def test_what_nobody_asks_about_is_not_looked_into(
     carried: Bus, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from reachmap_shared.diagnosis import Relation
 from reachmap_shared.vocabulary import Outcome, Transport
 
-SETTLE_S: Final = 2.0
+SETTLE_S: Final = 1.0
 """How long a flow waits for others that fail like it, so that the choice is among all."""
 HANDFUL: Final = 5
 """Flows of one burst that are looked into."""

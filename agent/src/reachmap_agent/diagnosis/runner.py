@@ -69,7 +69,10 @@ class Runner:
             return
         flow = Flow(seen.slot, seen.address or spec.address, spec.port, spec.transport)
         self._flows[flow.key] = flow
+        is_first = flow.key not in self._works
         self._works[flow.key] = seen.outcome is Outcome.OPEN
+        if is_first and spec.window and not seen.window and seen.outcome is Outcome.REFUSED:
+            return  # the destination's agent may just be starting, and listen for the next
         if seen.outcome is Outcome.OPEN:
             self._policy.healed(flow.key)
             return

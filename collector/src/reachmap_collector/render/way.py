@@ -13,11 +13,12 @@ def way(flow: Json, found: Json) -> Iterator[Text]:
     if not found["path"]:
         return
     yield Text(f"{flow['source']}  {found['local'] or ''}".rstrip())
-    stopped = False
-    for step in _known(found["path"]):
-        stopped = not step["passes"] and step["by"] != flow["address"]
-        mark = Text(" x ", "bold red") if stopped else Text(" | ", "dim")
-        yield mark.append_text(Text(f"{step['hop']:>2}  {_says(step)}", "red" if stopped else ""))
+    steps = _known(found["path"])
+    stopped = not steps[-1]["passes"] and steps[-1]["by"] != flow["address"]
+    for step in steps:
+        here = stopped and step is steps[-1]
+        mark = Text(" x ", "bold red") if here else Text(" | ", "dim")
+        yield mark.append_text(Text(f"{step['hop']:>2}  {_says(step)}", "red" if here else ""))
     end = Text(f"{flow['destination']}  {flow['address']}", "dim" if stopped else "")
     yield end.append_text(Text(_compared(flow, found["compared"]), "dim"))
 

@@ -81,7 +81,7 @@ NAT = "add table inet nat\nadd chain inet nat before {{ type nat hook prerouting
 ROWS = [
     # No fault, or none that lasts.
     Row("open", NOTHING, None),
-    Row("heals half-way", NOTHING, None, firewall={R: (f"forward {IN} drop",)}, heals_s=6.0),
+    Row("heals half-way", NOTHING, None, firewall={R: (f"forward {IN} drop",)}, heals_s=5.3),
     # The source.
     Row("A drops its output", (SOURCE, A, PROVEN), None, firewall={A: (f"output {IN} drop",)}),
     Row("A drops what comes back", (SOURCE, A, PROVEN), (SOURCE, A, LIKELY),

@@ -47,7 +47,8 @@ def test_nothing_is_due_while_all_is_well() -> None:
 def test_a_flow_is_looked_into_once() -> None:
     """A moment after it failed, and never again while nothing changes."""
     policy = Policy(WINDOW_S, 0.0)
-    policy.failed(flow(1), LOST, 10.0)
+    assert policy.failed(flow(1), LOST, 10.0), "it is news, once"
+    assert not policy.failed(flow(1), LOST, 10.0)
     assert policy.next(10.0) is None
     assert run(policy, 10.0, 20.0) == [(10.0 + SETTLE_S, Choice(flow(1), 0))]
     for second in range(20, int(AGAIN_S)):

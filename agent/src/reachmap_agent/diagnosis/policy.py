@@ -127,22 +127,23 @@ class Policy:
         self._known.clear()
         self._bursts.clear()
 
-    def failed(self, flow: Flow, face: Face, now: float) -> None:
-        """A check of a flow failed, and that is confirmed."""
+    def failed(self, flow: Flow, face: Face, now: float) -> bool:
+        """A check of a flow failed, and that is confirmed; returns whether it waits now for more."""
         known = self._known.get(flow.key)
         if known is not None and known.face == face and now < known.until:
-            return
+            return False
         self.healed(flow.key)
         if face[0] not in _WORTH_IT:
-            return
+            return False
         burst = self._bursts.get(face)
         if burst is None or (now > burst.began + self._window_s and not burst.waiting):
             burst = self._bursts[face] = _Burst(now)
         if len(burst.chosen) >= HANDFUL:
             self._known[flow.key] = _Known(face, now + AGAIN_S)
-            return
+            return False
         burst.waiting[flow.key] = flow
         self._known[flow.key] = _Known(face, float("inf"))
+        return True
 
     def healed(self, key: FlowKey) -> None:
         """A flow is well, or no more."""

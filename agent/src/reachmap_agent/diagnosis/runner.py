@@ -23,6 +23,9 @@ Send = Callable[[Diagnosis], None]
 _AT_ONCE: Final = 2
 """Diagnoses under way: each keeps some tens of sockets for some seconds."""
 
+_TOGETHER_S: Final = 0.2
+"""How long news wait for more: well below the time that a flow waits for others like it."""
+
 _MIN_WINDOW_S: Final = 30.0
 
 _log = log.get("diagnosis")
@@ -77,8 +80,7 @@ class Runner:
             self._policy.healed(flow.key)
             return
         face: Face = (seen.outcome, seen.offender)
-        self._policy.failed(flow, face, time.monotonic())
-        if self._policy.due(time.monotonic()) is not None:
+        if self._policy.failed(flow, face, time.monotonic()):
             self._news.set()
 
     async def run(self) -> None:
@@ -103,6 +105,8 @@ class Runner:
                     await self._news.wait()
             except TimeoutError:
                 continue
+            # Thousands may fail at once: the choice among them is not made anew for each.
+            await asyncio.sleep(_TOGETHER_S)
 
     async def _look_into(self, case: Case) -> None:
         try:

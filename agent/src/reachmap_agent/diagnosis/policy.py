@@ -128,7 +128,7 @@ class Policy:
         self._bursts.clear()
 
     def failed(self, flow: Flow, face: Face, now: float) -> bool:
-        """A check of a flow failed, and that is confirmed; returns whether it waits now for more."""
+        """A check of a flow failed, and that is confirmed; returns whether that is news."""
         known = self._known.get(flow.key)
         if known is not None and known.face == face and now < known.until:
             return False

@@ -36,18 +36,19 @@ def fault(
 FORWARD = "add rule inet lab forward tcp"
 PROHIBITED = "reject with icmpx admin-prohibited"
 ROUNDS = [
-    # No more than two at once: a host is a witness of four checks at a time.
+    # No more than two at once: a host is a witness of four checks at a time. Each from a source of
+    # its own, which looks into two flows to an address and then into one a minute.
     [
         fault("R drops", "a1", 7101, "r", f"{FORWARD} dport {{port}} drop"),
         fault("R rejects", "a2", 7102, "r", f"{FORWARD} dport {{port}} {PROHIBITED}"),
     ],
     [
         fault("B drops", "a3", 7103, "b", "add rule inet lab input tcp dport {port} drop"),
-        fault("SYN-ACK lost", "a1", 7104, "r2", f"{FORWARD} sport {{port}} drop"),
+        fault("SYN-ACK lost", "a4", 7104, "r2", f"{FORWARD} sport {{port}} drop"),
     ],
     [
-        fault("nothing listens", "a2", 7105, stops=True),
-        {**fault("DNAT", "a3", 7106), "firewall": {"r": [*NAT, *TO_R2]}},
+        fault("nothing listens", "a5", 7105, stops=True),
+        {**fault("DNAT", "a6", 7106), "firewall": {"r": [*NAT, *TO_R2]}},
     ],
 ]
 
@@ -96,11 +97,11 @@ def test_who_dropped_it_is_on_the_map(
 def test_what_works_stays_well_meanwhile(told: list[dict[str, Any]]) -> None:
     """On the same hosts, at the same time; and what heals leaves no cause behind."""
     near = [one["flow"] for one in told if one["name"] == "open"]
-    assert len(near) == len(ROUNDS) * 6
+    assert len(near) == len(ROUNDS) * 12
     healed = [
         one["flow"] for one in told if one["name"] == "healed" and one["flow"]["port"] != 7105
     ]
-    assert len(healed) == 6 + 10
+    assert len(healed) == 12 + 10
     for flow in (*near, *healed):
         assert (flow["state"], flow["outcome"]) == ("ok", "open")
         assert (flow["cause"], flow["at"], flow["confidence"]) == (None, None, None)

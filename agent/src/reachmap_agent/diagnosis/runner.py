@@ -74,10 +74,10 @@ class Runner:
         self._flows[flow.key] = flow
         is_first = flow.key not in self._works
         self._works[flow.key] = seen.outcome is Outcome.OPEN
-        if is_first and spec.window and not seen.window and seen.outcome is Outcome.REFUSED:
-            return  # the destination's agent may just be starting, and listen for the next
         if seen.outcome is Outcome.OPEN:
             self._policy.healed(flow.key)
+            return
+        if is_first:  # a lost packet, or a destination that just starts: nothing confirms it yet
             return
         face: Face = (seen.outcome, seen.offender)
         if self._policy.failed(flow, face, time.monotonic()):

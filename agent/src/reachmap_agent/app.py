@@ -64,6 +64,7 @@ class Agent:
             self._witnesses.ask,
             random.Random(),  # noqa: S311  ports and marks, not secrets
             clocks.steady_ms,
+            self._windows.ask,
         )
         self._diagnoses = Runner(settings.id, diagnoser, self._reporter.diagnosed)
         self._checks = Checks(

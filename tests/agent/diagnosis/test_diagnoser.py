@@ -10,7 +10,7 @@ import pytest
 
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.diagnosis import policy
-from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser
+from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser, Near
 from reachmap_agent.diagnosis.runner import Runner
 from reachmap_agent.diagnosis.witness import MAX_WATCHES, Witness
 from reachmap_agent.prober import Job
@@ -19,6 +19,7 @@ from reachmap_shared.diagnosis import (
     Diagnosis,
     Met,
     Phase,
+    Relation,
     Silenced,
     WitnessReply,
     WitnessRequest,
@@ -44,6 +45,10 @@ def seen(slot: int, outcome: Outcome = Outcome.REFUSED, address: str = "") -> Ob
     return Observation(slot, 0, outcome, None, True, 0, 0, 0, "", (), address=address)
 
 
+async def no_window(_spec: CheckSpec, _seconds: float) -> None:
+    raise AssertionError("no window is needed")
+
+
 class Bus:
     """Carries requests to a witness as the bus would, in bytes."""
 
@@ -65,7 +70,7 @@ async def carried() -> AsyncIterator[Bus]:
 
 
 async def diagnosed(ask: object, port: int, **changes: object) -> Diagnosis:
-    diagnoser = Diagnoser(ask, random.Random(1), lambda: 5_000)
+    diagnoser = Diagnoser(ask, random.Random(1), lambda: 5_000, no_window)
     return await diagnoser.diagnose(replace(Case("a", "rev", job(port)), **changes))
 
 
@@ -154,7 +159,9 @@ async def test_a_flow_that_fails_is_looked_into(
     """By itself, once; another flow of the host is compared with."""
     monkeypatch.setattr(policy, "SETTLE_S", 0.05)
     sent: asyncio.Queue[Diagnosis] = asyncio.Queue()
-    runner = Runner("a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000), sent.put_nowait)
+    runner = Runner(
+        "a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000, no_window), sent.put_nowait
+    )
     with socket.create_server(("127.0.0.1", port + 1)):
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(runner.run())
@@ -173,13 +180,34 @@ async def test_a_flow_that_fails_is_looked_into(
             running.cancel()
 
 
+async def test_a_flow_nearby_may_need_a_window(carried: Bus, port: int) -> None:
+    """Where its own listener is all that is there: it is asked for, and the flow compared with."""
+    listening = []
+
+    async def window(spec: CheckSpec, seconds: float) -> None:
+        assert seconds > 0
+        listening.append(socket.create_server(("127.0.0.1", spec.port)))
+
+    near = job(port + 1, 1)
+    near = replace(near, spec=replace(near.spec, window=True))
+    diagnoser = Diagnoser(carried.ask, random.Random(1), lambda: 5_000, window)
+    found = await diagnoser.diagnose(Case("a", "rev", job(port), (Near(Relation.SAME_HOST, near),)))
+    [server] = listening
+    server.close()
+    [compared] = found.path.related
+    assert (compared.port, compared.outcome) == (port + 1, Outcome.OPEN)
+    assert compared.walk
+
+
 async def test_a_first_failure_may_be_a_lost_packet(
     carried: Bus, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing confirms it, where nothing was seen before; the next is looked into."""
     monkeypatch.setattr(policy, "SETTLE_S", 0.05)
     sent: asyncio.Queue[Diagnosis] = asyncio.Queue()
-    runner = Runner("a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000), sent.put_nowait)
+    runner = Runner(
+        "a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000, no_window), sent.put_nowait
+    )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(runner.run())
         runner.apply("rev", [job(port)], 10.0)
@@ -197,7 +225,9 @@ async def test_what_nobody_asks_about_is_not_looked_into(
     """A flow that must not work, one of a plan that is no more, a name that leads nowhere."""
     monkeypatch.setattr(policy, "SETTLE_S", 0.05)
     sent: asyncio.Queue[Diagnosis] = asyncio.Queue()
-    runner = Runner("a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000), sent.put_nowait)
+    runner = Runner(
+        "a", Diagnoser(carried.ask, random.Random(1), lambda: 5_000, no_window), sent.put_nowait
+    )
     forbidden, named = job(port), job(port, 1)
     forbidden = replace(forbidden, spec=replace(forbidden.spec, forbidden=True))
     named = replace(named, spec=replace(named.spec, address="b.example"), address=None)

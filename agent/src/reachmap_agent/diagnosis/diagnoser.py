@@ -40,14 +40,20 @@ from reachmap_shared.diagnosis import (
     seal,
 )
 from reachmap_shared.errors import MalformedMessage
+from reachmap_shared.messages import CheckSpec
 from reachmap_shared.vocabulary import Outcome, Transport
 
 AskWitness = Callable[[str, bytes], Awaitable[bytes | None]]
 """Carries a sealed request to a destination's agent, and its answer; None when there is none."""
 
+AskWindow = Callable[[CheckSpec, float], Awaitable[object]]
+"""Asks a flow's destination to listen for so many seconds; whatever it says, the check is made."""
+
 _CHECK_S: Final = 3.5
 """For a check: the kernel takes 3.1 s to find out that a neighbour is not there."""
 _QUICK_S: Final = 1.4
+_NEAR_WINDOW_S: Final = 3.0
+"""For a check of a flow nearby, and the walk behind it."""
 _WATCH_S: Final = 30.0
 _MAX_RELATED: Final = 3
 _MARKS: Final = (1100, 1227)
@@ -94,10 +100,18 @@ class Diagnoser:
         ask: How a destination's agent is asked.
         rng: For ports and marks.
         now_ms: The clock that never jumps, which says when each began.
+        ask_window: How the destinations of flows nearby are asked to listen.
     """
 
-    def __init__(self, ask: AskWitness, rng: random.Random, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        ask: AskWitness,
+        rng: random.Random,
+        now_ms: Callable[[], int],
+        ask_window: AskWindow,
+    ) -> None:
         self._ask = ask
+        self._ask_window = ask_window
         self._rng = rng
         self._now_ms = now_ms
 
@@ -122,7 +136,9 @@ class Diagnoser:
                 first = await probe.recheck(subject, _CHECK_S)
                 path = PathEvidence(local, first, None, (), (), (), (), looking.end())
             else:
-                path = await _gathered(subject, case.near, looking, local, ours=witness.listens)
+                path = await self._gathered(
+                    subject, case.near, looking, local, ours=witness.listens
+                )
             testimony, silenced = await witness.tell()
         finally:
             looking.close()
@@ -142,30 +158,63 @@ class Diagnoser:
             at_ms=at_ms,
         )
 
+    async def _gathered(
+        self, subject: Subject, near: tuple[Near, ...], looking: Looking, local: str, *, ours: bool
+    ) -> PathEvidence:
+        first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
+        steps: tuple[Hop, ...] = ()
+        payload_steps: tuple[Hop, ...] = ()
+        ladder: tuple[Recheck, ...] = ()
+        related: tuple[Related, ...] = ()
+        last: Recheck | None = None
+        if first.outcome is not Outcome.OPEN and first.met is not Met.OWN:
+            related = await self._related(near)
+            most = _far(related)
+            steps = await walk(subject, most)
+            if first.outcome in _PAYLOAD and subject.transport is Transport.TCP:
+                ladder = await _ladder(subject)
+                fits = any(rung.outcome is Outcome.OPEN for rung in ladder)
+                size = _LONG if fits else probe.FIRST_WORDS
+                payload_steps = await walk_payload(subject, most, size)
+        if first.outcome is not Outcome.OPEN:
+            # What is met with silence at first need not be waited for as long again.
+            patience_s = _QUICK_S if first.met is Met.SILENCE else _CHECK_S
+            last = _no_impostor(await probe.recheck(subject, patience_s), ours=ours)
+        return PathEvidence(
+            local, first, last, steps, payload_steps, ladder, related, looking.end()
+        )
 
-async def _gathered(
-    subject: Subject, near: tuple[Near, ...], looking: Looking, local: str, *, ours: bool
-) -> PathEvidence:
-    first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
-    steps: tuple[Hop, ...] = ()
-    payload_steps: tuple[Hop, ...] = ()
-    ladder: tuple[Recheck, ...] = ()
-    related: tuple[Related, ...] = ()
-    last: Recheck | None = None
-    if first.outcome is not Outcome.OPEN and first.met is not Met.OWN:
-        related = await _related(near)
-        most = _far(related)
-        steps = await walk(subject, most)
-        if first.outcome in _PAYLOAD and subject.transport is Transport.TCP:
-            ladder = await _ladder(subject)
-            fits = any(rung.outcome is Outcome.OPEN for rung in ladder)
-            size = _LONG if fits else probe.FIRST_WORDS
-            payload_steps = await walk_payload(subject, most, size)
-    if first.outcome is not Outcome.OPEN:
-        # What is met with silence at first need not be waited for as long again.
-        patience_s = _QUICK_S if first.met is Met.SILENCE else _CHECK_S
-        last = _no_impostor(await probe.recheck(subject, patience_s), ours=ours)
-    return PathEvidence(local, first, last, steps, payload_steps, ladder, related, looking.end())
+    async def _related(self, near: tuple[Near, ...]) -> tuple[Related, ...]:
+        """Check a few flows nearby, and walk the way of the first that works."""
+        tried = [(one, _subject(one.job, None, 0)) for one in near[:_MAX_RELATED]]
+        seen: dict[int, Recheck] = {}
+
+        async def check(place: int, subject: Subject) -> None:
+            spec = tried[place][0].job.spec
+            if spec.window:  # the listener of the check itself may be closed again
+                await self._ask_window(spec, _NEAR_WINDOW_S)
+            seen[place] = await probe.recheck(subject, _QUICK_S)
+
+        async with asyncio.TaskGroup() as tasks:
+            for place, (_, subject) in enumerate(tried):
+                tasks.create_task(check(place, subject))
+        found = []
+        walked = False
+        for place, (one, subject) in enumerate(tried):
+            steps: tuple[Hop, ...] = ()
+            if not walked and seen[place].outcome is Outcome.OPEN:
+                steps, walked = await walk(subject), True
+            found.append(
+                Related(
+                    one.relation,
+                    str(subject.address[0]),
+                    one.job.spec.port,
+                    subject.transport,
+                    seen[place].outcome,
+                    steps,
+                )
+            )
+        return tuple(found)
 
 
 def _far(related: tuple[Related, ...]) -> int:
@@ -182,36 +231,6 @@ def _no_impostor(seen: Recheck, *, ours: bool) -> Recheck:
     if ours and seen.outcome is Outcome.OPEN and not seen.proven:
         return replace(seen, outcome=Outcome.WRONG_PEER)
     return seen
-
-
-async def _related(near: tuple[Near, ...]) -> tuple[Related, ...]:
-    """Check a few flows nearby, and walk the way of the first that works."""
-    tried = [(one, _subject(one.job, None, 0)) for one in near[:_MAX_RELATED]]
-    seen: dict[int, Recheck] = {}
-
-    async def check(place: int, subject: Subject) -> None:
-        seen[place] = await probe.recheck(subject, _QUICK_S)
-
-    async with asyncio.TaskGroup() as tasks:
-        for place, (_, subject) in enumerate(tried):
-            tasks.create_task(check(place, subject))
-    found = []
-    walked = False
-    for place, (one, subject) in enumerate(tried):
-        steps: tuple[Hop, ...] = ()
-        if not walked and seen[place].outcome is Outcome.OPEN:
-            steps, walked = await walk(subject), True
-        found.append(
-            Related(
-                one.relation,
-                str(subject.address[0]),
-                one.job.spec.port,
-                subject.transport,
-                seen[place].outcome,
-                steps,
-            )
-        )
-    return tuple(found)
 
 
 async def _ladder(subject: Subject) -> tuple[Recheck, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector.collector import Collector
+from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.planner import ExpectedFlow
 from reachmap_collector.queries import PAGE, Queries
 from reachmap_collector.topology.load import parse_topology
@@ -280,6 +281,22 @@ async def test_explain_tells_every_flow_between_two_hosts(queries: Queries) -> N
     assert {flow["advice"] for flow in answer["flows"]} == {
         "see whether the agent on pc-1 runs and reaches the NATS server"
     }
+
+
+async def test_explain_tells_what_was_looked_into(
+    queries: Queries, collector: Collector, hello: Any, told: Any, diagnosis: Any
+) -> None:
+    """Beside the flow; null where nobody looked."""
+    now = collector.now()
+    collector.roster.hear(hello("pc-1"), now)
+    for record in collector.flows:
+        record.fold(told(now - 5, Outcome.TIMEOUT))
+        if record.key.port == 8080:
+            made = diagnosis()
+            record.diagnosed = Diagnosed(now - 2, made, find(made))
+    answer = await queries.explain({"source": "pc-1", "destination": "web-1"})
+    checks = {flow["port"]: flow["diagnosis"] for flow in answer["flows"]}
+    assert (checks[9090], checks[8080]["check"]) == (None, "c0")
 
 
 async def test_explain_can_be_asked_of_one_port(queries: Queries) -> None:

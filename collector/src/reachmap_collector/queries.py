@@ -214,6 +214,7 @@ class Queries:
                 "advice": what_to_do(judgement),
                 "settled_by": what_would_settle(judgement),
                 "requests": rules.texts(request),
+                "diagnosis": views.looked_into(judgement),
             }
         return flow
 

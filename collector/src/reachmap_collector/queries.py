@@ -12,6 +12,7 @@ from typing import Any, Final
 from reachmap_collector import views
 from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
+from reachmap_collector.evidence import looked_into
 from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.views import By, Json
@@ -101,7 +102,7 @@ class Queries:
             "flows": [
                 views.flow(one)
                 | {"advice": what_to_do(one), "settled_by": what_would_settle(one)}
-                | {"diagnosis": views.looked_into(one)}
+                | {"diagnosis": looked_into(one)}
                 for one in found
             ]
         }

@@ -799,29 +799,3 @@ def test_every_flow_has_a_state_of_the_vocabulary(scene: Any, openuem: Any) -> N
     ]
     assert len(found) == len(judgements)
     assert {judgement.record.expected.expect for judgement in found} == {Expectation.REACHABLE}
-
-
-# What both ends saw.
-
-
-def test_what_was_looked_into_is_told_with_its_way(scene: Any) -> None:
-    """As JSON; null where nobody looked."""
-    stage = scene()
-    stage.hear("pc-1", NOW)
-    stage.see("pc-1", "web-1", Outcome.TIMEOUT, NOW - 5, service="web:8080")
-    assert views.looked_into(stage.judge("pc-1", "web-1", NOW, "web:8080")) is None
-    stage.diagnose(NOW)
-    judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
-    assert views.flow(judged)["at"] == "10.0.1.254"
-    told = views.looked_into(judged)
-    assert told is not None and json.loads(json.dumps(told)) == told
-    assert (told["at"], told["local"], told["witness"]) == (
-        AT,
-        "10.0.1.1",
-        {"silenced": "no-answer"},
-    )
-    assert [(hop["by"], hop["passes"]) for hop in told["path"]] == [
-        ("10.0.1.254", True),
-        *[(None, False)] * 3,
-    ]
-    assert told["compared"]["path"][-1]["met"] == "syn-ack"

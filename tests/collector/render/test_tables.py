@@ -7,6 +7,7 @@ import pytest
 
 from reachmap_collector import render, views
 from reachmap_collector.advice import what_to_do, what_would_settle
+from reachmap_collector.evidence import looked_into
 from reachmap_collector.render import tables
 from reachmap_collector.views import By
 from reachmap_shared.diagnosis import Silenced
@@ -655,7 +656,7 @@ def test_what_was_looked_into_is_told_as_a_story(screen: Any, scene: Any) -> Non
     stage.diagnose(NOW - 2)
     judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
     flow = views.flow(judged) | {"advice": what_to_do(judged), "settled_by": None}
-    text = screen(render.explanation([flow | {"diagnosis": views.looked_into(judged)}], 100), 100)
+    text = screen(render.explanation([flow | {"diagnosis": looked_into(judged)}], 100), 100)
     lines = [line.strip() for line in text.splitlines()]
     [cause] = [place for place, line in enumerate(lines) if line.startswith("cause")]
     assert lines[cause] == "cause      path at 10.0.1.254 (likely)"
@@ -682,6 +683,6 @@ def test_why_there_was_no_witness_is_told(screen: Any, scene: Any, why: Silenced
     stage.diagnose(NOW - 2, silenced=why)
     judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
     flow = views.flow(judged) | {"advice": None, "settled_by": None}
-    text = screen(render.explanation([flow | {"diagnosis": views.looked_into(judged)}], 100), 100)
+    text = screen(render.explanation([flow | {"diagnosis": looked_into(judged)}], 100), 100)
     said = "by the agents on pc-1 and web-1 together" if why is None else "pc-1 alone: "
     assert said in text

@@ -642,7 +642,7 @@ async def test_it_works_by_the_last_plan_without_any_bus(
         assert fake.published == []
         there.set()
         await eventually(lambda: len(fake.changes()) == 2)
-        assert fake.pulse().plan == "r1"
+        await eventually(lambda: fake.pulse().plan == "r1")
     closed = fake.bodies(Closed)
     assert closed == [Closed(made=2, lost=0, changes_lost=0)]
 

@@ -417,7 +417,7 @@ async def test_details_are_what_explain_adds(queries: Queries) -> None:
     explained = (await queries.explain(ends))["flows"]
     assert (await queries.flows({"filters": ends, "details": True}))["flows"] == explained
     plain = (await queries.flows({"filters": ends}))["flows"]
-    added = {"advice", "settled_by", "requests"}
+    added = {"advice", "settled_by", "requests", "diagnosis"}
     assert [explained[0].keys() - flow.keys() for flow in plain] == [added, added]
     code, message = await refusal(queries.flows({"details": "yes"}))
     assert (code, message) == ("400", "details: expected true or false")

@@ -35,6 +35,13 @@ talking_places = 64
 Lists may also be written as one text with commas.
 """
 
+_DIAGNOSIS: Final = """
+## `diagnosis`
+
+Default `true` · in the file alone
+
+"""
+
 _TABLE: Final = """
 ## `[listeners]`
 
@@ -54,6 +61,7 @@ def page() -> str:
             default = _default(getattr(usual, name))
             where = f"`{ENVIRONMENT[name]}`, `{ARGUMENTS[name]}`"
             parts.append(f"\n## `{name}`\n\nDefault {default} · {where}\n\n{reason}\n")
+    parts.append(_DIAGNOSIS + dict(_fields(Settings))["diagnosis"] + "\n")
     parts.append(_TABLE)
     limits = ListenerLimits()
     for name, reason in _fields(ListenerLimits):

@@ -20,10 +20,21 @@ from typing import Any, TypeVar
 import pytest
 
 from reachmap_agent import app, delivery, identity, presence, prober, reporter, schedule
+from reachmap_agent.diagnosis import policy
 from reachmap_agent.settings import Settings
 from reachmap_shared import __version__, bus, codec, keys, subjects
 from reachmap_shared.access import Access
 from reachmap_shared.bus import Delivery
+from reachmap_shared.diagnosis import (
+    Diagnosis,
+    Phase,
+    Silenced,
+    WitnessReply,
+    WitnessRequest,
+    WitnessState,
+    opened,
+    seal,
+)
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
 from reachmap_shared.messages import (
     Ask,
@@ -281,7 +292,11 @@ async def test_it_says_who_it_is(fake: FakeBus, eventually: Any) -> None:
     """On joining, before any plan, all that the collector needs to make one."""
     async with running():
         await eventually(lambda: fake.said(Hello))
-        assert set(fake.handlers) == {"reachmap.window.pc-17.*", "reachmap.ask.pc-17"}
+        assert set(fake.handlers) == {
+            "reachmap.window.pc-17.*",
+            "reachmap.witness.pc-17.*",
+            "reachmap.ask.pc-17",
+        }
         assert set(fake.heard) == {"$KV.reachmap-plans.pc-17", "_INBOX.test.*"}
         hello = fake.hello()
     assert (hello.agent, hello.presence, hello.version) == ("pc-17", Presence.HERE, __version__)
@@ -627,7 +642,7 @@ async def test_it_works_by_the_last_plan_without_any_bus(
         assert fake.published == []
         there.set()
         await eventually(lambda: len(fake.changes()) == 2)
-        assert fake.pulse().plan == "r1"
+        await eventually(lambda: fake.pulse().plan == "r1")
     closed = fake.bodies(Closed)
     assert closed == [Closed(made=2, lost=0, changes_lost=0)]
 
@@ -800,6 +815,52 @@ async def test_a_window_is_opened_for_those_who_have_the_flow(
         assert reply.state is ListenerState.LISTENING
         with socket.create_connection((LOOPBACK, port)):
             pass
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_flow_that_breaks_is_looked_into(
+    fake: FakeBus, eventually: Any, port: int, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    """By itself, and reported like a change, unless that is switched off; the checks go on."""
+    monkeypatch.setattr(policy, "SETTLE_S", 0.05)
+    broken = dataclasses.replace(check(port), key="")
+
+    def diagnoses() -> list[Report]:
+        return [one for one in fake.said(Report) if one.kind is ReportKind.DIAGNOSIS]
+
+    async with running(dataclasses.replace(ME, diagnosis=wanted)):
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(plan("r1", broken, interval_s=0.2))
+        await eventually(diagnoses if wanted else lambda: fake.pulse().plan == "r1")
+        await eventually(lambda: fake.pulse().made > 2)
+    if not wanted:
+        assert diagnoses() == []
+        return
+    [report] = diagnoses()
+    found = codec.decode(Diagnosis, report.body)
+    assert (found.plan, found.slot, found.silenced) == ("r1", 0, Silenced.NO_AGENT)
+    assert found.path.first.outcome is Outcome.REFUSED
+    assert 0 < found.at_ms <= report.sent_ms
+
+
+async def test_a_witness_watches_for_those_who_have_the_flow(
+    fake: FakeBus, eventually: Any, port: int
+) -> None:
+    """By the key that its host's plan brings; others get no word."""
+    pair = keys.pair_key(keys.from_text(OWN), keys.source_id("pc-18"))
+    subject = "reachmap.witness.pc-17.pc-18"
+    asked = WitnessRequest(
+        *("pc-18", "pc-17", "c0", Phase.WATCH, LOOPBACK, port, Transport.TCP, LOOPBACK),
+        *(0, 1111, 9.0),
+    )
+    async with running():
+        await eventually(lambda: fake.said(Hello))
+        ask = fake.handlers["reachmap.witness.pc-17.*"]
+        assert await ask(subject, seal(asked, pair)) is None, "there is no plan yet"
+        fake.tell(plan("r1"))
+        assert await ask(subject, seal(asked, b"x" * 16)) is None
+        reply = opened(WitnessReply, await ask(subject, seal(asked, pair)), pair)
+        assert reply.state is WitnessState.WATCHING
 
 
 async def test_a_plan_on_disk_that_is_of_no_use_is_none(

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -45,8 +46,26 @@ def test_capabilities_are_words() -> None:
     """TCP and UDP every process can; the rest depends on where it runs."""
     found = capabilities()
     assert {"tcp", "udp"} <= set(found)
-    assert set(found) <= {"tcp", "udp", "ipv6", "root"}
+    assert set(found) <= {"tcp", "udp", "ipv6", "root", "raw"}
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_who_may_look_at_packets_says_so(may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By trying, since a sandbox may forbid what the right allows."""
+    made = socket.socket
+
+    def tried(family: int, *rest: int) -> socket.socket:
+        if family == getattr(socket, "AF_PACKET", None):
+            if not may:
+                raise PermissionError
+            return made()
+        return made(family, *rest)
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(socket, "AF_PACKET", 17, raising=False)
+    monkeypatch.setattr(socket, "socket", tried)
+    assert ("raw" in capabilities()) is may
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,15 @@ from reachmap_agent.clock import Clock
 from reachmap_agent.reporter import Reporter
 from reachmap_agent.spool import Spool
 from reachmap_shared import codec
+from reachmap_shared.diagnosis import (
+    Diagnosis,
+    Met,
+    PathEvidence,
+    Recheck,
+    Sight,
+    Silenced,
+    TapState,
+)
 from reachmap_shared.messages import (
     MAX_BODY,
     Changes,
@@ -27,6 +36,17 @@ from reachmap_shared.vocabulary import Outcome, Transport
 DAY_MS = 86_400_000
 SPEC = CheckSpec("b", "web:80", "10.0.0.5", 80, Transport.TCP, "tcp", "")
 SEEN = Observation(0, 0, Outcome.OPEN, None, True, 0, 200, 90, "10.0.0.7:40001", ("a",))
+DIAGNOSIS = Diagnosis(
+    *("c", 1, "r1", "a", "b", "10.0.0.5", 80, Transport.TCP),
+    PathEvidence(
+        "10.0.0.7",
+        Recheck(Outcome.TIMEOUT, Met.SILENCE, 40_001),
+        *(None, (), (), (), ()),
+        Sight(None, TapState.NONE),
+    ),
+    None,
+    Silenced.NO_AGENT,
+)
 
 
 class Desk:
@@ -50,7 +70,11 @@ class Desk:
 
     def put(self, kind: Any) -> list[Any]:
         self.spool.rewind()
-        name = {Changes: ReportKind.CHANGES, RollUp: ReportKind.ROLL_UP}[kind]
+        name = {
+            Changes: ReportKind.CHANGES,
+            RollUp: ReportKind.ROLL_UP,
+            Diagnosis: ReportKind.DIAGNOSIS,
+        }[kind]
         found = []
         for lane in Lane:
             while (record := self.spool.history(lane)) is not None:
@@ -96,6 +120,17 @@ async def test_changes_are_told_at_the_next_turn_and_once(desk: Desk) -> None:
     [body] = desk.put(Changes)
     assert (body.plan, [one.seen.slot for one in body.changes]) == ("r1", [0, 1])
     assert (desk.reporter.told, desk.reporter.made, desk.reporter.waiting) == (2, 3, 3)
+
+
+async def test_a_diagnosis_waits_like_a_change_and_counts_as_nothing_seen(desk: Desk) -> None:
+    """Behind the change that it is about."""
+    desk.begin()
+    desk.see(1)
+    desk.reporter.diagnosed(DIAGNOSIS)
+    assert desk.put(Diagnosis) == [DIAGNOSIS]
+    assert [len(body.changes) for body in desk.put(Changes)] == [1]
+    assert (desk.reporter.told, desk.reporter.made, desk.reporter.waiting) == (1, 1, 1)
+    assert (desk.spool.account.sequence, desk.spool.changes_lost) == (2, 0)
 
 
 async def test_another_plan_closes_what_was_seen_by_the_one_before(desk: Desk) -> None:

@@ -211,6 +211,15 @@ def test_the_listeners_limits_are_settings(file: Path) -> None:
     )
 
 
+def test_diagnosis_can_be_switched_off(file: Path) -> None:
+    """In the file alone; it is on by default."""
+    assert load(None, {}, SILENT).diagnosis is True
+    file.write_text('id = "x"\ndiagnosis = false\n')
+    assert load(file, {}, SILENT).diagnosis is False
+    file.write_text('id = "x"\ndiagnosis = "no"\n')
+    assert refusal(file) == f"{file}: diagnosis: expected true or false, got 'no'"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -20,6 +20,7 @@ import pytest
 from reachmap_collector import views
 from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
+from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.errors import StoreUnavailable
 from reachmap_collector.fold import FlowMap, FlowRecord, Period, Told
 from reachmap_collector.judge import Judge, Judgement
@@ -34,6 +35,19 @@ from reachmap_collector.topology.load import load_profile, parse_topology
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import bus, codec, logscale, subjects
 from reachmap_shared.bus import Bus
+from reachmap_shared.diagnosis import (
+    Diagnosis,
+    Hop,
+    IcmpError,
+    Met,
+    PathEvidence,
+    Recheck,
+    Related,
+    Relation,
+    Sight,
+    Silenced,
+    TapState,
+)
 from reachmap_shared.messages import (
     Change,
     Changes,
@@ -162,6 +176,40 @@ def make_listener(
     return ListenerReport(service, port, Transport.TCP, state, detail, holder)
 
 
+LOST = Recheck(Outcome.TIMEOUT, Met.SILENCE, 40_001, segments_out=4, timeouts=3, repeated=1)
+
+
+def passing(ttl: int, by: str) -> Hop:
+    """A device that passes things on, and said so when their hops were used up."""
+    return Hop(ttl, Met.ICMP, by, IcmpError(4, 11, 0, by))
+
+
+def make_diagnosis(**changes: Any) -> Diagnosis:
+    """What pc-1 found out alone of web-1: 10.0.1.254 has its SYN, and 10.0.0.254 has it no more."""
+    route = passing(1, "10.0.1.254"), passing(2, "10.0.0.254")
+    way = Hop(3, Met.SYN_ACK, "10.0.0.1")
+    near = Related(
+        *(Relation.SAME_HOST, "10.0.0.1", 9090, Transport.TCP, Outcome.OPEN),
+        (*route, way),
+    )
+    lost = tuple(Hop(ttl, Met.SILENCE) for ttl in (2, 3, 4))
+    sight = Sight(None, TapState.FORBIDDEN)
+    fields: dict[str, Any] = {
+        "check": "c0",
+        "slot": 0,
+        "plan": "r1",
+        "source": "pc-1",
+        "destination": "web-1",
+        "address": "10.0.0.1",
+        "port": 8080,
+        "transport": Transport.TCP,
+        "path": PathEvidence("10.0.1.1", LOST, LOST, (route[0], *lost), (), (), (near,), sight),
+        "testimony": None,
+        "silenced": Silenced.NO_ANSWER,
+    }
+    return Diagnosis(**(fields | changes))
+
+
 class Scene:
     """A deployment in plain-number time: agents speak, checks see, and one asks what it means."""
 
@@ -198,6 +246,14 @@ class Scene:
         record = self.record(source, destination, changes.pop("service", None))
         seen = make_observation(outcome, **changes)
         record.fold(Told(at, "boot-1", next(_numbers), seen))
+
+    def diagnose(self, at: float, **changes: Any) -> Diagnosed:
+        """The flow from pc-1 to web-1 is looked into."""
+        diagnosis = make_diagnosis(**changes)
+        found = Diagnosed(at, diagnosis, find(diagnosis))
+        flow = self.record("pc-1", "web-1", "web:8080").key
+        assert self.flows.diagnose(flow, "web:8080", found)
+        return found
 
     def count(
         self, source: str, destination: str, ends: float, service: str | None = None, **counts: int
@@ -333,6 +389,21 @@ class Agent:
         body = Closed(made, lost, 0)
         return self._report(ReportKind.CLOSED, body, boot=before, sequence=1_000_000)
 
+    def diagnosed(self, place: int, **changes: Any) -> Report:
+        """A flow was looked into, just now."""
+        check = self.plan.checks[place]
+        fields: dict[str, Any] = {
+            "slot": place,
+            "plan": self.plan.revision,
+            "source": self.name,
+            "destination": check.destination,
+            "address": check.address,
+            "port": check.port,
+            "transport": check.transport,
+            "at_ms": self.clock_ms,
+        }
+        return self._report(ReportKind.DIAGNOSIS, make_diagnosis(**(fields | changes)))
+
     def _report(self, kind: ReportKind, body: object, **changes: Any) -> Report:
         fields: dict[str, Any] = {
             "boot": self.boot,
@@ -440,6 +511,12 @@ def hello() -> Callable[..., Hello]:
 @pytest.fixture(scope="session")
 def observation() -> Callable[..., Observation]:
     return make_observation
+
+
+@pytest.fixture(scope="session")
+def diagnosis() -> Callable[..., Diagnosis]:
+    """Makes what was found out of a flow."""
+    return make_diagnosis
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What to do about a flow: one sentence that fits what was seen."""
 
 import string
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -268,3 +269,25 @@ def test_advice_is_there_for_all_that_is_not_ok(scene: Any) -> None:
             destination = "db-1" if service == "db:5432" else "web-1"
             state = stage.judge("pc-1", destination, NOW, service).state
             assert (text is None) == (state is State.OK)
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("at", [None, "10.0.1.254"])
+def test_whom_to_ask_is_told_by_what_was_found_out(
+    scene: Any, cause: Cause, at: str | None
+) -> None:
+    """The device by its address, where one is known; else as the check alone would have it."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.TIMEOUT, NOW - 5, service="web:8080")
+    found = stage.diagnose(NOW - 2)
+    stage.record("pc-1", "web-1", "web:8080").diagnosed = replace(
+        found, finding=replace(found.finding, cause=cause, at=at)
+    )
+    text = what_to_do(stage.judge("pc-1", "web-1", NOW, "web:8080"))
+    assert text is not None
+    plain = advised(scene(), Outcome.TIMEOUT)
+    names_it = {Cause.PATH, Cause.RETURN_PATH, Cause.MIDDLEBOX, Cause.DESTINATION_HOST}
+    assert ("10.0.1.254" in text) is (at is not None and cause in names_it)
+    known = {Cause.PATH, Cause.RETURN_PATH, Cause.SOURCE_HOST} | (names_it if at else set())
+    assert (text == plain) is (cause not in known)

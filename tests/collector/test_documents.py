@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from reachmap_collector import documents, rules, views
 from reachmap_collector.advice import what_to_do, what_would_settle
+from reachmap_collector.evidence import looked_into
 from reachmap_collector.fold import Told
 from reachmap_collector.queries import Queries
 from reachmap_shared.messages import Observation
@@ -147,6 +148,7 @@ def test_whatever_is_seen_a_flow_is_what_its_schema_says(
                     "advice": what_to_do(judgement),
                     "settled_by": what_would_settle(judgement),
                     "requests": rules.texts(rules.request_for(judgement)),
+                    "diagnosis": looked_into(judgement),
                 }
             ],
         )

@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 
 from reachmap_collector.judge import Doubt, Judgement
 from reachmap_collector.planner import Announcement
+from reachmap_shared.diagnosis import Met, PathEvidence, Recheck, Sight, TapState
 from reachmap_shared.messages import Presence
 from reachmap_shared.vocabulary import Cause, Confidence, ListenerState, Outcome, State
 
 NOW = 100.0
+NOTHING_SEEN = PathEvidence(
+    "10.0.1.1",
+    Recheck(Outcome.TIMEOUT, Met.SILENCE, 40_001, segments_out=4, timeouts=3, repeated=1),
+    *(None, (), (), (), ()),
+    Sight(None, TapState.FORBIDDEN),
+)
 STALE_S = 3 * 10.0 + 3.5
 """Three intervals and a timeout, by the defaults."""
 
@@ -702,3 +709,56 @@ def test_whatever_is_seen_and_heard_is_judged(
         judge = stage.judge_at(now)
         for record in records:
             assert_valid(judge.judge(record))
+
+
+# What both ends found out.
+
+
+def broken(scene: Any, at: float, outcome: Outcome = Outcome.TIMEOUT, **changes: Any) -> Any:
+    """A flow that broke at a time, and what was found out of it."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", outcome, NOW - 5, service="web:8080")
+    stage.diagnose(at, **changes)
+    return stage
+
+
+def test_what_was_found_out_names_cause_and_device(scene: Any) -> None:
+    """With its sentences behind what the check itself saw."""
+    judged = broken(scene, NOW - 2).judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judged.state, judged.cause, judged.at, judged.confidence) == (
+        State.BROKEN,
+        Cause.PATH,
+        "10.0.1.254",
+        Confidence.LIKELY,
+    )
+    assert judged.evidence[0] == "pc-1: the check's own words on timeout"
+    assert any("10.0.1.254" in fact for fact in judged.evidence)
+
+
+@pytest.mark.parametrize("ago", [5.0, 60.0])
+def test_what_was_found_out_of_an_earlier_fault_says_nothing(scene: Any, ago: float) -> None:
+    """Not even if that began at the same moment."""
+    judged = broken(scene, NOW - ago).judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judged.cause, judged.at, judged.diagnosed) == (Cause.UNKNOWN, None, None)
+
+
+def test_a_look_that_tells_nothing_leaves_what_is_known(scene: Any) -> None:
+    """A host whose agent is gone is down, likely; why the look told nothing is said besides."""
+    stage = broken(scene, NOW - 2, path=NOTHING_SEEN)
+    stage.hear("web-1", NOW, presence=Presence.LEAVING)
+    judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judged.cause, judged.at, judged.confidence) == (
+        Cause.DESTINATION_HOST,
+        None,
+        Confidence.LIKELY,
+    )
+    assert any("did not answer" in fact for fact in judged.evidence)
+
+
+def test_what_works_has_no_cause(scene: Any) -> None:
+    """Whatever was found out of it before."""
+    stage = broken(scene, NOW - 4)
+    stage.see("pc-1", "web-1", Outcome.OPEN, NOW - 3, service="web:8080")
+    judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    assert (judged.state, judged.cause, judged.at) == (State.OK, None, None)

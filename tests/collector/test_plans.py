@@ -124,6 +124,15 @@ def test_a_forbidden_flow_is_checked_in_a_window_too(topology: Any) -> None:
     assert check.window
 
 
+def test_a_check_says_whether_it_must_not_be_open(topology: Any) -> None:
+    """So that nobody looks into why it is not."""
+    text = SMALL + '[roles.guest]\n[hosts.g]\nroles = ["guest"]\naddresses = ["10.0.0.3"]\n'
+    text += '[[deny]]\nfrom = "guest"\nto = "web:80"'
+    plans = plans_of(topology(text))
+    assert [check.forbidden for check in plans["g"].checks] == [True]
+    assert [check.forbidden for check in plans["b"].checks] == [False]
+
+
 def test_an_agent_that_nobody_listed_listens_as_its_roles_say(topology: Any) -> None:
     """It has no host in the topology that could say otherwise."""
     text = SMALL.replace('protocol = "http"', 'protocol = "http", listen = "always"')

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector.collector import Collector
+from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.planner import ExpectedFlow
 from reachmap_collector.queries import PAGE, Queries
 from reachmap_collector.topology.load import parse_topology
@@ -282,6 +283,22 @@ async def test_explain_tells_every_flow_between_two_hosts(queries: Queries) -> N
     }
 
 
+async def test_explain_tells_what_was_looked_into(
+    queries: Queries, collector: Collector, hello: Any, told: Any, diagnosis: Any
+) -> None:
+    """Beside the flow; null where nobody looked."""
+    now = collector.now()
+    collector.roster.hear(hello("pc-1"), now)
+    for record in collector.flows:
+        record.fold(told(now - 5, Outcome.TIMEOUT))
+        if record.key.port == 8080:
+            made = diagnosis()
+            record.diagnosed = Diagnosed(now - 2, made, find(made))
+    answer = await queries.explain({"source": "pc-1", "destination": "web-1"})
+    checks = {flow["port"]: flow["diagnosis"] for flow in answer["flows"]}
+    assert (checks[9090], checks[8080]["check"]) == (None, "c0")
+
+
 async def test_explain_can_be_asked_of_one_port(queries: Queries) -> None:
     """The one that is dialled."""
     answer = await queries.explain({"source": "pc-1", "destination": "web-1", "port": 9090})
@@ -400,7 +417,7 @@ async def test_details_are_what_explain_adds(queries: Queries) -> None:
     explained = (await queries.explain(ends))["flows"]
     assert (await queries.flows({"filters": ends, "details": True}))["flows"] == explained
     plain = (await queries.flows({"filters": ends}))["flows"]
-    added = {"advice", "settled_by", "requests"}
+    added = {"advice", "settled_by", "requests", "diagnosis"}
     assert [explained[0].keys() - flow.keys() for flow in plain] == [added, added]
     code, message = await refusal(queries.flows({"details": "yes"}))
     assert (code, message) == ("400", "details: expected true or false")

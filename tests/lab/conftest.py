@@ -88,13 +88,20 @@ class Laboratory:
 
     def run(self, rows: list[dict[str, Any]], program: Path = LAB) -> Seen:
         """Set up and check all rows at once."""
+        results = self.collect(rows, program, PATIENCE_S)
+        return {(result["name"], result["family"]): result for result in results}
+
+    def collect(
+        self, rows: list[dict[str, Any]], program: Path, patience_s: float
+    ) -> list[dict[str, Any]]:
+        """Have a program look into all rows, and return what it tells of each."""
         process = self.start(program)
-        output, errors = process.communicate(json.dumps(rows), timeout=PATIENCE_S)
+        output, errors = process.communicate(json.dumps(rows), timeout=patience_s)
         if errors.startswith("impossible: "):
             _give_up(errors.strip())
         assert process.returncode == 0, errors
-        results = json.loads(output.splitlines()[-1])
-        return {(result["name"], result["family"]): result for result in results}
+        results: list[dict[str, Any]] = json.loads(output.splitlines()[-1])
+        return results
 
     def end(self) -> None:
         """Away with what still runs."""

@@ -361,6 +361,24 @@ async def test_an_agent_that_is_gone_is_told_at_once(nats_server: Any) -> None:
             await connection.ask("reachmap.window.pc-2.pc-1", b"", 0.2, "pc-2")
 
 
+async def test_whoever_may_not_ask_gets_no_answer(nats_server: Any) -> None:
+    """Where the handler has none; others are answered as before."""
+
+    async def answer(_subject: str, payload: bytes) -> bytes | None:
+        return None if payload == b"stranger" else payload.upper()
+
+    mine = Access(inbox="_INBOX.pc-1")
+    async with (
+        bus.connected([nats_server.url], "test") as asked,
+        bus.connected([nats_server.url], "test", mine) as connection,
+    ):
+        await asked.answer("reachmap.witness.pc-2.*", answer)
+        subject = "reachmap.witness.pc-2.pc-1"
+        with pytest.raises(BusUnavailable, match=r"no answer in 0\.2 s"):
+            await connection.ask(subject, b"stranger", 0.2, "pc-2")
+        assert await connection.ask(subject, b"friend", 5, "pc-2") == b"FRIEND"
+
+
 async def test_nobody_there_to_ask_is_told_at_once(shouting: str) -> None:
     """A check does not wait for the window of a host whose agent is gone."""
     async with bus.connected([shouting], "test") as connection:

@@ -69,7 +69,15 @@ PULSE = Pulse(
 )
 LISTENER_SPEC = ListenerSpec("web:8080", 8080, Transport.TCP, "http", ListenMode.ON_DEMAND)
 CHECK_SPEC = CheckSpec(
-    "db-1", "dns:53", "db-1.example", 53, Transport.UDP, "udp", "fedcba98", window=True
+    "db-1",
+    "dns:53",
+    "db-1.example",
+    53,
+    Transport.UDP,
+    "udp",
+    "fedcba98",
+    window=True,
+    forbidden=True,
 )
 PLAN = Plan(
     agent="pc-17",
@@ -144,9 +152,9 @@ GOLDEN: dict[str, tuple[Any, str]] = {
         PLAN,
         "9a 02 a5 70 63 2d 31 37 a3 61 62 63 cb 40 24 00 00 00 00 00 00 cb 40 04 00 00 00 00 00 "
         "00 a3 50 45 4d a2 64 30 a2 65 30 91 95 a8 77 65 62 3a 38 30 38 30 cd 1f 90 a3 74 63 70 "
-        "a4 68 74 74 70 a9 6f 6e 2d 64 65 6d 61 6e 64 91 98 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 "
+        "a4 68 74 74 70 a9 6f 6e 2d 64 65 6d 61 6e 64 91 99 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 "
         "ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 a3 75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 "
-        "39 38 c3",
+        "39 38 c3 c3",
     ),
     "Report": (
         REPORT,
@@ -203,8 +211,8 @@ GOLDEN: dict[str, tuple[Any, str]] = {
     ),
     "CheckSpec": (
         CHECK_SPEC,
-        "99 02 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 a3 "
-        "75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 39 38 c3",
+        "9a 02 a4 64 62 2d 31 a6 64 6e 73 3a 35 33 ac 64 62 2d 31 2e 65 78 61 6d 70 6c 65 35 a3 "
+        "75 64 70 a3 75 64 70 a8 66 65 64 63 62 61 39 38 c3 c3",
     ),
     "WindowRequest": (
         WINDOW_REQUEST,

@@ -11,7 +11,13 @@ from reachmap_shared.errors import InvalidName
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,63}", fullmatch=True)
 BY_AGENT = [subjects.hello, subjects.pulse, subjects.report, subjects.ask]
-FOR_AGENT = [*BY_AGENT, subjects.plan, subjects.last_plan, subjects.all_windows]
+FOR_AGENT = [
+    *BY_AGENT,
+    subjects.plan,
+    subjects.last_plan,
+    subjects.all_windows,
+    subjects.all_witnesses,
+]
 
 
 @pytest.mark.parametrize(
@@ -28,6 +34,8 @@ FOR_AGENT = [*BY_AGENT, subjects.plan, subjects.last_plan, subjects.all_windows]
         ),
         (subjects.window("db-1", "pc-17"), "reachmap.window.db-1.pc-17"),
         (subjects.all_windows("db-1"), "reachmap.window.db-1.*"),
+        (subjects.witness("db-1", "pc-17"), "reachmap.witness.db-1.pc-17"),
+        (subjects.all_witnesses("db-1"), "reachmap.witness.db-1.*"),
         (subjects.query("flows"), "reachmap.query.flows"),
         (subjects.ALL_HELLOS, "reachmap.hello.*"),
         (subjects.ALL_PULSES, "reachmap.pulse.*"),

@@ -8,6 +8,7 @@ the agent works from its first moment to its last, with a bus or without.
 import asyncio
 import contextlib
 import ipaddress
+import random
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,8 @@ from reachmap_agent.ceded import Ceded
 from reachmap_agent.checks import Checks
 from reachmap_agent.clock import Clock
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.diagnosis.diagnoser import Diagnoser
+from reachmap_agent.diagnosis.runner import Runner
 from reachmap_agent.listeners import Listeners
 from reachmap_agent.memory import ceded_path, spool_path
 from reachmap_agent.plans import Plans
@@ -25,10 +28,11 @@ from reachmap_agent.settings import Settings
 from reachmap_agent.spool import Spool
 from reachmap_agent.windows import Windows
 from reachmap_agent.wire.proof import Identity
+from reachmap_agent.witnesses import Witnesses
 from reachmap_shared import bus, codec, keys, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
-from reachmap_shared.messages import Ask, Plan, Presence, Question
+from reachmap_shared.messages import Ask, Observation, Plan, Presence, Question
 
 _FAREWELL_S: Final = 2.0
 """For checks still in flight when the agent is told to stop."""
@@ -58,12 +62,20 @@ class Agent:
         )
         self._news = asyncio.Event()
         self._windows = Windows(settings.id, self._listeners, self._news.set)
+        self._witnesses = Witnesses(settings.id, self._listeners)
         self._reporter = Reporter(settings.id, boot, spool, clocks)
+        diagnoser = Diagnoser(
+            self._witnesses.ask,
+            random.Random(),  # noqa: S311  ports and marks, not secrets
+            clocks.steady_ms,
+            self._windows.ask,
+        )
+        self._diagnoses = Runner(settings.id, diagnoser, self._reporter.diagnosed)
         self._checks = Checks(
             settings.id,
             tasks,
             self._windows.ask,
-            self._reporter.see,
+            self._see,
             clocks,
             settings.listeners.descriptors,
         )
@@ -86,10 +98,13 @@ class Agent:
         self._plans.take_up_kept()
         for work in (self._reporter.run, self._reporter.delivery.run, self._beat):
             self._tasks.create_task(work())
+        if self._settings.diagnosis:
+            self._tasks.create_task(self._diagnoses.run())
 
     async def leave(self) -> None:
         """Stop in good order: let go of ports, finish what is in flight, say what is left."""
         self._leaving = True
+        self._witnesses.close()
         self._listeners.close()
         await self._checks.stop(_FAREWELL_S)
         self._reporter.put_all()
@@ -104,10 +119,18 @@ class Agent:
         host_key = keys.from_text(plan.host_key)
         proof = Identity(plan.agent, host_key, keys.from_text(plan.deployment_key))
         self._windows.take_up(host_key)
+        self._witnesses.take_up(host_key)
         self._listeners.apply(plan.listeners, contexts, proof)
         self._reporter.take_up(plan, _names(plan))
         self._checks.apply(plan, contexts)
         self._works = f"{len(plan.checks)} checks, {len(plan.listeners)} ports"
+        if self._settings.diagnosis:
+            self._diagnoses.apply(plan.revision, self._checks.jobs, plan.interval_s)
+
+    def _see(self, revision: str, seen: Observation, confirmed: bool) -> None:
+        self._reporter.see(revision, seen, confirmed)
+        if self._settings.diagnosis and confirmed:
+            self._diagnoses.saw(revision, seen)
 
     def _connected(self) -> Bus | None:
         connection = self._connection
@@ -126,7 +149,7 @@ class Agent:
             except BusUnavailable as error:
                 _log.warning("bus gave us up, trying again", reason=str(error), in_s=_REJOIN_S)
             finally:
-                self._connection = self._windows.connection = None
+                self._use(None)
             await asyncio.sleep(_REJOIN_S)
 
     async def _join(self, connection: Bus) -> None:
@@ -138,13 +161,17 @@ class Agent:
             connection.listen(f"{inbox}.*", delivery.answered),
             self._plans.listen(connection),
             connection.answer(subjects.all_windows(agent), self._windows.answer),
+            connection.answer(subjects.all_witnesses(agent), self._witnesses.answer),
             connection.subscribe(subjects.ask(agent), self._be_asked),
         ):
             with contextlib.suppress(BusUnavailable):
                 await subscribing
-        self._connection = self._windows.connection = connection
+        self._use(connection)
         delivery.join(connection, inbox)
         await self._came_back()
+
+    def _use(self, connection: Bus | None) -> None:
+        self._connection = self._windows.connection = self._witnesses.connection = connection
 
     async def _came_back(self) -> None:
         """A server is there: it may know nothing of us, and we may have missed a plan."""

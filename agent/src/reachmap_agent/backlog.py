@@ -41,6 +41,7 @@ class Lane(StrEnum):
 LANES: Final = {
     ReportKind.CHANGES: Lane.CHANGES,
     ReportKind.CLOSED: Lane.CHANGES,
+    ReportKind.DIAGNOSIS: Lane.CHANGES,
     ReportKind.ROLL_UP: Lane.ROLL_UPS,
 }
 

@@ -82,6 +82,11 @@ class Checks:
         gc.freeze()
         self._wake_at(self._round.schedule.next_due())
 
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Of the plan at work, by slot."""
+        return self._round.jobs if self._round is not None else ()
+
     def take_late_s(self) -> float:
         """How late the latest-started check was, in seconds, since this was asked last."""
         late_s, self.late_s = self.late_s, 0.0

@@ -38,7 +38,20 @@ def capabilities() -> tuple[str, ...]:
         found.append("ipv6")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         found.append("root")
+    if _may_tap():
+        found.append("raw")
     return tuple(found)
+
+
+def _may_tap() -> bool:
+    """Whether packets can be looked at: by right (CAP_NET_RAW), and by the sandbox."""
+    if sys.platform != "linux":
+        return False
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM):  # of no protocol: it hears nothing
+            return True
+    except OSError:
+        return False
 
 
 def own_addresses(bus_host: str | None) -> tuple[str, ...]:

@@ -73,6 +73,10 @@ class Job:
             contexts.certificate,
         )
 
+    def at(self, address: str) -> Self:
+        """The same, of a name that is resolved."""
+        return replace(self, address=(address, self.spec.port))
+
     def target(self) -> Target:
         """What one check needs, with a challenge of its own."""
         challenge = None

@@ -14,6 +14,7 @@ from reachmap_agent.ledger import Ledger, Standing
 from reachmap_agent.spool import Spool
 from reachmap_shared import codec, subjects
 from reachmap_shared.bus import Bus
+from reachmap_shared.diagnosis import Diagnosis
 from reachmap_shared.messages import (
     Change,
     Changes,
@@ -70,6 +71,14 @@ class Reporter:
         while True:
             await asyncio.sleep(BATCH_S)
             self.put_due()
+
+    def diagnosed(self, found: Diagnosis) -> None:
+        """Put what was found out about a broken flow into the spool: it counts as nothing seen.
+
+        The change that it is about comes before it.
+        """
+        self._put_changes()
+        self.delivery.put(self._spool.put(ReportKind.DIAGNOSIS, codec.pack(found)))
 
     def put_due(self) -> None:
         """Put changes into the spool, and the roll-up of a period that is over."""

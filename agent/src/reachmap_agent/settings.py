@@ -58,6 +58,9 @@ ARGUMENTS: Final = {
 _LISTENERS: Final = "listeners"
 """The file's table of limits, which neither the environment nor the command line has."""
 
+_DIAGNOSIS: Final = "diagnosis"
+"""Whether broken flows are looked into: in the file alone, where its reason can stand beside it."""
+
 _PATHS: Final = (
     *("state", "certificate", "key"),
     *("nats_credentials", "nats_nkey", "nats_ca", "nats_certificate", "nats_key"),
@@ -95,6 +98,8 @@ class Settings:
     """PEM of the key for it; None when it stands in the same file."""
     listeners: ListenerLimits = field(default_factory=ListenerLimits)
     """What strangers may take of the host's listeners."""
+    diagnosis: bool = True
+    """Whether to look into broken flows: off where a network takes a walk for a scan."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for error messages."""
 
@@ -127,6 +132,9 @@ def load(
     file = path or DEFAULT_PATH
     content = _file(path)
     limits = _limits(content.pop(_LISTENERS, {}), f"{file}: {_LISTENERS}")
+    diagnosis = content.pop(_DIAGNOSIS, True)
+    if not isinstance(diagnosis, bool):
+        raise InvalidSettings(f"{file}: {_DIAGNOSIS}: expected true or false, got {diagnosis!r}")
     layers = (
         (content, {key: f"{file}: {key}" for key in ENVIRONMENT}),
         ({key: environment.get(name) for key, name in ENVIRONMENT.items()}, ENVIRONMENT),
@@ -141,7 +149,7 @@ def load(
                 origins[key] = names[key]
     if AUTO in values.get("roles", ()):
         values["roles"] = _found_out(values["roles"], origins["roles"])
-    settings = Settings(**values, listeners=limits, origins=origins)
+    settings = Settings(**values, listeners=limits, diagnosis=diagnosis, origins=origins)
     if settings.state == Path():
         settings = replace(settings, state=_usual_state(environment))
     if not settings.id:
@@ -162,8 +170,8 @@ def _file(path: Path | None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # tomllib's own errors are ValueErrors
         raise InvalidSettings(f"{path}: not TOML: {error}") from error
     for key in content:
-        if key not in (*ENVIRONMENT, _LISTENERS):
-            known = ", ".join((*ENVIRONMENT, _LISTENERS))
+        if key not in (*ENVIRONMENT, _LISTENERS, _DIAGNOSIS):
+            known = ", ".join((*ENVIRONMENT, _LISTENERS, _DIAGNOSIS))
             raise InvalidSettings(f"{path}: unknown key {key}: expected one of {known}")
     return content
 

@@ -28,6 +28,27 @@ _BY_OUTCOME: Final[Mapping[Outcome, str]] = {
     "not answer; a firewall that inspects the traffic may also swallow the answer",
 }
 
+_BY_CAUSE: Final[Mapping[Cause, str]] = {
+    Cause.SOURCE_HOST: "look at the firewall and the routes of {source} itself, for {transport} to "
+    "{address} port {port}",
+    Cause.PATH: "ask whoever runs {at} to allow {transport} from {source} to {address} port {port}",
+    Cause.RETURN_PATH: "look at the way back from {at}: the answers to {source} are lost there",
+    Cause.DESTINATION_HOST: "look at the firewall of {destination}: it must let in {transport} "
+    "from {source} to {at} port {port}, and its answers out",
+    Cause.MIDDLEBOX: "ask whoever runs {at} what it does with {transport} to {address} port "
+    "{port}: somebody there answers in place of {destination}",
+}
+"""Where both ends looked into it, and a device is known."""
+
+_BY_NAMELESS: Final[Mapping[Cause, str]] = {
+    Cause.SOURCE_HOST: _BY_CAUSE[Cause.SOURCE_HOST],
+    Cause.PATH: "ask whoever runs the firewalls and routers between {source} and {destination} to "
+    "allow {transport} from {source} to {address} port {port}",
+    Cause.RETURN_PATH: "ask whoever runs the firewalls and routers between {destination} and "
+    "{source} to let the answers of {address} port {port} through",
+}
+"""Where it is not: no device on the way back says a word to the source."""
+
 _BY_DOUBT: Final[Mapping[Doubt, str]] = {
     Doubt.NO_ADDRESS: "start the agent on {destination}, or give it addresses in the topology",
     Doubt.CONFLICT: "give each of the two agents that call themselves {source} a name of its own "
@@ -112,6 +133,7 @@ def _filled(text: str | None, judgement: Judgement) -> str | None:
         port=key.port,
         transport=key.transport.upper(),
         service=expected.service.role,
+        at=judgement.at,
         protocol=expected.protocol,
     )
 
@@ -129,6 +151,16 @@ def _step(judgement: Judgement) -> str | None:
             return _BY_DOUBT[judgement.doubt]
         case _:
             assert seen is not None  # one that was never checked leaves a doubt of its own
+            if (said := _looked_into(judgement)) is not None:
+                return said
             if seen.outcome is Outcome.REFUSED and judgement.listened is False:
                 return _START_IT
             return _BY_OUTCOME.get(seen.outcome)
+
+
+def _looked_into(judgement: Judgement) -> str | None:
+    """The next step by what both ends found; None where one end knows as much."""
+    found = judgement.diagnosed
+    if found is None or found.finding.cause is not judgement.cause:
+        return None
+    return (_BY_NAMELESS if judgement.at is None else _BY_CAUSE).get(judgement.cause)

@@ -31,6 +31,7 @@ from reachmap_collector.planner import (
 )
 from reachmap_collector.plans import Plans, idle_plan
 from reachmap_collector.reports import (
+    DIAGNOSES,
     LETTER,
     LOSSES,
     Reports,
@@ -162,6 +163,7 @@ class Collector:
                 plans = await self._keeper.read(lambda store: list(store.plans()))
                 hellos = await self._keeper.read(lambda store: list(store.kept(_HELLOS)))
                 losses = await self._keeper.read(lambda store: list(store.kept(LOSSES)))
+                diagnoses = await self._keeper.read(lambda store: list(store.kept(DIAGNOSES)))
                 received = await self._keeper.read(lambda store: list(store.received()))
                 told = await self._keeper.read(_told_before)
             except StoreError as error:
@@ -182,7 +184,8 @@ class Collector:
         self._compile()
         if former := self.topology.former:
             told = [replace(one, flow=renamed(one.flow, former)) for one in told]
-        self._reports.restore(told, received, losses)
+        useless = self._reports.restore(told, received, losses, diagnoses)
+        self._keeper.add(useless)
         self._is_restored = True
         self._changed.set()
         _log.info("map restored", changes=len(told), agents=len(hellos))

@@ -139,6 +139,9 @@ class ExplainedFlow(Flow):
     """What would tell a cause that is unknown."""
     requests: RuleRequests | None
     """Null where no rule would help, or an address is not known."""
+    diagnosis: dict[str, Any] | None
+    """What both ends found when they looked into it: the walk, the witness's word, the packets that
+    were seen. Null before, and for flows that are well."""
 
 
 class Listener(_Document):

@@ -15,6 +15,7 @@ from functools import cached_property
 from statistics import median
 from typing import Final
 
+from reachmap_collector.diagnose import Diagnosed
 from reachmap_collector.planner import ExpectedFlow, FlowKey
 from reachmap_collector.slots import Slots
 from reachmap_shared import logscale
@@ -124,6 +125,8 @@ class FlowRecord:
     source: Source = field(default_factory=Source)
     name: "FlowRecord | None" = None
     """The flow to the name whose address this one leads to."""
+    diagnosed: Diagnosed | None = None
+    """When it was looked into last, and what was found; it may be about an earlier fault."""
     _past: list[Told] = field(default_factory=list)
     """Oldest first."""
     _began: float | None = None
@@ -325,6 +328,33 @@ class FlowMap:
         if len(name.records) > _HIDDEN:
             _forget_the_oldest(name)
         return True
+
+    def diagnose(self, flow: FlowKey, service: str, diagnosed: Diagnosed) -> bool:
+        """Keep what was found out about a flow last; returns False when it is none of the map's."""
+        record = self._dialled(flow, service, diagnosed.diagnosis.address)
+        if record is None:
+            return False
+        if record.diagnosed is None or diagnosed.at >= record.diagnosed.at:
+            record.diagnosed = diagnosed
+        return True
+
+    def heal(self, flow: FlowKey, service: str, told: Told) -> Diagnosed | None:
+        """Forget what was found out about a flow before it was well again; returns what it was."""
+        record = self._dialled(flow, service, told.seen.address)
+        found = record.diagnosed if record is not None else None
+        if record is None or found is None or told.at <= found.at:
+            return None
+        record.diagnosed = None
+        return found
+
+    def _dialled(self, flow: FlowKey, service: str, address: str) -> FlowRecord | None:
+        """The flow to an address, of those that a name has if it is one."""
+        record = self._records.get(flow)
+        if record is None or str(record.expected.service) != service:
+            return None
+        if _is_address(flow.address):
+            return record
+        return self._names[flow].records.get(address) if flow in self._names else None
 
     def names(self) -> dict[FlowKey, list[FlowKey]]:
         """The flows to names, by what they have in common with the flows to their addresses."""

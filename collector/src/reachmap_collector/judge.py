@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from reachmap_collector.diagnose import Diagnosed
 from reachmap_collector.fold import FlowMap, FlowRecord
 from reachmap_collector.planner import NO_ADDRESS
 from reachmap_collector.roster import MISSED_HEARTBEATS, AgentState, Roster
@@ -72,6 +73,8 @@ class Judgement:
     """Set when the state is unknown."""
     listened: bool | None = None
     """Of a broken flow: whether anything listened on its port; None where nobody can say."""
+    diagnosed: Diagnosed | None = None
+    """Of a broken flow: that both ends, or its source, looked into this very fault."""
 
     @property
     def seen(self) -> Observation | None:
@@ -129,14 +132,31 @@ class Judge:
             return idle
         listened, fact = self._listened(record, record.last)
         cause, confidence, facts = self._blame(record, record.last, listened, fact)
+        at = None
+        diagnosed = record.diagnosed
+        if diagnosed is not None and diagnosed.at <= record.changed:
+            diagnosed = None  # it is about an earlier fault
+        if diagnosed is not None:
+            finding = diagnosed.finding
+            # A look from both ends goes before what one check suggests, if it tells anything.
+            if finding.cause is not Cause.UNKNOWN:
+                cause, at, confidence, facts = (
+                    finding.cause,
+                    finding.at,
+                    finding.confidence,
+                    (fact,),
+                )
+            facts = (*facts, *finding.evidence)
         return Judgement(
             record,
             State.BROKEN,
             record.changed,
             cause,
-            confidence=confidence,
-            evidence=(*_seen(record, record.last), *facts),
+            at,
+            confidence,
+            (*_seen(record, record.last), *facts),
             listened=listened,
+            diagnosed=diagnosed,
         )
 
     def _agent(self, name: str) -> AgentState:

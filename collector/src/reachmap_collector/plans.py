@@ -21,7 +21,7 @@ from reachmap_collector.slots import Slots
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, keys
 from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan
-from reachmap_shared.vocabulary import ListenMode
+from reachmap_shared.vocabulary import Expectation, ListenMode
 
 
 class Plans(Mapping[str, Plan]):
@@ -139,6 +139,7 @@ class Plans(Mapping[str, Plan]):
             protocol=target.protocol,
             key="",
             window=destination.has_agent and listens is ListenMode.ON_DEMAND,
+            forbidden=target.expect is Expectation.BLOCKED,
         )
 
     def _pair_key(self, destination: str, source: bytes) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from reachmap_collector import rules, views
 from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
+from reachmap_collector.evidence import looked_into
 from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.recall import Recall, moment, unknown
@@ -214,6 +215,7 @@ class Queries:
                 "advice": what_to_do(judgement),
                 "settled_by": what_would_settle(judgement),
                 "requests": rules.texts(request),
+                "diagnosis": looked_into(judgement),
             }
         return flow
 

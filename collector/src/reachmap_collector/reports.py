@@ -5,13 +5,16 @@ counted, and kept as a dead letter. Whatever is taken goes to the map and to the
 """
 
 import contextlib
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.fold import FlowMap, Period, Told
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
+from reachmap_collector.planner import FlowKey
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import (
     Batch,
@@ -23,6 +26,7 @@ from reachmap_collector.store.api import (
     Transition,
 )
 from reachmap_shared import codec, subjects
+from reachmap_shared.diagnosis import Diagnosis
 from reachmap_shared.errors import InvalidName, MalformedMessage
 from reachmap_shared.messages import (
     Change,
@@ -39,6 +43,9 @@ from reachmap_shared.vocabulary import Outcome
 LOSSES: Final = "losses"
 """The store's area for what agents say is lost."""
 
+DIAGNOSES: Final = "diagnoses"
+"""The store's area for what was found out about flows that are broken, by flow."""
+
 LETTER: Final = 16 * 1024
 """Octets of a dead letter's payload that are kept: enough to see what it is."""
 
@@ -47,6 +54,17 @@ _MAX_PARTS: Final = 1000
 
 _MAX_COUNT: Final = 1 << 20
 """Of one flow's checks in one period: far above what can be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptDiagnosis:
+    """As the store has it."""
+
+    at: float
+    named: str
+    """What the plan has for an address."""
+    service: str
+    diagnosis: Diagnosis
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +175,13 @@ class Reports:
         latest: Iterable[Transition],
         received: Iterable[Received],
         losses: Iterable[Kept],
-    ) -> None:
-        """Begin with what the store has. The plans that it knows have to be known already."""
+        diagnoses: Iterable[Kept] = (),
+    ) -> Batch:
+        """Begin with what the store has. The plans that it knows have to be known already.
+
+        Returns:
+            What the store need not keep any longer.
+        """
         for row in received:
             account = self._ledger.account(row.agent, row.boot)
             account.sequences = Ranges(row.ranges)
@@ -188,19 +211,34 @@ class Reports:
                 self.doubt([change.agent])
             elif flows:
                 self._flows.tell(flows[0], change.service, told)
+        useless = tuple(
+            Kept(DIAGNOSES, one.key, None) for one in diagnoses if not self._recall(one)
+        )
         # Of what the store does not know nobody may say that it is as told.
         self.doubt({record.key.source for record in self._flows if record.last is None})
+        return Batch(kept=useless)
+
+    def _recall(self, kept: Kept) -> bool:
+        """Take up a diagnosis that the store has; returns False if it is of no use any more."""
+        try:
+            known = codec.decode(_KeptDiagnosis, kept.value or b"")
+        except MalformedMessage:  # kept by another version
+            return False
+        found = known.diagnosis
+        flow = FlowKey(found.source, found.destination, known.named, found.port, found.transport)
+        diagnosed = Diagnosed(known.at, found, find(found))
+        return self._flows.diagnose(flow, known.service, diagnosed)
 
     def _take_changes(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(Changes, report.body)
         if body.parts > _MAX_PARTS:
             raise MalformedMessage(f"Changes.parts: {body.parts} are too many")
         slots = self._slots(report.agent, body.plan)
-        transitions = tuple(
+        taken = [
             self._take_change(report, change, slots, arrived)
             for change in body.changes
             if self._has_flow(change, slots)
-        )
+        ]
         for change in body.changes:
             if change.number >= 0:
                 account.heard.add(change.number)
@@ -208,7 +246,10 @@ class Reports:
             account.hear_part(body.plan, max(0, body.told), body.parts, body.part)
         if report.agent in self._waiting:
             self.pulse(*self._waiting[report.agent])
-        return Batch(transitions=transitions)
+        return Batch(
+            transitions=tuple(transition for transition, _ in taken),
+            kept=tuple(kept for _, healed in taken for kept in healed),
+        )
 
     def _has_flow(self, change: Change, slots: Slots) -> bool:
         has = 0 <= change.seen.slot < len(slots.flows) and change.number >= 0
@@ -217,12 +258,17 @@ class Reports:
 
     def _take_change(
         self, report: Report, change: Change, slots: Slots, arrived: float
-    ) -> Transition:
+    ) -> tuple[Transition, tuple[Kept, ...]]:
+        """A change's row, and what is over with it."""
         seen = change.seen
         flow, service = slots.flows[seen.slot], slots.services[seen.slot]
         at = _moment(report, seen.at_ms, arrived)
-        self._flows.tell(flow, service, Told(at, report.boot, change.number, seen))
-        return Transition(
+        told = Told(at, report.boot, change.number, seen)
+        self._flows.tell(flow, service, told)
+        healed: tuple[Kept, ...] = ()
+        if seen.outcome is Outcome.OPEN and (over := self._flows.heal(flow, service, told)):
+            healed = (Kept(DIAGNOSES, _place(flow, over.diagnosis.address), None),)
+        transition = Transition(
             agent=report.agent,
             boot=report.boot,
             number=change.number,
@@ -233,6 +279,7 @@ class Reports:
             is_open=seen.outcome is Outcome.OPEN,
             detail=codec.encode(seen),
         )
+        return transition, healed
 
     def _take_roll_up(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(RollUp, report.body)
@@ -259,6 +306,21 @@ class Reports:
         after = losses.given(Loss(report.boot, *counts))
         return Batch(kept=(self._kept_losses(report.agent, after),))
 
+    def _take_diagnosis(self, report: Report, _account: Account, arrived: float) -> Batch:
+        body = codec.decode(Diagnosis, report.body)
+        slots = self._slots(report.agent, body.plan)
+        if not 0 <= body.slot < len(slots.flows):
+            raise _Unusable("diagnosis of no flow", f"slot {body.slot} is none of the plan's")
+        flow, service = slots.flows[body.slot], slots.services[body.slot]
+        said = FlowKey(body.source, body.destination, flow.address, body.port, body.transport)
+        if said != flow:
+            raise _Unusable("diagnosis of no flow", f"slot {body.slot} is another flow")
+        at = _moment(report, body.at_ms, arrived)
+        if not self._flows.diagnose(flow, service, Diagnosed(at, body, find(body))):
+            return Batch()  # the flow is gone from the map meanwhile
+        known = codec.encode(_KeptDiagnosis(at, flow.address, service, body))
+        return Batch(kept=(Kept(DIAGNOSES, _place(flow, body.address), known),))
+
     def _slots(self, agent: str, plan: str) -> Slots:
         slots = self._plans.get(agent, plan)
         if slots is None:
@@ -278,6 +340,7 @@ _TAKERS: Final[Mapping[ReportKind, _Taker]] = {
     ReportKind.CHANGES: Reports._take_changes,
     ReportKind.ROLL_UP: Reports._take_roll_up,
     ReportKind.CLOSED: Reports._take_closed,
+    ReportKind.DIAGNOSIS: Reports._take_diagnosis,
 }
 
 
@@ -314,6 +377,12 @@ def slots_of(row: PlanSlots) -> Slots:
 def kept_slots(slots: Slots, now: float) -> PlanSlots:
     """A plan for the store to keep."""
     return PlanSlots(slots.agent, slots.revision, slots.flows, slots.services, now)
+
+
+def _place(flow: FlowKey, address: str) -> str:
+    """A flow's key in the store's area of diagnoses."""
+    names = (flow.source, flow.destination, flow.address, address, str(flow.port), flow.transport)
+    return hashlib.blake2b("\0".join(names).encode(), digest_size=16).hexdigest()
 
 
 def _moment(report: Report, at_ms: int, arrived: float) -> float:

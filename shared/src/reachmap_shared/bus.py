@@ -159,17 +159,21 @@ class Bus:
             raise BusUnavailable(f"no answer in {timeout_s:g} s") from error
         return _delivery(reply)
 
-    async def answer(self, subject: str, handler: Callable[[str, bytes], Awaitable[bytes]]) -> None:
+    async def answer(
+        self, subject: str, handler: Callable[[str, bytes], Awaitable[bytes | None]]
+    ) -> None:
         """Answer each request on `subject` with what `handler` makes of it, one after the other.
 
-        It is given the request's own subject, and its payload.
+        It is given the request's own subject, and its payload; for None nothing is answered.
 
         Raises BusUnavailable when the server does not confirm it.
         """
 
         async def reply(message: Msg) -> None:
             if message.reply:
-                await message.respond(await handler(message.subject, message.data))
+                said = await handler(message.subject, message.data)
+                if said is not None:
+                    await message.respond(said)
 
         try:
             await self._client.subscribe(subject, cb=reply)

@@ -166,6 +166,8 @@ class CheckSpec:
     is."""
     window: bool = False
     """Whether to ask the destination's agent to listen for the moment of the check."""
+    forbidden: bool = False
+    """Whether it must not be open: then nobody looks into why it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +304,7 @@ class ReportKind(StrEnum):
     CHANGES = "changes"
     ROLL_UP = "roll-up"
     CLOSED = "closed"
+    DIAGNOSIS = "diagnosis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +322,7 @@ class Report:
     """The sender's wall clock then, in milliseconds since the epoch."""
     kind: ReportKind
     body: Annotated[bytes, Max(MAX_BODY)]
-    """A `Changes`, `RollUp` or `Closed`, packed: as the spool has it."""
+    """A `Changes`, `RollUp`, `Closed` or `Diagnosis`, packed: as the spool has it."""
 
 
 @dataclass(frozen=True, slots=True)

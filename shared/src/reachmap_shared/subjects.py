@@ -83,6 +83,16 @@ def alert(ident: str) -> str:
     return f"reachmap.alert.{host_name(ident)}"
 
 
+def witness(destination: str, source: str) -> str:
+    """Where `source` asks `destination` to witness a check."""
+    return f"reachmap.witness.{host_name(destination)}.{host_name(source)}"
+
+
+def all_witnesses(destination: str) -> str:
+    """Where `destination` is asked to witness a check, by anybody."""
+    return f"reachmap.witness.{host_name(destination)}.*"
+
+
 def query(name: str) -> str:
     """Where the collector answers the query `name`."""
     return f"{QUERIES}.{name}"

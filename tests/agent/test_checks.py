@@ -262,13 +262,15 @@ async def test_stop_with_nothing_in_flight(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was held up says by how much its checks were late."""
     async with staged(monkeypatch) as stage:
+        began = time.monotonic()
         stage.checks.apply(plan(specs(20), interval_s=5.0), CONTEXTS)
         time.sleep(0.6)  # noqa: ASYNC251  held up
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert 0.3 < stage.checks.take_late_s() < 0.7
+        assert 0.3 < stage.checks.take_late_s() <= time.monotonic() - began
+        began = time.monotonic()
         await stage.until(lambda: len(stage.prober.started) == 20)
-        assert stage.checks.take_late_s() < 0.3
+        assert stage.checks.take_late_s() <= time.monotonic() - began
 
 
 async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,9 +283,10 @@ async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> 
             stage.prober.end(outcome)
         assert stage.confirmed == [True, False, False, True]
         times = [at - began for at, _ in stage.prober.started]
-        assert 1.5 < times[1] < 2.5
-        assert 0.25 < times[2] - times[1] < 0.45
-        assert 0.45 < times[3] - times[2] < 0.65
+        # Not before their time, and not only in their next turn.
+        assert times[1] > 1.5
+        assert 0.25 < times[2] - times[1] < 1.5
+        assert 0.45 < times[3] - times[2] < 1.5
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings of the agents that were run."""
     agents: list[Settings] = []
 
-    async def run(its: Settings) -> None:
+    async def run(its: Settings, _begun: Any) -> None:
         agents.append(its)
 
     monkeypatch.setattr(app, "run", run)
@@ -134,7 +134,7 @@ def test_the_examples_in_the_help_work(ran: list[Settings]) -> None:
 def test_an_unforeseen_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is shown as what it is."""
 
-    async def run(_: Settings) -> None:
+    async def run(_: Settings, _begun: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(app, "run", run)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_agent.confirm import RECHECK_AFTER_S, Confirmation
+from reachmap_agent.confirm import AGAIN_WITHIN_S, RECHECK_AFTER_S, Confirmation
 from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import AnsweredBy, Outcome
 
@@ -79,6 +79,22 @@ def test_slots_are_judged_apart() -> None:
     assert confirmation.judge(observation("o", 2)) == (True, None)
     assert confirmation.judge(observation("t", 2)) == (False, FIRST_S)
     assert confirmation.judge(observation("t", 1)) == (False, SECOND_S)
+
+
+def test_only_the_repetition_of_a_timeout_hurries() -> None:
+    """Whatever else is in doubt has all its time, and so has what is known to time out."""
+    confirmation = Confirmation()
+    assert confirmation.timeout_s(0, "", 3.5) == 3.5
+    confirmation.judge(observation("o"))
+    confirmation.judge(observation("r"))
+    assert confirmation.timeout_s(0, "", 3.5) == 3.5
+    confirmation.judge(observation("t"))
+    assert confirmation.timeout_s(0, "", 3.5) == AGAIN_WITHIN_S
+    assert confirmation.timeout_s(0, "", 0.5) == 0.5
+    assert confirmation.timeout_s(1, "", 3.5) == confirmation.timeout_s(0, "10.0.0.9", 3.5) == 3.5
+    confirmation.judge(observation("t"))
+    confirmation.judge(observation("t"))
+    assert confirmation.timeout_s(0, "", 3.5) == 3.5
 
 
 @given(st.text("oltrux", min_size=1, max_size=60))

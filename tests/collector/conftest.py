@@ -5,6 +5,8 @@ Builders are fixtures that hold for the whole run, so that hypothesis may use th
 
 import asyncio
 import contextlib
+import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,7 +33,7 @@ from reachmap_collector.store import open_store
 from reachmap_collector.store.api import Keep
 from reachmap_collector.topology.load import load_profile, parse_topology
 from reachmap_collector.topology.model import Topology
-from reachmap_shared import bus, codec, logscale
+from reachmap_shared import bus, codec, logscale, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.diagnosis import (
     Diagnosis,
@@ -440,6 +442,16 @@ def make_collector(text: str = OFFICE, bus: Any = None, store: Any = None) -> Co
     return Collector(make_topology(text), credentials, bus, Keeper(store, time.time, Keep()))
 
 
+def mishear(collector: Collector, times: int = 1) -> None:
+    """Somebody sends what is no hello."""
+
+    async def send() -> None:
+        for _ in range(times):
+            await collector._hear_hello(subjects.hello("pc-1"), b"?")
+
+    asyncio.run(send())
+
+
 @asynccontextmanager
 async def run_collector(
     url: str, store: Any, text: str = OFFICE
@@ -460,6 +472,20 @@ async def run_collector(
                 running.cancel()
         finally:
             collector._keeper.close()
+
+
+def find_tool(program: str, package: str) -> str:
+    """Where a program is that a test needs; without it the test is skipped, and fails in CI."""
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is not None:
+        return found
+    give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    return give_up(f"{program} is not installed: apt install {package}")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str, str], str]:
+    return find_tool
 
 
 @pytest.fixture(scope="session")
@@ -526,6 +552,11 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def collector_of() -> Callable[..., Collector]:
     return make_collector
+
+
+@pytest.fixture(scope="session", name="mishear")
+def mishear_() -> Callable[..., None]:
+    return mishear
 
 
 @pytest.fixture(scope="session")

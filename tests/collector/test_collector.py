@@ -1,6 +1,7 @@
 """The collector on a real bus: plans down, news up, and nothing wrong gets in."""
 
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reachmap_collector.collector import Collector
+from reachmap_collector.planner import FlowKey
 from reachmap_collector.plans import idle_plan
+from reachmap_collector.store.api import Batch, Transition
 from reachmap_shared import bus, codec, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.messages import Ask, Hello, Plan, Pulse, Question, Report
-from reachmap_shared.vocabulary import Outcome
+from reachmap_shared.vocabulary import Outcome, Transport
 
 GROWN = """
 [roles.web]
@@ -486,3 +489,27 @@ def test_the_clock_is_the_time_of_day(collector_of: Any) -> None:
     one, other = collector.now(), collector.now()
     assert one <= other
     assert one == pytest.approx(time.time(), abs=1)
+
+
+async def test_it_is_said_that_history_has_more(
+    jetstream: Any, store: Any, running: Any, eventually: Any, hello: Any
+) -> None:
+    """Once it is kept, and only when something came; what is told again is nothing new."""
+    async with open_office(jetstream, store, running, eventually) as office:
+        said: list[int] = []
+        key = FlowKey("pc-1", "web-1", "10.0.0.1", 8080, Transport.TCP)
+        rows = [
+            Transition("pc-1", "b", number, key, "web:8080", 1.0, Outcome.OPEN, True, b"")
+            for number in range(2)
+        ]
+
+        async def hear(_subject: str, payload: bytes) -> None:
+            said.append(json.loads(payload)["last"])
+
+        await office.bus.subscribe(subjects.CHANGES, hear)
+        office.collector._keeper.add(Batch(transitions=(rows[0],)))
+        await eventually(lambda: said[-1:] == [1])
+        for row in rows:
+            office.collector._keeper.add(Batch(transitions=(row,)))
+        await eventually(lambda: said[-1:] == [2])
+        assert said in ([1, 2], [0, 1, 2])

@@ -421,3 +421,18 @@ def test_no_order_makes_a_difference_to_a_name(
     assert told_in(shuffled) == told_in(truth)
     if truth:
         assert max(checked for _, _, checked, _ in told_in(truth)) <= truth[-1].at
+
+
+def test_a_flow_of_hosts_with_other_names_keeps_its_past(told: Any) -> None:
+    """When the topology says what they were called; and the agents are asked to tell it again."""
+    flows = FlowMap()
+    flows.expect([expected()], 0.0)
+    for one in (told(10.0), told(20.0, DOWN)):
+        flows.tell(expected().key, "web:80", one)
+    key = FlowKey("pc-9", "www", "10.0.0.1", 80, Transport.TCP)
+    new = ExpectedFlow(key, ServiceName.parse("web:80"), "http", Expectation.REACHABLE, (), ())
+    assert flows.expect([new], 30.0, {"pc-1": "pc-9", "web-1": "www"}) == {"pc-9"}
+    [record] = flows
+    assert record.last is not None
+    assert (record.key, record.last.outcome, record.changed) == (key, DOWN, 20.0)
+    assert record.known_since == 0.0

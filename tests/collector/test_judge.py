@@ -471,6 +471,76 @@ to = "db:5432"
 """
 
 
+ABOUT_THE_SAME_TIME = """
+control  blocked  now    state
+100      100      100    ok
+ 90      100      100    ok
+ 89.999  100      100    unknown
+100       90      100    ok
+100       70      100    ok
+ 66.5     66.5    100    ok
+ 66.499   66.5    100    unknown
+ 66.5     76.5    100    ok
+ 66.5     76.501  100    unknown
+  -      100      100    unknown
+"""
+"""When the control flow and the blocked one were checked last, and what is said of the latter: the
+control has to be fresh, and no more than an interval (10 s) older than the check that it vouches for.
+"""
+
+
+@pytest.mark.parametrize("line", ABOUT_THE_SAME_TIME.strip().splitlines()[1:])
+def test_a_blocked_flow_is_proven_by_a_control_at_about_the_same_time(
+    scene: Any, listener: Any, line: str
+) -> None:
+    """What was reached long before says nothing of a host that may have gone down since."""
+    control, blocked, now, state = line.split()
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    stage.hear("db-1", NOW, listeners=(listener("db:5432", ListenerState.LISTENING),))
+    if control != "-":
+        stage.see("pc-1", "db-1", Outcome.OPEN, float(control), service="db:22")
+    stage.see("pc-1", "db-1", Outcome.TIMEOUT, float(blocked), service="db:5432")
+    judgement = stage.judge("pc-1", "db-1", float(now), "db:5432")
+    assert judgement.state is State(state)
+    assert judgement.doubt is (None if state == "ok" else Doubt.NOT_REACHED)
+
+
+LISTENED = """
+window  situation  state
+no      listen     ok
+no      held       ok
+no      ready      unknown
+no      ceded      unknown
+no      failed     unknown
+no      never      unknown
+no      absent     unknown
+no      silent     unknown
+no      mute       unknown
+yes     ready      ok
+yes     absent     ok
+yes     silent     ok
+"""
+"""Whether the destination's agent had opened a window for the check, and how it stands."""
+
+
+@pytest.mark.parametrize("line", LISTENED.strip().splitlines()[1:])
+def test_a_blocked_flow_is_proven_where_something_listened(
+    scene: Any, listener: Any, line: str
+) -> None:
+    """A service, the agent itself, or a window for this very check; else nobody knows."""
+    window, situation, state = line.split()
+    stage = scene(TWO_WAYS)
+    stage.hear("pc-1", NOW)
+    stage.see("pc-1", "db-1", Outcome.OPEN, NOW, service="db:22")
+    has = window == "yes"
+    stage.see("pc-1", "db-1", Outcome.TIMEOUT, NOW, service="db:5432", window=has)
+    situate(stage, listener, "db-1", "db:5432", situation)
+    judgement = stage.judge("pc-1", "db-1", NOW, "db:5432")
+    assert judgement.state is State(state)
+    assert judgement.doubt is (None if state == "ok" else Doubt.NO_WITNESS)
+
+
 @pytest.mark.parametrize(("outcome", "situation", "meaning"), cells(FORBIDDEN))
 def test_a_flow_that_must_be_blocked(
     scene: Any, listener: Any, outcome: Outcome, situation: str, meaning: str

@@ -63,10 +63,10 @@ async def test_a_store_that_is_away_loses_nothing(store: Any, kept: Any, eventua
         await eventually(lambda: keeper.trouble == "the disk is full")
         keeper.add(letter(1), done=lambda: done.append(1))
         await asyncio.sleep(0.1)
-        assert (done, keeper.waiting, reasons(kept)) == ([], 2, [])
+        assert (done, keeper.waiting, keeper.letters, reasons(kept)) == ([], 2, 0, [])
         store.is_away = False
         await eventually(lambda: done == [0, 1])
-    assert (keeper.trouble, reasons(kept)) == ("", ["0", "1"])
+    assert (keeper.trouble, keeper.letters, reasons(kept)) == ("", 2, ["0", "1"])
 
 
 async def test_the_last_word_is_kept(store: Any, kept: Any) -> None:

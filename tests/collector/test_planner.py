@@ -403,3 +403,13 @@ def test_flows_are_a_sequence(
     for place in (len(listed), -len(listed) - 1):
         with pytest.raises(IndexError):
             flows[place]
+
+
+def test_a_renamed_host_goes_by_what_it_said_under_its_name_before(topology: Any) -> None:
+    """Until it speaks under the new one; and it is no second host, though its role is admitted."""
+    deployment = topology('admit = ["web"]' + SMALL + '[hosts.n]\nwas = ["o"]\n')
+    old = {"o": Announcement(("web",), ("10.0.0.9",))}
+    assert "b -> n 10.0.0.9:80 reachable" in ends(flows_of(deployment, old))
+    assert "o" not in planner.members(deployment, old)
+    both = old | {"n": Announcement(("web",), ("10.0.0.8",))}
+    assert "b -> n 10.0.0.8:80 reachable" in ends(flows_of(deployment, both))

@@ -140,3 +140,23 @@ async def test_a_child_does_not_outlive_a_parent_that_was_killed(
     parent.kill()
     await parent.communicate()
     await eventually(lambda: not is_running(child))
+
+
+def test_our_own_programs_are_modules_of_this_environment() -> None:
+    """Whatever is on PATH; one that is not installed is said not to be there."""
+    assert process.own_program("reachmap_collector", "reachmap") == (
+        *(sys.executable, "-m", "reachmap_collector"),
+    )
+    assert process.own_program("reachmap_nonesuch", "reachmap-nonesuch") is None
+
+
+def test_in_a_package_they_are_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """There is no interpreter to give a module to."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", "/usr/lib/reachmap-collector/reachmap")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert process.own_program("reachmap_collector", "reachmap") == (sys.executable,)
+    assert process.own_program("reachmap_agent", "reachmap-agent") is None
+    (tmp_path / "reachmap-agent").touch(mode=0o755)
+    found = process.own_program("reachmap_agent", "reachmap-agent")
+    assert found == (str(tmp_path / "reachmap-agent"),)

@@ -78,9 +78,13 @@ def test_every_query_has_a_name_that_a_subject_can_bear(queries: Queries) -> Non
     """And all of them are answered with JSON objects."""
     assert sorted(queries.endpoints()) == [
         "agents",
+        "changes",
+        "diff",
         "explain",
         "flows",
+        "history",
         "map",
+        "progress",
         "status",
         "topology",
     ]
@@ -88,7 +92,7 @@ def test_every_query_has_a_name_that_a_subject_can_bear(queries: Queries) -> Non
         assert subjects.query(name) == f"reachmap.query.{name}"
 
 
-@pytest.mark.parametrize("name", ["agents", "flows", "map", "status", "topology"])
+@pytest.mark.parametrize("name", ["agents", "flows", "map", "progress", "status", "topology"])
 async def test_a_question_without_parameters_is_answered(queries: Queries, name: str) -> None:
     """With something that JSON can carry."""
     answer = await queries.endpoints()[name]({})
@@ -198,7 +202,7 @@ async def test_a_cursor_that_is_none_is_refused(queries: Queries, after: Any) ->
         (
             {"colour": "red"},
             "400",
-            "unknown filter 'colour': expected one of source, destination, service, role, state",
+            "unknown filter 'colour': expected one of source, destination, service, role, state, row",
         ),
         ({"source": 7}, "400", "source: expected a string"),
         ({"source": ["pc-1"]}, "400", "source: expected a string"),
@@ -371,3 +375,146 @@ async def test_queries_are_answered_while_a_topology_is_taken_up(
         assert "rows" in await queries.map({"by": by})
     for name in ("agents", "flows", "status", "topology"):
         assert await queries.endpoints()[name]({})
+
+
+# Rows of port tables, and details.
+
+
+@pytest.fixture
+def openuem_queries(collector_of: Any, openuem: Any) -> Queries:
+    return Queries(collector_of(openuem(2)))
+
+
+async def test_a_row_is_a_filter_and_is_named(openuem_queries: Queries) -> None:
+    """Beside others, and also where no flow is left of it."""
+    answer = await openuem_queries.flows({"filters": {"row": "7", "destination": "nats-server-2"}})
+    assert [flow["source"] for flow in answer["flows"]] == ["agent-worker-1", "agent-worker-2"]
+    assert [row["row"] for row in answer["rows"]] == [7]
+    none = await openuem_queries.flows({"filters": {"row": "7", "source": "console-1"}})
+    assert (none["flows"], none["rows"]) == ([], answer["rows"])
+    assert (await openuem_queries.flows({}))["rows"] is None
+
+
+async def test_the_map_of_a_row_is_of_its_flows(openuem_queries: Queries) -> None:
+    """By role, and as the rows of the table that are meant."""
+    matrix = await openuem_queries.map({"filters": {"row": "7"}})
+    assert [row["name"] for row in matrix["rows"]] == ["agent-worker"]
+    table = await openuem_queries.map({"by": "row", "filters": {"row": "5432"}})
+    assert [row["row"] for row in table["rows"]] == [13, 14, 15, 16, 17, 18]
+    assert {row["flows"] for row in table["rows"]} == {4}
+
+
+@pytest.mark.parametrize("row", ["22", "nonsense", ""])
+async def test_a_row_that_is_none_is_refused(openuem_queries: Queries, row: str) -> None:
+    code, message = await refusal(openuem_queries.flows({"filters": {"row": row}}))
+    assert code == "404"
+    assert message.startswith(f"unknown row {row!r}: there are 21, see `reachmap map --by row`")
+
+
+async def test_details_are_what_explain_adds(queries: Queries) -> None:
+    """To each flow, and to none unless asked."""
+    ends = {"source": "pc-1", "destination": "web-1"}
+    explained = (await queries.explain(ends))["flows"]
+    assert (await queries.flows({"filters": ends, "details": True}))["flows"] == explained
+    plain = (await queries.flows({"filters": ends}))["flows"]
+    added = {"advice", "settled_by", "requests", "diagnosis"}
+    assert [explained[0].keys() - flow.keys() for flow in plain] == [added, added]
+    code, message = await refusal(queries.flows({"details": "yes"}))
+    assert (code, message) == ("400", "details: expected true or false")
+
+
+async def test_a_moment_is_all_of_it_at_once(
+    queries: Queries, collector: Collector, hello: Any
+) -> None:
+    """The same as one by one."""
+    collector.roster.hear(hello("pc-1"), collector.now())
+    moment = queries.moment(flows=True)
+    assert moment.flows == (await queries.flows({}))["flows"]
+    assert [one.record for one in moment.judgements] == [*collector.flows]
+    assert [row["agent"] for row in moment.agents] == ["db-1", "pc-1", "web-1"]
+    status = await queries.status({})
+    assert moment.status | {"now": status["now"]} == status
+    assert queries.moment(flows=False).flows is None
+
+
+async def test_a_rule_names_the_only_address_that_its_source_has(
+    queries: Queries, collector: Collector, told: Any, hello: Any
+) -> None:
+    """Where the check did not say which it came from."""
+    for record in collector.flows:
+        record.fold(told(collector.now(), Outcome.REJECTED, local=""))
+    collector.roster.hear(hello("pc-1"), collector.now())
+    [flow] = (await queries.explain({"source": "pc-1", "destination": "web-1", "port": 8080}))[
+        "flows"
+    ]
+    assert flow["requests"]["plain"].startswith(
+        "allow tcp from 10.0.1.1 (pc-1) to 10.0.0.1 (web-1)"
+    )
+
+
+async def test_every_agent_is_on_one_page(collector_of: Any, hello: Any) -> None:
+    """However many there are, none is lost between pages, and both of one name are on one."""
+    collector = collector_of("")
+    now = collector.now()
+    names = [f"pc-{number}" for number in range(2000)]
+    for name in names:
+        collector.roster.hear(hello(name, capabilities=("x" * 400,)), now)
+    for name in names[::3]:
+        for later, boot in enumerate(("boot-2", "boot-1"), 1):
+            collector.roster.hear(hello(name, boot, capabilities=("x" * 400,)), now + later)
+    queries = Queries(collector)
+    pages: list[Any] = []
+    after: Any = None
+    while not pages or after is not None:
+        text = json.dumps(await queries.agents({"after": after}))
+        assert len(text) < codec.MAX_MESSAGE
+        pages.append(json.loads(text))
+        after = pages[-1]["next"]
+    assert len(pages) > 3
+    found = [row["agent"] for page in pages for row in page["agents"]]
+    assert found == sorted([*names, *names[::3]])
+    of_page = [{row["agent"] for row in page["agents"]} for page in pages]
+    assert sum(map(len, of_page)) == len(names)
+
+
+async def test_a_page_of_agents_that_nobody_gave_is_refused(queries: Queries) -> None:
+    code, message = await refusal(queries.agents({"after": ["x"]}))
+    assert (code, message) == ("400", "after: expected what the page before gave as `next`")
+
+
+# How far a deployment is.
+
+
+async def test_progress_counts_agents_and_checks(
+    queries: Queries, collector: Collector, hello: Any, told: Any
+) -> None:
+    """Of expected agents those that are fresh, and of flows those that were checked since then."""
+    begin = await queries.progress({})
+    assert (begin["flows"], begin["checked"]) == (4, 0)
+    assert (begin["expected"], begin["fresh"], begin["missing"]) == (
+        3,
+        0,
+        ["db-1", "pc-1", "web-1"],
+    )
+    collector.roster.hear(hello("pc-1"), collector.now())
+    first, second, *_ = collector.flows
+    first.fold(told(collector.now() - 60, Outcome.OPEN))
+    second.fold(told(collector.now() + 1, Outcome.OPEN))
+    now = await queries.progress({"since": begin["now"]})
+    assert (now["checked"], now["fresh"], now["missing"]) == (1, 1, ["db-1", "web-1"])
+    assert (await queries.progress({}))["checked"] == 2
+    assert sum(now["states"].values()) == 4
+    assert (await refusal(queries.progress({"since": "soon"})))[0] == "400"
+
+
+async def test_a_topology_has_the_same_fingerprint_whatever_agents_say(
+    queries: Queries, collector: Collector, collector_of: Any, hello: Any, office_text: str
+) -> None:
+    """And another one when anything in it differs."""
+    before = (await queries.progress({}))["topology"]
+    collector.roster.hear(hello("pc-1", addresses=("10.9.9.9",)), collector.now())
+    collector._compile()
+    assert (await queries.progress({}))["topology"] == before
+    for old, new in (("10.0.0.1", "10.0.0.3"), ("only the shop", "just the shop")):
+        other = Queries(collector_of(office_text.replace(old, new)))
+        assert (await other.progress({}))["topology"] != before

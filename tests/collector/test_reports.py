@@ -179,6 +179,21 @@ def test_every_observation_is_counted(world: World, agent: Any) -> None:
     assert world.reports.refused == {"report under an unknown plan": 1}
 
 
+def test_what_was_refused_stays_counted_over_a_start_of_the_collector(
+    world: World, agent: Any
+) -> None:
+    """Or the account of an agent would not come out even any more."""
+    agent.plan = replace(agent.plan, revision="of-old")
+    for _ in range(2):
+        agent.sees(0)
+        [kept] = world.take(agent.roll_up()).kept
+    received = [kept_account(account) for account in world.ledger]
+    world.begin()
+    world.reports.restore([], received, [kept])
+    [account] = world.ledger
+    assert (account.refused, agent.made) == (2, 2)
+
+
 @pytest.mark.parametrize(
     "columns",
     [

@@ -152,3 +152,21 @@ def test_an_answer_that_tells_no_time_teaches_none(answer: dict[str, Any]) -> No
     clock = Clock(time.time)
     clock.learn(answer, 1.0, 2.0)
     assert clock.offset_s == 0.0
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(None, 1), (1, 1)])
+async def test_how_many_servers_keep_it_can_be_said(
+    on_bus: Bus, wanted: int | None, found: int
+) -> None:
+    """Where nothing is said, what is there stays as whoever runs the servers made it."""
+    streams = Streams(on_bus, time.time, StreamSettings(replicas=wanted))
+    await streams.ensure_reports()
+    await streams.ensure_plans()
+    for stream in (subjects.REPORT_STREAM, subjects.PLAN_STREAM):
+        assert (await info(on_bus, stream))["config"]["num_replicas"] == found
+
+
+async def test_more_copies_than_servers_are_refused_with_the_reason(on_bus: Bus) -> None:
+    """So status says what is wrong with the setting."""
+    with pytest.raises(StreamRefused, match="replicas"):
+        await Streams(on_bus, time.time, StreamSettings(replicas=3)).ensure_reports()

@@ -48,7 +48,8 @@ def test_a_flow_has_just_the_fields_that_are_promised(scene: Any) -> None:
     stage = scene()
     for judgement in stage.judgements(NOW):
         flow = views.flow(judgement)
-        assert list(flow) == [*FLOW_FIELDS, "reasons", "certificate_until", "seen_as", "checks"]
+        more = ["duration_ms", "reasons", "certificate_until", "seen_as", "checks"]
+        assert list(flow) == [*FLOW_FIELDS, *more]
         assert list(flow["checks"]) == ["made", "open", "local_error"]
 
 
@@ -78,6 +79,7 @@ def test_a_flow_that_is_as_it_should_be(scene: Any) -> None:
         "since": AT,
         "checked": AT,
         "latency_ms": 1.234,
+        "duration_ms": 1.744,
         "reasons": [
             {"role": "browser", "service": "web:8080", "basis": "local", "row": None, "note": ""}
         ],
@@ -360,6 +362,7 @@ def test_a_topology_shows_what_is_in_force(scene: Any) -> None:
         "ports": {"web:80": 8080},
         "agent": True,
         "listed": True,
+        "was": [],
     }
     assert (announced["host"], announced["listed"]) == ("new", False)
     assert shown["deny"] == [{"role": "guest", "service": "web:80", "note": "no"}]
@@ -644,6 +647,7 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
         clock_offset_s=0.1234,
         store_trouble="the disk is full",
         store_waiting=7,
+        dead_letters=8,
     )
     refused = {"malformed hello": 2}
     status = views.status(stage.judgements(NOW), stage.agents(NOW), refused, delivery, stage.ledger)
@@ -664,7 +668,7 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
             "reports_missing": 3,
             "bus_clock_offset_s": 0.123,
         },
-        "store": {"trouble": "the disk is full", "waiting": 7},
+        "store": {"trouble": "the disk is full", "waiting": 7, "dead_letters": 8},
         "observations": {"received": 5, "refused": 2, "waiting": 3, "dropped": 5},
     }
     assert set(status["agents"]) == set(AgentState)

@@ -775,3 +775,20 @@ async def test_an_error_in_the_block_stays_what_it_is(nats_server: Any) -> None:
         with pytest.raises(type(error), match="mine"):
             async with bus.staying([nats_server.url], "test"):
                 raise error
+
+
+async def test_who_waits_for_a_server_can_be_told_to_leave_at_any_moment(port: int) -> None:
+    """Also while the client's own waiting loses the word, which it does at a refused connection."""
+
+    async def wait_for_a_server() -> None:
+        async with bus.staying([f"nats://127.0.0.1:{port}"], "test"):
+            pass
+
+    for moment in range(40):
+        waiting = asyncio.get_running_loop().create_task(wait_for_a_server())
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait({waiting}, timeout=5)
+        assert done, f"lost after {moment} turns of the loop"
+        assert waiting.cancelled()

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 import structlog
@@ -85,3 +88,29 @@ def test_a_person_reads_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.count("\n") == 1
     assert "something happened" in line and "part" in line
     assert not line.startswith("{")
+
+
+def test_asyncio_is_not_heard_on_its_own_streams(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its other warnings are."""
+    program = (
+        "import logging; from reachmap_shared import log; log.configure()\n"
+        "asyncio = logging.getLogger('asyncio')\n"
+        "asyncio.warning('returning true from eof_received() has no effect when using ssl')\n"
+        "asyncio.warning('something else')"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert capfd.readouterr().err == "something else\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a file on the disk that is full, which the program wants to tell of."""
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        log.configure()
+        for _ in range(3):
+            log.get("part").warning("the disk is full")
+        with pytest.raises(OSError):  # what is in its buffer still
+            full.flush()
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())

@@ -48,6 +48,9 @@ def test_an_agent_may_use_the_subjects_that_it_uses() -> None:
 def test_the_command_line_may_ask() -> None:
     """And the collector may hear everybody."""
     assert may(TABLE[Party.OPERATOR].publish, subjects.query("status"))
+    assert may(TABLE[Party.OPERATOR].subscribe, subjects.CHANGES)
+    assert may(TABLE[Party.COLLECTOR].publish, subjects.CHANGES)
+    assert not may(TABLE[Party.OPERATOR].publish, subjects.CHANGES)
     for subject in (subjects.ALL_HELLOS, subjects.ALL_REPORTS):
         assert may(TABLE[Party.COLLECTOR].subscribe, subject)
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import random
+from collections.abc import Callable
 from typing import Final
 
 from reachmap_agent import clock, descriptors, identity
@@ -41,6 +42,9 @@ _LAST_REPORTS_S: Final = 1.0
 
 _REJOIN_S: Final = 5.0
 """Before another attempt with servers that threw us out: they may have changed their mind."""
+
+Begun = Callable[[Callable[[], str]], None]
+"""Is given what says in a line how the agent fares, once it works or waits for a plan."""
 
 _log = log.get("agent")
 
@@ -82,6 +86,12 @@ class Agent:
         self._connection: Bus | None = None
         self._wants_plan = self._hello_again = self._tell_whole = False
         self._leaving = False
+        self._works = "waits for a plan"
+
+    @property
+    def standing(self) -> str:
+        """How it fares, in a line for people."""
+        return f"{self._works}; {'on the bus' if self._connected() else 'no bus'}"
 
     def start(self) -> None:
         """Begin by the plan of the last start, if there is one."""
@@ -115,6 +125,7 @@ class Agent:
         self._checks.apply(plan, contexts)
         if self._settings.diagnosis:
             self._diagnoses.apply(plan.revision, self._checks.jobs, plan.interval_s)
+        self._works = f"{len(plan.checks)} checks, {len(plan.listeners)} ports"
 
     def _see(self, revision: str, seen: Observation, confirmed: bool) -> None:
         self._reporter.see(revision, seen, confirmed)
@@ -219,8 +230,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-async def run(settings: Settings) -> None:
-    """Run the agent until it is cancelled.
+async def run(settings: Settings, begun: Begun = lambda _standing: None) -> None:
+    """Run the agent until it is cancelled; `begun` is given what says how it fares.
 
     Raises:
         InvalidSettings: This host's certificate cannot be used.
@@ -242,6 +253,7 @@ async def run(settings: Settings) -> None:
             agent = Agent(settings, boot, spool, clocks, tasks)
             company.create_task(agent.stay())
             agent.start()
+            begun(lambda: agent.standing)
             try:
                 await asyncio.Event().wait()
             finally:

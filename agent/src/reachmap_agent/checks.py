@@ -150,7 +150,7 @@ class Checks:
                 self._tasks.create_task(self._check_through_window(current, job, due.found))
             else:
                 ended = partial(self._ended, current)
-                self._prober.start(job, current.plan.timeout_s, ended, due.found)
+                self._prober.start(job, current.timeout_s(job, due.found), ended, due.found)
 
     async def _resolve(self, current: "_Round", job: Job, due: "_Due") -> None:
         """Make of a name's turn one for each of its addresses."""
@@ -173,7 +173,7 @@ class Checks:
 
     async def _check_through_window(self, current: "_Round", job: Job, found: Found | None) -> None:
         """Where no service was seen yet, ask for a listener first: it may be the only one there."""
-        timeout_s = current.plan.timeout_s
+        timeout_s = current.timeout_s(job, found)
         reply = await self._ask_window(job.spec, timeout_s + _WINDOW_SPARE_S)
 
         def ended(seen: Observation) -> None:
@@ -254,6 +254,11 @@ class _Round:
         self.under_way: dict[int, int] = {}
         """How many checks of a slot are due or in flight: a name may have several addresses."""
         self.queue: deque[_Due] = deque()
+
+    def timeout_s(self, job: Job, found: Found | None) -> float:
+        """How long a check waits for an answer: a repetition may wait for less."""
+        address = "" if found is None else found.address[0]
+        return self.confirmation.timeout_s(job.slot, address, self.plan.timeout_s)
 
 
 def _room(for_listeners: int) -> int:

@@ -5,19 +5,21 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from reachmap_agent import app, doctor, join, settings
+from reachmap_agent import doctor, join, settings
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.memory import ceded_path
+from reachmap_agent.service import Service
 from reachmap_shared import __version__, log
 from reachmap_shared.bundle import Bundle
 from reachmap_shared.errors import BusUnavailable, InvalidSettings
 from reachmap_shared.lifecycle import run_until_signal
 from reachmap_shared.names import port_number
+from reachmap_shared.notify import Notifier
 from reachmap_shared.vocabulary import Transport
 
 EXIT_FAILED: Final = 1
@@ -42,6 +44,9 @@ REACHMAP_NATS_CA, REACHMAP_NATS_CERTIFICATE, REACHMAP_NATS_KEY), then these opti
 """
 
 
+Load = Callable[[], settings.Settings]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits 0 when done or told to stop, 1 or 2 on an error."""
     options = _parser().parse_args(arguments)
@@ -49,42 +54,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "join":
         sys.exit(_join(options))
     try:
-        loaded = settings.load(
-            options.config,
-            os.environ,
-            {
-                "nats": options.nats,
-                "id": options.id,
-                "roles": getattr(options, "roles", None),
-                "addresses": options.address,
-                "state": options.state,
-                "certificate": options.certificate,
-                "key": options.key,
-                "nats_credentials": options.nats_credentials,
-                "nats_nkey": options.nats_nkey,
-                "nats_ca": options.nats_ca,
-                "nats_certificate": options.nats_certificate,
-                "nats_key": options.nats_key,
-            },
-        )
+        code = _COMMANDS[options.command](_loader(options), options)
     except InvalidSettings as error:
         print(f"reachmap-agent: {error}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
-    if code := _COMMANDS[options.command](loaded, options):
+        code = EXIT_USAGE
+    if code:
         sys.exit(code)
 
 
-def _run(loaded: settings.Settings, _options: argparse.Namespace) -> int:
-    try:
-        run_until_signal(lambda: app.run(loaded))
-    except InvalidSettings as error:
-        print(f"reachmap-agent: {error}", file=sys.stderr)
-        return EXIT_USAGE
+def _loader(options: argparse.Namespace) -> Load:
+    """What reads the settings, now and whenever it is asked."""
+    arguments = {key: getattr(options, key, None) for key in settings.ARGUMENTS}
+    arguments["addresses"] = options.address
+    return lambda: settings.load(options.config, os.environ, arguments)
+
+
+def _run(load: Load, _options: argparse.Namespace) -> int:
+    run_until_signal(lambda: Service(load, Notifier()).run())
     return 0
 
 
-def _doctor(loaded: settings.Settings, options: argparse.Namespace) -> int:
-    found = asyncio.run(doctor.run(loaded))
+def _doctor(load: Load, options: argparse.Namespace) -> int:
+    found = asyncio.run(doctor.run(load()))
     if options.json:
         print(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2))
     else:
@@ -118,8 +109,8 @@ def _join(options: argparse.Namespace) -> int:
     return 0
 
 
-def _reclaim(loaded: settings.Settings, options: argparse.Namespace) -> int:
-    ceded = Ceded(ceded_path(loaded))
+def _reclaim(load: Load, options: argparse.Namespace) -> int:
+    ceded = Ceded(ceded_path(load()))
     transport, _, number = options.port.rpartition("/")
     try:
         port = Transport(transport or Transport.TCP), port_number(int(number))

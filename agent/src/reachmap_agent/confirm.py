@@ -16,6 +16,14 @@ RECHECK_AFTER_S: Final = (0.3, 0.5)
 
 However checks disagree, what is waited between them is below two seconds in all."""
 
+AGAIN_WITHIN_S: Final = 1.5
+"""How long the repetition of a check that timed out waits for an answer, at most.
+
+The first has sent its SYN three times by then, so this is only about packets that come to be lost
+for longer; two SYNs, sent within a second, are enough for that. It lets a timeout count after seven
+seconds, not eleven. Two repetitions, and not one: where a packet in a hundred is lost, one would
+take a loss for an outage several times a month for each few thousand flows."""
+
 _MAX_DOUBTS: Final = 6
 """Checks that disagree with each other, one after the other, until the latest is taken as it is."""
 
@@ -44,6 +52,13 @@ class Confirmation:
         for known in (self._known, self._doubts):
             for flow in [flow for flow in known if flow[0] == slot and flow[1] not in addresses]:
                 del known[flow]
+
+    def timeout_s(self, slot: int, address: str, usual_s: float) -> float:
+        """How long the next check of a flow waits for an answer."""
+        doubt = self._doubts.get((slot, address))
+        # A slow answer is none of these: it needs its time to be seen for what it is.
+        hurries = doubt is not None and doubt.face[0] is Outcome.TIMEOUT
+        return min(usual_s, AGAIN_WITHIN_S) if hurries else usual_s
 
     def judge(self, observation: Observation) -> tuple[bool, float | None]:
         """Take note of what a check saw.

@@ -7,10 +7,12 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
-from reachmap_agent import identity, spool
+from reachmap_agent import identity, spool, way
 from reachmap_agent.backlog import MAX_BYTES
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.credentials import Contexts
@@ -27,6 +29,13 @@ _SEARCH_S: Final = 5.0
 """For the name of who holds a port: nobody waits but who asked."""
 _PROBE_BYTES: Final = 4096
 """A full disk lets a file be made, and takes nothing into it."""
+
+
+_BUILT: Final = 2026
+"""No clock is right that says less."""
+
+_CAPABILITIES: Final = {10: "listen below port 1024", 13: "tap packets"}
+"""Bits of capabilities(7) that the agent makes use of: CAP_NET_BIND_SERVICE, CAP_NET_RAW."""
 
 
 class Result(StrEnum):
@@ -53,7 +62,20 @@ async def examine(settings: Settings) -> AsyncIterator[Diagnosis]:
     yield _addresses(settings)
     if settings.certificate is not None:
         yield _certificate(settings)
-    yield await _bus(settings)
+    passed = False
+    for url in settings.nats:
+        async for step in way.walk(url):
+            passed = step.passed
+            result = Result.PASS if passed else Result.FAIL
+            yield Diagnosis(step.name, result, step.found, step.to_do)
+        if passed:
+            break
+    if passed:
+        yield await _bus(settings)
+    else:
+        yield Diagnosis("bus", Result.SKIPPED, "there is no way to a server")
+    yield _clock()
+    yield _capabilities()
     yield _spool(settings)
     yield _disk(settings)
     plan, diagnosis = _plan(settings)
@@ -68,7 +90,8 @@ async def examine(settings: Settings) -> AsyncIterator[Diagnosis]:
 
 
 def _addresses(settings: Settings) -> Diagnosis:
-    found = settings.addresses or identity.own_addresses(None)
+    towards = next(filter(None, map(bus.host_of, settings.nats)), None)
+    found = settings.addresses or identity.own_addresses(towards)
     if found:
         return Diagnosis("addresses", Result.PASS, ", ".join(found))
     return Diagnosis(
@@ -77,6 +100,26 @@ def _addresses(settings: Settings) -> Diagnosis:
         "no address that others could reach",
         "say where others reach this host, with addresses in agent.toml or --address",
     )
+
+
+def _clock() -> Diagnosis:
+    """Certificates and credentials have a beginning and an end."""
+    year = datetime.now(UTC).year
+    if year < _BUILT:
+        return Diagnosis("clock", Result.FAIL, f"this host is in {year}", "set the clock, by NTP")
+    return Diagnosis("clock", Result.PASS, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _capabilities() -> Diagnosis:
+    """What whoever asks may do; the service has what its unit grants."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        has = int(status.partition("CapEff:")[2].split()[0], 16)
+    except (OSError, ValueError, IndexError):
+        return Diagnosis("capabilities", Result.SKIPPED, "this system does not tell")
+    able = [what for number, what in _CAPABILITIES.items() if has >> number & 1]
+    found = f"this user may {' and '.join(able)}" if able else "this user has no privileges"
+    return Diagnosis("capabilities", Result.PASS, found)
 
 
 def _certificate(settings: Settings) -> Diagnosis:

@@ -86,3 +86,9 @@ def _local_end(family: socket.AddressFamily, host: str) -> str | None:
             return str(probe.getsockname()[0])
     except OSError:  # no such family here, no route, or a name that does not resolve
         return None
+
+
+def local_end(address: str) -> str | None:
+    """The address of this host from which it would reach another; None where there is no route."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return _local_end(family, address)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from reachmap_agent import discovery
 from reachmap_agent.identity import hostname
 from reachmap_agent.limits import RANGES, ListenerLimits
 from reachmap_shared.access import Access
@@ -20,6 +21,9 @@ from reachmap_shared.names import host_name, role_name
 from reachmap_shared.permissions import inbox
 
 DEFAULT_PATH: Final = Path("/etc/reachmap/agent.toml")
+
+AUTO: Final = "auto"
+"""Among the roles: what OpenUEM's own settings say."""
 
 ENVIRONMENT: Final = {
     "nats": "REACHMAP_NATS_URL",
@@ -72,7 +76,8 @@ class Settings:
     id: str = ""
     """The host's name in the topology; empty for the first label of its own hostname."""
     roles: tuple[str, ...] = ()
-    """What the host says it is, where the topology leaves it to say."""
+    """What the host says it is, where the topology leaves it to say. `auto` among them stands for
+    those that OpenUEM's own settings on this host tell of."""
     addresses: tuple[str, ...] = ()
     """Where others reach this host, and where listeners bind; empty finds out, binds everywhere."""
     state: Path = Path()
@@ -142,6 +147,8 @@ def load(
             if value not in (None, "", []):
                 values[key] = _typed(key, value, names[key])
                 origins[key] = names[key]
+    if AUTO in values.get("roles", ()):
+        values["roles"] = _found_out(values["roles"], origins["roles"])
     settings = Settings(**values, listeners=limits, diagnosis=diagnosis, origins=origins)
     if settings.state == Path():
         settings = replace(settings, state=_usual_state(environment))
@@ -188,6 +195,18 @@ def _limits(table: Any, origin: str) -> ListenerLimits:
                 f"{origin}.{key}: expected {what} from {least} to {most}, got {value!r}"
             )
     return ListenerLimits(**table)
+
+
+def _found_out(roles: tuple[str, ...], origin: str) -> tuple[str, ...]:
+    """The roles, with those that were found in place of `auto`."""
+    try:
+        found = discovery.look().roles
+    except OSError as error:
+        raise InvalidSettings(
+            f"{origin}: {AUTO}: {error.filename} cannot be read: {error.strerror}; let the agent's "
+            "group read it, or name the roles"
+        ) from error
+    return tuple(dict.fromkeys((*(role for role in roles if role != AUTO), *found)))
 
 
 def _usual_state(environment: Mapping[str, str]) -> Path:

@@ -4,25 +4,34 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from reachmap_collector import credentials, embedded
+from reachmap_collector import credentials, embedded, http
+from reachmap_collector.alerts.load import NOTHING, load_configuration
+from reachmap_collector.alerts.metrics import exposition
+from reachmap_collector.alerts.outlets import BusOutlet
+from reachmap_collector.alerts.queries import AlertQueries
+from reachmap_collector.alerts.service import Alerts
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
+from reachmap_collector.http import HttpSettings
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
-from reachmap_collector.keeper import keeping
+from reachmap_collector.keeper import StoreMemory, keeping
 from reachmap_collector.queries import Queries
 from reachmap_collector.store import default_url, open_store
+from reachmap_collector.streams import StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
 
 _RIVAL_S: Final = 1.0
@@ -30,6 +39,9 @@ _RIVAL_S: Final = 1.0
 
 _REMIND_S: Final = 30.0
 """How often the log says that the bus is still away: whoever looks into it finds out soon."""
+
+_STATUS_S: Final = 5.0
+"""How old what `systemctl status` shows may be."""
 
 _log = log.get("serve")
 
@@ -49,17 +61,26 @@ class ServeSettings:
     """How to connect to a server that is not our own; None for what was prepared for it."""
     store: str | None = None
     """URL of the database to keep things in; None for a file of our own."""
+    http: HttpSettings | None = None
+    """Where the HTTP API is; None for none."""
+    config: Path | None = None
+    """Rules and outlets for alerts; None for none but the defaults."""
+    streams: StreamSettings = field(default_factory=StreamSettings)
+    """What the bus is to keep for us, and how safely."""
 
 
 async def serve(settings: ServeSettings) -> None:
     """Run the collector until cancelled.
 
     Raises:
-        InvalidFile: The topology or the data directory is wrong; nothing was started.
-        ServerError: Our own NATS server did not start, or ended by itself.
+        InvalidFile: The topology, the configuration or the data directory is wrong; nothing was
+            started.
+        ServerError: Our own NATS server did not start, or ended by itself; or the HTTP API
+            cannot listen where it should.
         StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
+    configuration = load_configuration(settings.config) if settings.config else NOTHING
     try:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = credentials.load_or_create(settings.data)
@@ -81,17 +102,64 @@ async def serve(settings: ServeSettings) -> None:
             keeping(store, time.time) as keeper,
         ):
             await _refuse_a_second(connection, urls)
-            collector = Collector(topology, own, connection, keeper)
+            collector = Collector(topology, own, connection, keeper, settings.streams)
             collectors.append(collector)
-            await connection.serve_queries(Queries(collector).endpoints())
-            with _reloading_on_hangup(collector, settings.topology):
-                _log.info(
-                    "collector ready",
-                    nats=",".join(map(bus.without_password, urls)),
-                    hosts=len(topology.hosts),
-                    flows=len(collector.flows),
-                )
-                await collector.run()
+            alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
+            queries, asked = Queries(collector), AlertQueries(alerts, collector)
+            await connection.serve_queries({**queries.endpoints(), **asked.endpoints()})
+            async with http.serving(
+                settings.http,
+                queries,
+                lambda: connection.is_connected,
+                lambda: exposition(alerts.book.active()),
+            ):
+                await _run(collector, alerts, settings, connection, urls)
+
+
+async def _run(
+    collector: Collector,
+    alerts: Alerts,
+    settings: ServeSettings,
+    connection: Bus,
+    urls: Sequence[str],
+) -> None:
+    """Run the collector until cancelled, and tell systemd how it fares."""
+
+    def status() -> str:
+        known = f"{len(collector.topology.hosts)} hosts, {len(collector.flows)} flows"
+        return f"{known}; {'on the bus' if connection.is_connected else 'no bus'}"
+
+    notifier = Notifier()
+    with _calling_on_hangup(partial(_reload, settings, collector, alerts), notifier):
+        _log.info(
+            "collector ready",
+            nats=",".join(map(bus.without_password, urls)),
+            hosts=len(collector.topology.hosts),
+            flows=len(collector.flows),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(collector.run())
+            tasks.create_task(alerts.run())
+            telling = tasks.create_task(notifier.keep_telling(status, _STATUS_S))
+            notifier.ready()
+            try:
+                await asyncio.Event().wait()  # one that fails ends them all
+            finally:
+                notifier.stopping()
+                telling.cancel()
+
+
+def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> None:
+    """Read the topology, rules and outlets again; wrong ones are reported and change nothing."""
+    collector.reload(settings.topology)
+    if settings.config is None:
+        return
+    try:
+        alerts.configure(load_configuration(settings.config))
+    except InvalidFile as error:
+        _log.error("configuration refused, the last good one stays in force", reason=str(error))
+    else:
+        _log.info("configuration reloaded", path=str(settings.config))
 
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
@@ -134,12 +202,18 @@ async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Ac
 
 
 @contextlib.contextmanager
-def _reloading_on_hangup(collector: Collector, path: Path) -> Iterator[None]:
+def _calling_on_hangup(reload: Callable[[], None], notifier: Notifier) -> Iterator[None]:
     if not hasattr(signal, "SIGHUP"):  # Windows
         yield
         return
+
+    def hang_up() -> None:
+        notifier.reloading()
+        reload()
+        notifier.ready()
+
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, collector.reload, path)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
         yield
     finally:

@@ -6,16 +6,19 @@ pure modules. Whatever comes from the bus may be wrong: it is refused, counted a
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from reachmap_collector import views
 from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.fold import FlowMap, renamed
 from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
@@ -40,13 +43,13 @@ from reachmap_collector.reports import (
 from reachmap_collector.roster import Remembered, Roster
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import Batch, DeadLetter, Kept, Store, Transition
-from reachmap_collector.streams import Streams
+from reachmap_collector.streams import Streams, StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, InvalidName, MalformedMessage
-from reachmap_shared.messages import Ask, Hello, Pulse, Question
+from reachmap_shared.messages import Ask, Hello, ListenerReport, Pulse, Question
 
 _COMPILE_AFTER_S: Final = 0.2
 """A fleet that joins together is planned for together."""
@@ -78,6 +81,8 @@ _PAGE: Final = 5000
 _HELLOS: Final = "hellos"
 """The store's area for what agents announced."""
 
+Result = TypeVar("Result")
+
 _log = log.get("collector")
 
 
@@ -97,7 +102,12 @@ class Collector:
     """The deployment's state, and what arrives of it."""
 
     def __init__(
-        self, topology: Topology, credentials: Credentials, connection: Bus, keeper: Keeper
+        self,
+        topology: Topology,
+        credentials: Credentials,
+        connection: Bus,
+        keeper: Keeper,
+        streams: StreamSettings | None = None,
     ) -> None:
         self.topology = topology
         """The one that flows and plans were made from."""
@@ -110,13 +120,15 @@ class Collector:
         self._keeper = keeper
         self._known = KnownPlans()
         self._reports = Reports(self.flows, self.ledger, self._known)
-        self._streams = Streams(connection, self.now)
+        self._streams = Streams(connection, self.now, streams)
         self._bucket = Bucket(self._streams)
         self._intake = Intake(connection, self._streams, keeper, self._take)
         self._wanted = topology
         self._plans: Plans | None = None
         self._expected: Flows | None = None
         self._changed = asyncio.Event()
+        self._news = 0
+        """How often agents said something new of their listeners, which judgements rest on."""
         self._asked: dict[tuple[str, Question], float] = {}
         self._elsewhere: dict[str, float] = {}
         """Since when an agent has worked by another plan than it should."""
@@ -142,6 +154,7 @@ class Collector:
             await self.restore()
             tasks.create_task(self._keeper.run())
             tasks.create_task(self._intake.run())
+            tasks.create_task(self._tell_news())
 
     async def restore(self) -> None:
         """Begin where the collector before this one ended; wait for the store if need be."""
@@ -169,6 +182,8 @@ class Collector:
                 heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
                 self.roster.restore(said, heard)
         self._compile()
+        if former := self.topology.former:
+            told = [replace(one, flow=renamed(one.flow, former)) for one in told]
         useless = self._reports.restore(told, received, losses, diagnoses)
         self._keeper.add(useless)
         self._is_restored = True
@@ -179,6 +194,11 @@ class Collector:
         """The server was away, and may have lost all that it had."""
         self._intake.look_again()
         self._changed.set()
+
+    @property
+    def version(self) -> int:
+        """Another one whenever something on the map may look different."""
+        return self.flows.changes + self._news
 
     def now(self) -> float:
         """Seconds since the epoch, by a clock that never jumps while this process runs."""
@@ -203,12 +223,16 @@ class Collector:
         judge = Judge(self.flows, self.roster, self.topology.checks, self.now())
         return [judge.judge(record) for record in self.flows]
 
+    async def look_up(self, question: Callable[[Store], Result]) -> Result:
+        """What the store says. Raises StoreError."""
+        return await self._keeper.read(question)
+
     def agents(self) -> views.Json:
         """Every agent that reports or should."""
         return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
 
-    def status(self) -> views.Json:
-        """The whole in one line's worth."""
+    def status(self, judgements: list[Judgement], agents: list[views.Json]) -> views.Json:
+        """The whole in one line's worth, of what `judgements` and `agents` gave at one moment."""
         delivery = views.Delivery(
             trouble=self._intake.trouble or self._plan_trouble,
             lag=self._intake.lag.pending,
@@ -220,10 +244,9 @@ class Collector:
             clock_offset_s=self._streams.clock.offset_s,
             store_trouble=self._keeper.trouble,
             store_waiting=self._keeper.waiting,
+            dead_letters=self._keeper.letters,
         )
-        return views.status(
-            self.judgements(), self.agents()["agents"], dict(self.refused), delivery, self.ledger
-        )
+        return views.status(judgements, agents, dict(self.refused), delivery, self.ledger)
 
     def _compile(self) -> None:
         """Bring flows and plans up to date."""
@@ -231,7 +254,7 @@ class Collector:
         self.members = members(self.topology, self.roster.announcements())
         self._expected = flows = expected_flows(self.topology, self.members, self._expected)
         # What was told of flows before they were expected is not on the map.
-        self._reports.doubt(self.flows.expect(flows, self.now()))
+        self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
         plans = Plans(
             self.topology,
             self.members,
@@ -273,13 +296,29 @@ class Collector:
                 self._changed.clear()
                 self._compile()
 
+    async def _tell_news(self) -> None:
+        """Say that history has more, whenever it has; what it is, whoever watches asks."""
+        last = -1
+        while True:
+            committed = self._keeper.transitions
+            with contextlib.suppress(BusUnavailable, StoreError):  # who watches asks by itself too
+                before, last = last, await self._keeper.read(lambda store: store.last_sequence())
+                if last != before:
+                    said = json.dumps({"last": last}).encode()
+                    await self._bus.publish(subjects.CHANGES, said)
+            while self._keeper.transitions == committed:
+                await self._keeper.next_commit()
+
     async def _hear_hello(self, subject: str, payload: bytes) -> None:
         try:
             hello = codec.decode(Hello, payload)
             check_sender(subject, hello.agent, hello.boot)
         except (MalformedMessage, InvalidName) as error:
             return self._refuse("malformed hello", subject, error)
-        if self.roster.hear(hello, self.now()):
+        before = self._listeners(hello.agent)
+        is_other = self.roster.hear(hello, self.now())
+        self._news += before != self._listeners(hello.agent)
+        if is_other:
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
             self._changed.set()
             said = codec.encode(self.roster.remembered(hello.agent))
@@ -342,6 +381,9 @@ class Collector:
         for letter in taken.batch.dead_letters:
             self._tell(letter.reason.partition(":")[0], letter.subject, letter.reason)
         return taken
+
+    def _listeners(self, agent: str) -> tuple[ListenerReport, ...] | None:
+        return self.roster.current(agent).hello.listeners if agent in self.roster else None
 
     def _refuse(self, what: str, subject: str, reason: object) -> None:
         self._reports.refused[what] += 1

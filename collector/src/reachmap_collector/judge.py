@@ -98,13 +98,13 @@ class Judge:
         self._checks = checks
         self._states: dict[str, AgentState] = {}
         self._patience: dict[str, float] = {}
-        self._reaching = {
-            (record.key.source, record.key.destination)
-            for record in flows
-            if record.last is not None
-            and record.last.outcome is Outcome.OPEN
-            and now - record.checked <= self._stale_s(record.key.source)
-        }
+        self._reached: dict[tuple[str, str], float] = {}
+        """When a source last reached a destination by any flow, of those that are fresh."""
+        for record in flows:
+            if record.last is not None and record.last.outcome is Outcome.OPEN:
+                checked, ends = record.checked, (record.key.source, record.key.destination)
+                if now - checked <= self._stale_s(record.key.source):
+                    self._reached[ends] = max(checked, self._reached.get(ends, checked))
 
     def judge(self, record: FlowRecord) -> Judgement:
         """What this flow is like now."""
@@ -207,9 +207,14 @@ class Judge:
         if seen.outcome in _ASTRAY:
             fact = f"the check did not get to {key.destination}: this says nothing of it"
             return _unknown(record, record.changed, Doubt.ASTRAY, *facts, fact)
-        if (key.source, key.destination) not in self._reaching:
+        reached = self._reached.get((key.source, key.destination))
+        if reached is None:
             fact = f"nothing else of {key.destination} was reached from {key.source} either: "
             fact += "it may just be down"
+            return _unknown(record, record.changed, Doubt.NOT_REACHED, *facts, fact)
+        if reached < record.checked - self._checks.interval_s:
+            fact = f"{key.destination} was reached from {key.source} before this check, and not "
+            fact += "within an interval of it: it may have gone down since"
             return _unknown(record, record.changed, Doubt.NOT_REACHED, *facts, fact)
         listened, fact = self._listened(record, seen)
         if not listened:

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from reachmap_collector.alerts.kept import AREAS, Mirror
 from reachmap_collector.errors import StoreError
 from reachmap_collector.ledger import Account
 from reachmap_collector.reports import kept_account
-from reachmap_collector.store.api import Batch, Keep, Store
+from reachmap_collector.store.api import Batch, Keep, Kept, Store
 from reachmap_shared import log
 
 _GATHER_S: Final = 0.05
@@ -46,6 +47,10 @@ class Keeper:
     def __init__(self, store: Store, now: Callable[[], float], keep: Keep) -> None:
         self.trouble = ""
         """Why the store does not take anything right now; empty while it does."""
+        self.letters = 0
+        """Dead letters kept since the start."""
+        self.transitions = 0
+        """How many were committed; those that the store had already count too."""
         self._store = store
         self._now = now
         self._keep = keep
@@ -120,6 +125,8 @@ class Keeper:
         if self.trouble:
             self.trouble = ""
             _log.info("store takes again what is to be kept", messages=len(items))
+        self.letters += len(batch.dead_letters)
+        self.transitions += len(batch.transitions)
         del self._items[: len(items)]
         self._octets -= sum(item.octets for item in items)
         if not self._items:
@@ -146,6 +153,29 @@ class Keeper:
     def close(self) -> None:
         """Let go of the thread; the store is whoever's who opened it."""
         self._thread.shutdown(wait=True)
+
+
+class StoreMemory(Mirror):
+    """What alerting remembers, kept in the store."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        super().__init__(lambda one: keeper.add(Batch(kept=(one,))))
+        self._keeper = keeper
+
+    async def load(self) -> None:
+        """Take up what was kept before; waits until that can be read."""
+        while True:
+            try:
+                rows = await self._keeper.read(_remembered)
+            except StoreError as error:
+                _log.warning("the store cannot be read, alerts wait for it", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return self.begin(rows)
+
+
+def _remembered(store: Store) -> list[Kept]:
+    return [row for area in AREAS for row in store.kept(area)]
 
 
 def _gathered(items: Sequence[_Item], accounts: Iterable[Account]) -> Batch:

@@ -6,7 +6,7 @@ which there is one as long as nothing is missing.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 _MAX_RANGES: Final = 4096
@@ -121,13 +121,23 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """What of one start came, and could not be taken."""
+
+    boot: str
+    observations: int
+
+
+@dataclass(frozen=True, slots=True)
 class Losses:
-    """The final accounts of an agent's starts that are over."""
+    """The final accounts of an agent's starts that are over, and what was refused of any."""
 
     recent: tuple[Loss, ...] = ()
     """Those that may be given anew, for what a spool still holds may have to go later."""
     lost_before: int = 0
     """Observations that starts before those lost."""
+    refused: tuple[Refusal, ...] = ()
+    """Of the starts that were refused something last."""
 
     @property
     def lost(self) -> int:
@@ -147,7 +157,13 @@ class Losses:
         recent = tuple(known.values())
         over = recent[:-_RECENT_LOSSES]
         lost_before = self.lost_before + sum(one.lost for one in over)
-        return Losses(recent[-_RECENT_LOSSES:], lost_before)
+        return replace(self, recent=recent[-_RECENT_LOSSES:], lost_before=lost_before)
+
+    def refusing(self, boot: str, observations: int) -> "Losses":
+        """With so many refused of a start in all."""
+        others = tuple(one for one in self.refused if one.boot != boot)
+        refused = (*others, Refusal(boot, observations))
+        return replace(self, refused=refused[-_RECENT_LOSSES:])
 
 
 class Ledger:

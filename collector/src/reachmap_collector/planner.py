@@ -69,7 +69,9 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
     """The hosts of the deployment: those listed, and those whose announced roles are admitted."""
     found: dict[str, Member] = {}
     for name, host in topology.hosts.items():
-        said = announcements.get(name, Announcement())
+        # One that was renamed has not spoken under its new name yet.
+        speaker = next((one for one in topology.names(name) if one in announcements), name)
+        said = announcements.get(speaker, Announcement())
         roles = host.roles if host.roles is not None else _known(said.roles, topology.roles)
         found[name] = Member(
             name,
@@ -81,7 +83,7 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
         )
     for name, said in announcements.items():
         admitted = _known(said.roles, topology.admit)
-        if name not in found and admitted:
+        if name not in found and name not in topology.former and admitted:
             addresses = _each_once(said.addresses)
             found[name] = Member(name, admitted, addresses, {}, {}, has_agent=True)
     return found

@@ -2,9 +2,12 @@
 
 import asyncio
 import ctypes
+import importlib.util
+import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
+from pathlib import Path
 from typing import IO, Final
 
 from reachmap_shared import log
@@ -15,6 +18,14 @@ _log = log.get("process")
 
 _STOP_S: Final = 5.0
 """For a program to end by itself once it was told to."""
+
+
+def own_program(module: str, command: str) -> tuple[str, ...] | None:
+    """How to start one of reachmap's own programs; None where it is not installed."""
+    if getattr(sys, "frozen", False):  # from a package: there are commands, and no modules to run
+        own = sys.executable if Path(sys.executable).name == command else shutil.which(command)
+        return (own,) if own else None
+    return (sys.executable, "-m", module) if importlib.util.find_spec(module) else None
 
 
 async def start(*command: str, output: IO[bytes]) -> Process:

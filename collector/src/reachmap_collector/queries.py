@@ -6,15 +6,23 @@ name with 404 and the names nearest to it.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
-from reachmap_collector import views
+from reachmap_collector import rules, views
 from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
 from reachmap_collector.evidence import looked_into
 from reachmap_collector.judge import Judgement
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.recall import Recall, moment, unknown
+from reachmap_collector.roster import AgentState
+from reachmap_collector.topology.model import TableRow
+from reachmap_collector.topology.rows import find_rows
 from reachmap_collector.views import By, Json
 from reachmap_shared import codec
 from reachmap_shared.bus import Query
@@ -24,8 +32,27 @@ from reachmap_shared.vocabulary import State, Transport
 PAGE: Final = 500
 """Flows in one answer, where they are of common size."""
 
+ROW: Final = "row"
+"""The filter by row of a port table; the others need no more than the flow itself."""
+
+FILTERS: Final = (*views.FILTERS, ROW)
+"""What flows and the map can be filtered by."""
+
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
-"""Of flows in one answer: agents may send much evidence, and an answer has to fit the bus."""
+"""Of flows or agents in one answer: agents may say much, and an answer has to fit the bus."""
+
+_NO_PAGE: Final = "after: expected what the page before gave as `next`"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The whole deployment at one moment."""
+
+    judgements: Sequence[Judgement]
+    agents: Sequence[Json]
+    status: Json
+    flows: Sequence[Json] | None
+    """None where nobody asked for them: they cost more than all the rest."""
 
 
 class Queries:
@@ -33,28 +60,40 @@ class Queries:
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
+        self._recall = Recall(collector)
 
     def endpoints(self) -> Mapping[str, Query]:
         """Every query by its name, which is also the end of its subject."""
         return {
             "agents": self.agents,
+            "changes": self._recall.changes,
+            "diff": self._recall.diff,
             "explain": self.explain,
             "flows": self.flows,
+            "history": self._recall.history,
             "map": self.map,
+            "progress": self.progress,
             "status": self.status,
             "topology": self.topology,
         }
 
     async def flows(self, parameters: Json) -> Json:
-        """One page of flows: `{filters, after}` to `{flows, next, total}`."""
-        judgements = list(views.selected(self._collector.judgements(), self._filters(parameters)))
+        """One page of flows: `{filters, after, details}` to `{flows, next, total, rows}`.
+
+        `details` adds to each flow what `explain` adds; `rows` are those of the port tables that
+        the filter means, null without one.
+        """
+        details = parameters.get("details", False)
+        if not isinstance(details, bool):
+            raise QueryRefused("400", "details: expected true or false")
+        judgements, rows = self._selected(parameters)
         rest = judgements
         if (after := parameters.get("after")) is not None:
             rest = [one for one in judgements if one.record.key > _key(after)]
         page: list[Json] = []
         size = 0
         for judgement in rest[:PAGE]:
-            flow = views.flow(judgement)
+            flow = self._flow(judgement, details=details)
             size += len(json.dumps(flow))
             if page and size > _PAGE_BYTES:
                 break
@@ -64,7 +103,21 @@ class Queries:
             "flows": page,
             "next": _cursor(rest[len(page) - 1]) if more else None,
             "total": len(judgements),
+            "rows": None if rows is None else [views.table_row(row) for row in rows],
         }
+
+    def moment(self, *, flows: bool) -> Moment:
+        """All at once, for those within this process; with every flow as JSON if asked."""
+        collector = self._collector
+        judgements = collector.judgements()
+        agents = collector.agents()["agents"]
+        status = collector.status(judgements, agents)
+        return Moment(
+            judgements,
+            agents,
+            status | {"now": views.timestamp(collector.now())},
+            [self._flow(one, details=False) for one in judgements] if flows else None,
+        )
 
     async def map(self, parameters: Json) -> Json:
         """The matrix: `{filters, by}`, where `by` is role, host or row."""
@@ -72,9 +125,9 @@ class Queries:
             by = By(parameters.get("by", By.ROLE))
         except ValueError:
             raise QueryRefused("400", f"by: expected one of {', '.join(By)}") from None
-        judgements = list(views.selected(self._collector.judgements(), self._filters(parameters)))
+        judgements, rows = self._selected(parameters)
         if by is By.ROW:
-            return views.table(self._collector.topology, judgements)
+            return views.table(self._collector.topology, judgements, rows)
         return views.matrix(judgements, by)
 
     async def explain(self, parameters: Json) -> Json:
@@ -86,8 +139,7 @@ class Queries:
         for name, host in ends.items():
             if not isinstance(host, str):
                 raise QueryRefused("400", f"{name}: expected a host")
-        filters = self._filters({"filters": ends})
-        judgements = list(views.selected(self._collector.judgements(), filters))
+        judgements, _ = self._selected({"filters": ends})
         found = [one for one in judgements if port in (None, one.record.key.port)]
         if not found:
             ports = sorted({one.record.key.port for one in judgements})
@@ -98,26 +150,89 @@ class Queries:
                 f"the topology has no flow from {ends['source']} to {ends['destination']}"
                 f"{where}{known}",
             )
-        return {
-            "flows": [
-                views.flow(one)
-                | {"advice": what_to_do(one), "settled_by": what_would_settle(one)}
-                | {"diagnosis": looked_into(one)}
-                for one in found
-            ]
-        }
+        return {"flows": [self._flow(one, details=True) for one in found]}
 
-    async def agents(self, _parameters: Json) -> Json:
-        """Who reports, from where, how fresh."""
-        return self._collector.agents()
+    async def agents(self, parameters: Json) -> Json:
+        """One page of who reports, from where, how fresh: `{after}` to `{agents, next}`."""
+        after = parameters.get("after")
+        if after is not None and not isinstance(after, str):
+            raise QueryRefused("400", _NO_PAGE)
+        rows = self._collector.agents()["agents"]
+        page: list[Json] = []
+        size = 0
+        # Those of one name stay together, since the next page begins after a name.
+        for name, group in groupby(rows, key=itemgetter("agent")):
+            if after is not None and name <= after:
+                continue
+            of_name = [*group]
+            size += len(json.dumps(of_name))
+            if page and size > _PAGE_BYTES:
+                return {"agents": page, "next": page[-1]["agent"]}
+            page += of_name
+        return {"agents": page, "next": None}
 
     async def status(self, _parameters: Json) -> Json:
         """How many flows and agents are in each state."""
-        return self._collector.status()
+        return self.moment(flows=False).status
+
+    async def progress(self, parameters: Json) -> Json:
+        """How far a deployment is: `{since}`, from which time on a check counts.
+
+        Gives how many `flows` there are and were `checked`, in which `states` they are, how many
+        agents are `expected` and `fresh`, some that are `missing`, the `topology`'s fingerprint,
+        and `now`.
+        """
+        since = moment(parameters, "since") or 0.0
+        judgements = self._collector.judgements()
+        rows = self._collector.agents()["agents"]
+        agents = {row["agent"]: row["state"] for row in rows if row["expected"]}
+        missing = [name for name, state in agents.items() if state != AgentState.FRESH]
+        return {
+            "flows": len(judgements),
+            "checked": sum(
+                one.seen is not None and one.record.checked >= since for one in judgements
+            ),
+            "states": Counter(one.state for one in judgements),
+            "expected": len(agents),
+            "fresh": len(agents) - len(missing),
+            "missing": missing[:PAGE],
+            "topology": views.fingerprint(self._collector.topology),
+            "now": views.timestamp(self._collector.now()),
+        }
 
     async def topology(self, _parameters: Json) -> Json:
         """The topology in force: hosts with what their agents announced, and roles."""
         return views.topology(self._collector.topology, self._collector.members)
+
+    def _flow(self, judgement: Judgement, *, details: bool) -> Json:
+        """A flow with the rows that it stands for, and with what to do about it if asked."""
+        rows = views.table_rows(self._collector.topology, judgement.record)
+        flow = views.flow(judgement) | {"rows": [views.table_row(row) for row in rows]}
+        if details:
+            source = self._collector.members.get(judgement.record.key.source)
+            request = rules.request_for(judgement, source.addresses if source else ())
+            flow |= {
+                "advice": what_to_do(judgement),
+                "settled_by": what_would_settle(judgement),
+                "requests": rules.texts(request),
+                "diagnosis": looked_into(judgement),
+            }
+        return flow
+
+    def _selected(self, parameters: Json) -> tuple[list[Judgement], list[TableRow] | None]:
+        """The flows that fit the filters, and the rows that one of them means."""
+        filters = self._filters(parameters)
+        wanted = filters.pop(ROW, None)
+        found = views.selected(self._collector.judgements(), filters)
+        if wanted is None:
+            return list(found), None
+        topology = self._collector.topology
+        rows = find_rows(topology.rows, wanted)
+        return [
+            one
+            for one in found
+            if any(row in rows for row in views.table_rows(topology, one.record))
+        ], rows
 
     def _filters(self, parameters: Json) -> dict[str, str]:
         """The filters that are set, each known to name something."""
@@ -126,8 +241,8 @@ class Queries:
             raise QueryRefused("400", "filters: expected an object")
         filters: dict[str, str] = {}
         for name, value in given.items():
-            if name not in views.FILTERS:
-                known = ", ".join(views.FILTERS)
+            if name not in FILTERS:
+                known = ", ".join(FILTERS)
                 raise QueryRefused("400", f"unknown filter {name!r}: expected one of {known}")
             if value is None:
                 continue
@@ -139,6 +254,10 @@ class Queries:
 
     def _must_exist(self, kind: str, value: str) -> None:
         topology = self._collector.topology
+        if kind == ROW:
+            if not find_rows(topology.rows, value):
+                raise QueryRefused("404", _unknown_row(value, topology.rows))
+            return
         hosts: Mapping[str, Any] = self._collector.members
         known: Iterable[str] = {
             "source": hosts,
@@ -150,10 +269,19 @@ class Queries:
             ],
         }[kind]
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or sorted(known)[:8]
-            hint = f"; did you mean {', '.join(near)}?" if near else ": there is none"
             what = "host" if kind in ("source", "destination") else kind
-            raise QueryRefused("404", f"unknown {what} {value!r}{hint}")
+            raise unknown(what, value, known)
+
+
+def _unknown_row(text: str, rows: Sequence[TableRow]) -> str:
+    """What to type instead of something that means no row."""
+    if not rows:
+        return f"unknown row {text!r}: no profile of this topology has a port table"
+    shown = {f"{row.row.component} {row.row.port}".casefold(): row for row in rows}
+    near = difflib.get_close_matches(text.casefold(), shown, n=3, cutoff=0.5)
+    hints = [f"{shown[one].number} ({shown[one]})" for one in near]
+    hint = f"; did you mean {', or '.join(hints)}?" if hints else ""
+    return f"unknown row {text!r}: there are {len(rows)}, see `reachmap map --by row`{hint}"
 
 
 def _cursor(judgement: Judgement) -> list[str | int]:
@@ -166,4 +294,4 @@ def _key(cursor: Any) -> FlowKey:
         source, destination, address, port, transport = cursor
         return FlowKey(str(source), str(destination), str(address), int(port), Transport(transport))
     except (TypeError, ValueError, OverflowError):
-        raise QueryRefused("400", "after: expected what the page before gave as `next`") from None
+        raise QueryRefused("400", _NO_PAGE) from None

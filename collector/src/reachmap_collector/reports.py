@@ -126,10 +126,20 @@ class Reports:
         except (MalformedMessage, _Unusable) as error:
             what = error.what if isinstance(error, _Unusable) else "malformed report"
             letter = self._refuse(what, subject, payload, str(error), arrived)
-            batch = Batch(dead_letters=(letter,))
+            batch = Batch(dead_letters=(letter,), kept=self._keep_refused(account))
         if report.sequence >= 0:
             account.sequences.add(report.sequence)
         return Taken(batch, account)
+
+    def _keep_refused(self, account: Account) -> tuple[Kept, ...]:
+        if not account.refused:
+            return ()
+        losses = self._ledger.losses.get(account.agent, Losses())
+        return (self._kept_losses(account.agent, losses.refusing(account.boot, account.refused)),)
+
+    def _kept_losses(self, agent: str, losses: Losses) -> Kept:
+        self._ledger.losses[agent] = losses
+        return Kept(LOSSES, agent, codec.encode(losses))
 
     def pulse(self, pulse: Pulse, now: float) -> bool:
         """Refresh all that an agent says stayed as told; returns False if we know too little.
@@ -181,7 +191,11 @@ class Reports:
         for kept in losses:
             if kept.value is not None:
                 with contextlib.suppress(MalformedMessage):  # kept by another version
-                    self._ledger.losses[kept.key] = codec.decode(Losses, kept.value)
+                    said = codec.decode(Losses, kept.value)
+                    self._ledger.losses[kept.key] = said
+                    for one in said.refused:
+                        if (known := self._ledger.get(kept.key, one.boot)) is not None:
+                            known.refused = one.observations
         names = self._flows.names()
         for change in sorted(latest, key=lambda one: one.at):
             try:
@@ -290,8 +304,7 @@ class Reports:
         counts = (max(0, count) for count in (body.made, body.lost, body.changes_lost))
         losses = self._ledger.losses.get(report.agent, Losses())
         after = losses.given(Loss(report.boot, *counts))
-        self._ledger.losses[report.agent] = after
-        return Batch(kept=(Kept(LOSSES, report.agent, codec.encode(after)),))
+        return Batch(kept=(self._kept_losses(report.agent, after),))
 
     def _take_diagnosis(self, report: Report, _account: Account, arrived: float) -> Batch:
         body = codec.decode(Diagnosis, report.body)

@@ -105,6 +105,10 @@ class Roster:
         known.last_heard, known.pulse, known.skew_s = now, pulse, skew_s
         return known.hello.number == pulse.hello
 
+    def __contains__(self, agent: str) -> bool:
+        """Whether it was ever heard of."""
+        return agent in self._instances
+
     def agents(self) -> Iterator[str]:
         """The names of all agents heard of."""
         yield from self._instances

@@ -33,6 +33,9 @@ class StreamSettings:
     agents hear of it and keep theirs. What the collector committed is purged."""
     max_age_s: float | None = None
     """None, since an agent forgets what the stream took: nothing in it may vanish by itself."""
+    replicas: int | None = None
+    """Servers of a cluster that keep it, and the bucket of plans; None leaves it as it is, and to
+    the server where there is none yet."""
     ack_wait_s: float = 60.0
     """After that a report that was not acknowledged comes again: longer than any commit takes."""
     max_waiting: int = 50_000
@@ -100,7 +103,7 @@ class Streams:
         Returns:
             When it was made: one that was made at another time is another one.
         """
-        return str((await self._ensure_stream(_PLANS))["created"])
+        return str((await self._ensure_stream(_PLANS | self._replicas()))["created"])
 
     async def ensure_reports(self) -> None:
         """See that agents find the stream of reports, whether or not anybody takes them yet."""
@@ -167,7 +170,12 @@ class Streams:
             "discard": "new",
             "max_bytes": self._settings.max_octets,
             "max_age": 0 if age is None else int(age * _NANO),
+            **self._replicas(),
         }
+
+    def _replicas(self) -> Json:
+        replicas = self._settings.replicas
+        return {} if replicas is None else {"num_replicas": replicas}
 
     async def _ensure_stream(self, wanted: Json) -> Json:
         info = await self._info(wanted["name"])

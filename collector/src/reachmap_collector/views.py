@@ -4,7 +4,9 @@ The fields of a flow are a promise to other people's scripts: add to them, never
 """
 
 import datetime
+import hashlib
 import ipaddress
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any, Final
 from reachmap_collector.fold import FlowRecord
 from reachmap_collector.judge import Judgement
 from reachmap_collector.ledger import Ledger, Losses
-from reachmap_collector.planner import NO_ADDRESS, Member
+from reachmap_collector.planner import NO_ADDRESS, Member, members
 from reachmap_collector.roster import AgentState, Instance, Roster
 from reachmap_collector.topology.model import Connection, TableRow, Topology
 from reachmap_shared.messages import Hello, Observation
@@ -28,7 +30,7 @@ _LATE_S: Final = 1.0
 _SKEWED_S: Final = 5.0
 """How wrong an agent's clock may be before people are told."""
 
-_END_OF_TIME: Final = 253_402_300_799
+END_OF_TIME: Final = 253_402_300_799
 """9999-12-31, in seconds since the epoch: the last moment that a certificate can name."""
 
 WORST_FIRST: Final = (State.BROKEN, State.EXPOSED, State.DEGRADED, State.UNKNOWN, State.OK)
@@ -56,6 +58,8 @@ class Delivery:
     """Why the store takes nothing; empty while it does."""
     store_waiting: int = 0
     """Messages that are not kept yet."""
+    dead_letters: int = 0
+    """Messages that could not be used, and were kept as they came, since the collector's start."""
 
 
 class By(StrEnum):
@@ -90,6 +94,7 @@ def flow(judgement: Judgement) -> Json:
         "since": timestamp(judgement.since),
         "checked": timestamp(record.checked) if seen else None,
         "latency_ms": record.latency_ms,
+        "duration_ms": _duration_ms(seen) if seen else None,
         "reasons": [*_reasons(record)],
         "certificate_until": _certificate_until(seen) if seen else None,
         "seen_as": (seen.seen_as or None) if seen else None,
@@ -121,18 +126,16 @@ def matrix(judgements: Iterable[Judgement], by: By) -> Json:
     }
 
 
-def table(topology: Topology, judgements: Sequence[Judgement]) -> Json:
-    """Every row of the profiles' port tables, with the flows that it stands for."""
+def table(
+    topology: Topology,
+    judgements: Sequence[Judgement],
+    wanted: Sequence[TableRow] | None = None,
+) -> Json:
+    """Every row of the profiles' port tables, or those wanted, with the flows it stands for."""
     by_row: dict[TableRow, Counter[State]] = {row: Counter() for row in topology.rows}
     for judgement in judgements:
-        expected = judgement.record.expected
-        if expected.expect is Expectation.BLOCKED:
-            continue
-        listener = topology.listener(expected.service)
-        meant = {connection.table_row for connection in expected.connections}
-        for row in meant | {listener.table_row}:
-            if row is not None:
-                by_row[row][judgement.state] += 1
+        for row in table_rows(topology, judgement.record):
+            by_row[row][judgement.state] += 1
     return {
         "by": By.ROW,
         "rows": [
@@ -148,8 +151,19 @@ def table(topology: Topology, judgements: Sequence[Judgement]) -> Json:
                 "state": worst(count),
             }
             for row, count in by_row.items()
+            if wanted is None or row in wanted
         ],
     }
+
+
+def table_rows(topology: Topology, record: FlowRecord) -> Sequence[TableRow]:
+    """The rows of port tables that a flow stands for: its connections' and its listener's."""
+    expected = record.expected
+    if expected.expect is Expectation.BLOCKED:
+        return ()
+    meant = [connection.table_row for connection in expected.connections]
+    meant.append(topology.listener(expected.service).table_row)
+    return [row for row in dict.fromkeys(meant) if row is not None]
 
 
 def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
@@ -182,6 +196,7 @@ def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
                 "ports": dict(member.ports),
                 "agent": member.has_agent,
                 "listed": member.name in deployment.hosts,
+                "was": list(deployment.names(member.name)[1:]),
             }
             for member in hosts.values()
         ],
@@ -193,11 +208,17 @@ def topology(deployment: Topology, hosts: Mapping[str, Member]) -> Json:
     }
 
 
+def fingerprint(deployment: Topology) -> str:
+    """The same for two topologies that say the same, whatever agents announce."""
+    said = topology(deployment, members(deployment, {}))
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def agents(
     roster: Roster,
     ledger: Ledger,
     deployment: Topology,
-    members: Mapping[str, Member],
+    known: Mapping[str, Member],
     now: float,
 ) -> Json:
     """Who reports, from where, how fresh; a name that two processes use stands there twice.
@@ -205,18 +226,20 @@ def agents(
     `notes` say what of an agent's word the topology passes over, and how it lags behind.
     """
     rows: list[Json] = []
-    expected = {name for name, member in members.items() if member.has_agent}
+    expected = {name for name, member in known.items() if member.has_agent}
     for name in sorted({*expected, *roster.agents()}):
         state = roster.state(name, now)
+        if name in deployment.former and state is not AgentState.FRESH:
+            continue  # it goes on under its new name
         instances = roster.living(name, now)
         if not instances and state is not AgentState.ABSENT:
             instances = [roster.current(name)]
         about = {
             "agent": name,
             "state": state,
-            "in_topology": name in members,
+            "in_topology": name in known,
             "expected": name in expected,
-            "roles": list(members[name].roles) if name in members else [],
+            "roles": list(known[name].roles) if name in known else [],
         }
         rows += [
             about
@@ -263,6 +286,7 @@ def status(
         "store": {
             "trouble": delivery.store_trouble or None,
             "waiting": delivery.store_waiting,
+            "dead_letters": delivery.dead_letters,
         },
         "observations": {
             "received": sum(account.observations for account in ledger),
@@ -272,6 +296,11 @@ def status(
             + sum(losses.lost for losses in ledger.losses.values()),
         },
     }
+
+
+def table_row(row: TableRow) -> Json:
+    """A row of a port table, as flows and topologies refer to it."""
+    return {"profile": row.profile, "row": row.number, "text": str(row)}
 
 
 def worst(states: Mapping[State, int]) -> State | None:
@@ -353,9 +382,7 @@ def _connection(connection: Connection) -> Json:
 
 
 def _row(row: TableRow | None) -> Json | None:
-    if row is None:
-        return None
-    return {"profile": row.profile, "row": row.number, "text": str(row)}
+    return None if row is None else table_row(row)
 
 
 def _is_missing(row: Json) -> bool:
@@ -365,10 +392,16 @@ def _is_missing(row: Json) -> bool:
     return bool(row["state"] != AgentState.FRESH)
 
 
+def _duration_ms(seen: Observation) -> float:
+    """How long a check took, from the name to the verdict."""
+    taken = (seen.name_us, seen.connect_us, seen.answer_us)
+    return round(sum(max(0, us) for us in taken) / 1000, 3)
+
+
 def _certificate_until(seen: Observation) -> str | None:
     """As a timestamp; null too for what no certificate can say, whoever sent it."""
     until = seen.certificate_until
-    return None if until is None or not 0 <= until <= _END_OF_TIME else timestamp(until)
+    return None if until is None or not 0 <= until <= END_OF_TIME else timestamp(until)
 
 
 def _notes(instance: Instance, deployment: Topology) -> Iterator[str]:
@@ -454,11 +487,11 @@ def _instance(instance: Instance, now: float) -> Json:
             }
             for report in hello.listeners
         ],
-        "checks_done": pulse.made if pulse else 0,
-        "checks_late_ms": pulse.late_ms if pulse else 0,
-        "observations_dropped": pulse.lost if pulse else 0,
-        "observations_waiting": pulse.waiting if pulse else 0,
-        "changes_dropped": hello.changes_lost,
+        "checks_done": max(0, pulse.made) if pulse else 0,
+        "checks_late_ms": max(0, pulse.late_ms) if pulse else 0,
+        "observations_dropped": max(0, pulse.lost) if pulse else 0,
+        "observations_waiting": max(0, pulse.waiting) if pulse else 0,
+        "changes_dropped": max(0, hello.changes_lost),
         "clock_skew_s": round(instance.skew_s, 1) if pulse else None,
     }
 

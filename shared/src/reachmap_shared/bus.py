@@ -5,9 +5,10 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -33,6 +34,8 @@ _REFUSED_WAIT_S: Final = 30
 """The longest wait before a server that does not let us in is asked again."""
 _CONNECT_TIMEOUT_S: Final = 3
 _FLUSH_TIMEOUT_S: Final = 1
+_CLOSE_TIMEOUT_S: Final = 0.5
+_CANCEL_AGAIN_S: Final = 0.1
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 
@@ -70,6 +73,11 @@ def is_nats_url(url: str) -> bool:
         return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:  # its port is none, or its brackets do not match
         return False
+
+
+def host_of(url: str) -> str | None:
+    """The host that a server's URL names."""
+    return urlsplit(url if "://" in url else f"nats://{url}").hostname
 
 
 def without_password(url: str) -> str:
@@ -235,6 +243,16 @@ class Bus:
         if ERROR_CODE_HEADER in headers:
             raise QueryRefused(headers[ERROR_CODE_HEADER], headers.get(ERROR_HEADER, ""))
         return json.loads(reply.data)
+
+    async def find_collector(self, timeout_s: float = 3.0) -> None:
+        """See that a collector is there, at once. Raises BusUnavailable."""
+        place = f"$SRV.PING.{subjects.QUERY_SERVICE}"
+        try:
+            await _cancellable(self._client.request(place, b"", timeout=timeout_s))
+        except nats.errors.NoRespondersError as error:
+            raise BusUnavailable("no collector is on this bus") from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
 
     async def serve_queries(self, queries: Mapping[str, Query]) -> None:
         """Answer queries as a NATS micro service (ADR-32), until the bus is closed."""
@@ -479,22 +497,29 @@ async def _leave(client: Client) -> None:
 async def _close(client: Client) -> None:
     # It has no options before it has understood its URLs, and then it cannot be closed either.
     if client.options and not client.is_closed:
-        await client.close()
+        # TLS parts by an exchange of words, and waits half a minute for whoever has gone.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await client.close()
 
 
-async def _cancellable(operation: Awaitable[Result]) -> Result:
+async def _cancellable(operation: Coroutine[Any, Any, Result]) -> Result:
     """Await an operation of the client's, and be cancelled if we were told to meanwhile.
 
     The client waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
-    meets its result: a Ctrl-C would do nothing.
+    meets its result: a Ctrl-C would do nothing, and a client that looks for a server would look on.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    before = task.cancelling()
-    result = await operation
-    if task.cancelling() > before:
-        raise asyncio.CancelledError
-    return result
+    working = asyncio.get_running_loop().create_task(operation)
+    try:
+        await asyncio.wait({working})
+    except asyncio.CancelledError:
+        while not working.done():
+            working.cancel()
+            await asyncio.wait({working}, timeout=_CANCEL_AGAIN_S)
+        if not working.cancelled():
+            working.exception()  # nobody asks for it any more
+        raise
+    return working.result()
 
 
 def _place(client: Client) -> str:

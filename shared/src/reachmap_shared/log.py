@@ -1,10 +1,28 @@
 """How reachmap logs: one line an event on standard error, JSON when nobody is watching."""
 
+import contextlib
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+
+
+class _Lossy:
+    """A stream that loses what cannot be written: a log on a full disk must not end us."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write it, if that can be done."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Give what was written to the kernel, if it takes it."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure(*, verbose: bool = False, quiet: bool = False) -> None:
@@ -31,9 +49,17 @@ def configure(*, verbose: bool = False, quiet: bool = False) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(
+            _Lossy(sys.stderr)  # type: ignore[arg-type]  # it has all that is used of a file
+        ),
         cache_logger_on_first_use=True,
     )
+    # asyncio warns whenever a server ends a TLS connection first, and means its own streams.
+    logging.getLogger("asyncio").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "eof_received" not in record.getMessage()
 
 
 def get(name: str) -> Any:

@@ -64,7 +64,7 @@ TABLE: Final = {
     ),
     Party.OPERATOR: Permissions(
         publish=("reachmap.query.>", "$SRV.>"),
-        subscribe=("_INBOX.>",),
+        subscribe=("reachmap.alert.*", "reachmap.changes", "_INBOX.>"),
     ),
 }
 """What each party may do; `NAME` stands for an agent's own."""

@@ -16,9 +16,13 @@ QUERY_SERVICE: Final = "reachmap"
 QUERIES: Final = "reachmap.query"
 """What every query's subject begins with; the query's own name follows."""
 
+CHANGES: Final = "reachmap.changes"
+"""Where the collector says, as JSON, that history has more: `last` is the latest's sequence."""
+
 ALL_HELLOS: Final = "reachmap.hello.*"
 ALL_PULSES: Final = "reachmap.pulse.*"
 ALL_REPORTS: Final = "reachmap.report.*"
+ALL_ALERTS: Final = "reachmap.alert.*"
 
 REPORT_STREAM: Final = "reachmap-reports"
 """The JetStream stream that holds reports until the collector has kept them."""
@@ -82,6 +86,11 @@ def witness(destination: str, source: str) -> str:
 def all_witnesses(destination: str) -> str:
     """Where `destination` is asked to witness a check, by anybody."""
     return f"reachmap.witness.{host_name(destination)}.*"
+
+
+def alert(ident: str) -> str:
+    """Where the collector tells of the alert `ident`."""
+    return f"reachmap.alert.{host_name(ident)}"
 
 
 def query(name: str) -> str:

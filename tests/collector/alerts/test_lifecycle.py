@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector.alerts.causes import Cause, Kind
-from reachmap_collector.alerts.lifecycle import Alert, Book, Event, Phase, Severity, Timing, What
+from reachmap_collector.alerts.lifecycle import (
+    Alert,
+    Book,
+    Event,
+    Phase,
+    Ruling,
+    Severity,
+    Timing,
+    What,
+)
 from reachmap_collector.planner import FlowKey
 from reachmap_shared.vocabulary import Transport
 
@@ -242,3 +251,43 @@ def test_what_may_be_a_consequence_waits_longer() -> None:
     assert book.update([doubtful], 8) == []
     root = cause(Kind.SERVICE_DOWN, "db:5432/tcp", [1, 2, 9])
     assert told(book.update([root], 9)) == [(What.FIRED, "db:5432/tcp")]
+
+
+def test_what_nobody_sees_neither_fails_nor_heals(book: Book) -> None:
+    """An agent that is away, or a map that is still empty, ends no outage."""
+    book.update([cause()], 0)
+    book.update([cause()], 12)
+    assert book.update([], 100, lambda _: False) == []
+    assert book.next_due() is None
+    assert book.update([], 200, lambda member: member == flow(1)) == []
+    assert told(book.update([], 212)) == [(What.RESOLVED, "web:443/tcp")]
+
+
+def test_a_decision_may_lower_it_and_let_it_wait() -> None:
+    """But nothing is told sooner than it is sure."""
+    book = Book(TIMING, decide=lambda _: Ruling(Severity.INFO, hold_s=60))
+    book.update([cause()], 0)
+    assert book.next_due() == 60
+    [fired] = book.update([cause()], 60)
+    assert fired.alert.severity is Severity.INFO
+    hasty = Book(TIMING, decide=lambda _: Ruling(Severity.INFO, hold_s=0))
+    hasty.update([cause()], 0)
+    assert hasty.next_due() == 12
+
+
+def test_a_certificate_is_another_matter_than_an_outage(book: Book) -> None:
+    """Though it is of the same flows."""
+    both = [cause(), cause(Kind.CERTIFICATE)]
+    book.update(both, 0)
+    assert len(book.update(both, 12)) == 2
+    book.update([cause(Kind.CERTIFICATE)], 20)
+    [ended] = book.update([cause(Kind.CERTIFICATE)], 32)
+    assert (ended.what, ended.alert.cause.kind) == (What.RESOLVED, Kind.SERVICE_DOWN)
+
+
+def test_patience_goes_by_how_often_is_checked() -> None:
+    """With the usual interval it is the usual one; how long flaps are remembered is not changed."""
+    assert Timing.for_checks(10) == Timing()
+    slow = Timing.for_checks(60)
+    assert (slow.hold_s, slow.doubt_s, slow.clear_s) == (24, 72, 72)
+    assert slow.flap_s == Timing().flap_s

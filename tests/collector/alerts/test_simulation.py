@@ -18,7 +18,7 @@ from reachmap_collector.roster import AgentState
 from reachmap_shared.vocabulary import Outcome, State, Transport
 
 INTERVAL_S = 10.0
-CONFIRMED_AFTER_S = {Outcome.REFUSED: 0.8, Outcome.REJECTED: 0.8, Outcome.TIMEOUT: 5.3}
+CONFIRMED_AFTER_S = {Outcome.REFUSED: 0.8, Outcome.REJECTED: 0.8, Outcome.TIMEOUT: 7.3}
 """From a first check's start to the change being told: its own time, and that of repetitions."""
 
 WELL_AGAIN_AFTER_S = 0.8

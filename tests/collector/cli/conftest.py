@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from reachmap_collector.cli import main, query, topology
-from reachmap_collector.cli.options import NATS_VARIABLE, STORE_VARIABLE
+from reachmap_collector.cli import export, main, query, status, topology
+from reachmap_collector.cli.access import NATS_VARIABLE
+from reachmap_collector.cli.options import STORE_VARIABLE
 from reachmap_collector.collector import Collector
 from reachmap_collector.queries import Queries
 
@@ -55,14 +56,23 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
             return json.loads(json.dumps(asyncio.run(queries[name](given))))
 
         def ask_for_flows(
-            nats: str | None, context: str | None, filters: Mapping[str, Any]
-        ) -> list[Any]:
-            found: list[Any] = ask(nats, context, "flows", {"filters": filters})["flows"]
-            return found
+            nats: str | None,
+            context: str | None,
+            filters: Mapping[str, Any],
+            *,
+            details: bool = False,
+        ) -> Any:
+            return ask(nats, context, "flows", {"filters": filters, "details": details})
 
-        monkeypatch.setattr(query, "ask", ask)
-        monkeypatch.setattr(query, "ask_for_flows", ask_for_flows)
-        monkeypatch.setattr(topology, "ask", ask)
+        for module in (export, query, status, topology):
+            monkeypatch.setattr(module, "ask", ask)
+
+        def ask_for_agents(nats: str | None, context: str | None) -> Any:
+            return ask(nats, context, "agents")["agents"]
+
+        for module in (export, query):
+            monkeypatch.setattr(module, "ask_for_flows", ask_for_flows)
+            monkeypatch.setattr(module, "ask_for_agents", ask_for_agents)
         return collector
 
     return answering

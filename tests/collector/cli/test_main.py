@@ -33,7 +33,9 @@ from reachmap_shared.errors import (
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every command there is, groups included, as one types it."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         yield (*path, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
@@ -43,15 +45,25 @@ def test_there_are_just_these_commands() -> None:
     """As the contract names them, so far."""
     assert sorted(" ".join(command) for command in commands()) == [
         "agents",
+        "alerts",
+        "alerts ack",
+        "alerts silence",
+        "alerts test",
         "bus",
         "bus certificate",
         "bus config",
+        "completion",
         "demo",
+        "diff",
         "enroll",
         "explain",
+        "export",
         "flows",
+        "history",
         "map",
+        "preflight",
         "revoke",
+        "schema",
         "serve",
         "status",
         "store",
@@ -61,6 +73,7 @@ def test_there_are_just_these_commands() -> None:
         "topology check",
         "topology import",
         "topology show",
+        "watch",
     ]
 
 
@@ -77,7 +90,17 @@ def test_every_command_explains_itself(
     assert blank == ""
     assert sentence.strip()[0].isupper() and len(sentence.split()) > 3
     text = result.stdout
-    if command in [(), ("map",), ("flows",), ("explain",), ("serve",), ("demo",)]:
+    if command in [
+        (),
+        ("map",),
+        ("flows",),
+        ("explain",),
+        ("serve",),
+        ("demo",),
+        ("export",),
+        ("schema",),
+        ("completion",),
+    ]:
         assert "reachmap " in text.partition("Options:")[0].replace("main ", "")
 
 
@@ -86,7 +109,7 @@ def test_every_option_is_explained(command: tuple[str, ...]) -> None:
     """No option is left to be guessed."""
     found: Any = main
     for name in command:
-        found = found.commands[name]
+        found = found.get_command(click.Context(found), name)
     for parameter in found.params:
         assert isinstance(parameter, click.Argument) or parameter.help
 
@@ -113,7 +136,18 @@ def test_the_version(reachmap: Any) -> None:
         ("explain", "pc-1", "web-1:123456"),
         ("explain", "pc-1", "web-1:-1"),
         ("agents", "extra"),
-        ("status", "--nats", "nats://127.0.0.1:1", "--context", "home"),
+        ("explain", "pc-1", "web-1", "--row", "1"),
+        ("explain", "pc-1", "--row", "1"),
+        ("export",),
+        ("export", "--format", "xml"),
+        ("export", "--format", "csv", "--by", "host"),
+        ("export", "--format", "html", "--per-flow"),
+        ("schema",),
+        ("schema", "nothing"),
+        ("completion", "tcsh"),
+        ("serve", "--http", "8686"),
+        ("serve", "--http-key", "key.pem"),
+        ("serve", "--http", "0.0.0.0:8686"),
         ("serve", "--nats-port", "0"),
         ("serve", "--nats-port", "70000"),
         ("topology",),
@@ -177,7 +211,7 @@ def test_an_error_of_ours_is_a_line_and_an_exit_code(
         raise raised
 
     monkeypatch.setattr(query, "ask", ask)
-    result = reachmap("agents")
+    result = reachmap("map")
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.splitlines() == [f"reachmap: {line}" for line in lines]
 
@@ -195,7 +229,7 @@ def test_a_bug_is_not_hidden(
 
     monkeypatch.setattr(query, "ask", ask)
     with pytest.raises(type(error)):
-        reachmap("agents")
+        reachmap("map")
 
 
 # Standard output, and Ctrl-C.
@@ -252,7 +286,7 @@ def test_other_errors_of_the_system_keep_their_traceback(
 
     monkeypatch.setattr(query, "ask", ask)
     with contextlib.nullcontext() if is_told else pytest.raises(OSError):
-        assert reachmap("agents").exit_code == 1
+        assert reachmap("map").exit_code == 1
 
 
 def test_an_error_that_names_a_file_is_not_the_output_s(
@@ -265,7 +299,7 @@ def test_an_error_that_names_a_file_is_not_the_output_s(
 
     monkeypatch.setattr(query, "ask", ask)
     with pytest.raises(OSError, match="somewhere"):
-        reachmap("agents")
+        reachmap("map")
 
 
 def test_ctrl_c_ends_a_command_quietly(reachmap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +309,7 @@ def test_ctrl_c_ends_a_command_quietly(reachmap: Any, monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(query, "ask", ask)
-    result = reachmap("agents")
+    result = reachmap("map")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
 

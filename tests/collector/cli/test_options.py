@@ -10,8 +10,8 @@ from typing import Any
 import click
 import pytest
 
-from reachmap_collector.cli import options
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli import access, options
+from reachmap_collector.cli.access import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Place, Store
@@ -39,7 +39,7 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_the_bus_is_where_nats_says(nats: str | None, expected: list[str]) -> None:
     """One server or several of a cluster; else on this host."""
-    assert options.server(nats, None).urls == expected
+    assert access.server(nats, None).urls == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_context_of_the_nats_command_line_is_read(
     """The file that `nats context add` writes."""
     content = {"description": "ours", "url": url, "token": "", "user": "", "nsc": ""}
     (contexts / "home.json").write_text(json.dumps(content))
-    assert options.server(None, "home").urls == expected
+    assert access.server(None, "home").urls == expected
 
 
 def test_contexts_are_in_the_home_folder_by_default(
@@ -68,7 +68,7 @@ def test_contexts_are_in_the_home_folder_by_default(
     (folder / "home.json").write_text('{"url": "nats://a:1"}')
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert options.server(None, "home").urls == ["nats://a:1"]
+    assert access.server(None, "home").urls == ["nats://a:1"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_context_that_is_none_is_wrong_usage(
     if content is not None:
         (contexts / "home.json").write_text(content)
     with pytest.raises(click.UsageError) as caught:
-        options.server(None, "home")
+        access.server(None, "home")
     assert caught.value.message.startswith(message)
     assert str(contexts / "home.json") in caught.value.message
 
@@ -105,7 +105,7 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     class Connection:
         async def query(self, name: str, parameters: Mapping[str, Any]) -> Any:
-            assert (name, dict(parameters)) == ("agents", {})
+            assert (name, dict(parameters)) == ("agents", {"after": None})
             return {"agents": []}
 
     @asynccontextmanager
@@ -195,8 +195,8 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
     """Over one connection, each page from where the last ended, with the same filters."""
     asked: list[Any] = []
     pages = [
-        {"flows": [{"n": 1}, {"n": 2}], "next": ["x", 2], "total": 3},
-        {"flows": [{"n": 3}], "next": None, "total": 3},
+        {"flows": [{"n": 1}, {"n": 2}], "next": ["x", 2], "total": 3, "rows": None},
+        {"flows": [{"n": 3}], "next": None, "total": 3, "rows": None},
     ]
 
     class Connection:
@@ -213,12 +213,38 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(options.bus, "connected", connected)
     found = options.ask_for_flows("nats://a:1", None, {"source": "pc-1", "state": None})
-    assert found == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert found == {
+        "flows": [{"n": 1}, {"n": 2}, {"n": 3}],
+        "next": None,
+        "total": 3,
+        "rows": None,
+    }
     filters = {"source": "pc-1", "state": None}
     assert asked == [
-        ("flows", {"filters": filters, "after": None}),
-        ("flows", {"filters": filters, "after": ["x", 2]}),
+        ("flows", {"filters": filters, "details": False, "after": None}),
+        ("flows", {"filters": filters, "details": False, "after": ["x", 2]}),
     ]
+
+
+def test_agents_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a collector that knows no pages gives all of them at once."""
+    asked: list[Any] = []
+    pages = [{"agents": [1, 2], "next": "b"}, {"agents": [3]}]
+
+    class Connection:
+        async def query(self, name: str, parameters: Mapping[str, Any]) -> Any:
+            asked.append((name, dict(parameters)))
+            return pages[len(asked) - 1]
+
+    @asynccontextmanager
+    async def connected(
+        _urls: Sequence[str], _name: str, _access: Access
+    ) -> AsyncIterator[Connection]:
+        yield Connection()
+
+    monkeypatch.setattr(options.bus, "connected", connected)
+    assert options.ask_for_agents("nats://a:1", None) == [1, 2, 3]
+    assert asked == [("agents", {"after": None}), ("agents", {"after": "b"})]
 
 
 # How one connects.
@@ -241,7 +267,7 @@ def test_a_context_s_credentials_are_used(contexts: Path) -> None:
         "jetstream_domain": 7,
     }
     (contexts / "home.json").write_text(json.dumps(content))
-    assert options.server(None, "home").access == Access(
+    assert access.server(None, "home").access == Access(
         credentials=Path.home() / "a.creds",
         certificate=Path("/c.pem"),
         key=Path("/k.pem"),
@@ -257,13 +283,13 @@ def test_a_context_of_odd_values_is_wrong_usage(contexts: Path) -> None:
     """Named by the key."""
     (contexts / "home.json").write_text('{"url": "nats://a", "creds": 7}')
     with pytest.raises(click.UsageError, match="creds: expected a string"):
-        options.server(None, "home")
+        access.server(None, "home")
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """What this user's collector keeps of its bus."""
-    monkeypatch.setattr(options.access, "default_data", lambda: tmp_path)
+    monkeypatch.setattr(access, "default_data", lambda: tmp_path)
     store = Store(tmp_path)
     store.prepare()
     store.place = Place(Mode.JWT, ("nats://127.0.0.1:4777",))
@@ -272,16 +298,16 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_the_collector_s_own_user_needs_to_say_nothing(own: Store) -> None:
     """The bus is found, and what to show to it."""
-    found = options.server(None, None)
+    found = access.server(None, None)
     assert found.urls == ["nats://127.0.0.1:4777"]
     assert found.access.credentials == own.folder / "operator.creds"
-    assert options.server("nats://127.0.0.1:4777", None) == found
+    assert access.server("nats://127.0.0.1:4777", None) == found
 
 
 def test_what_is_kept_here_is_shown_to_no_other_server(own: Store) -> None:
     """Whoever runs that one could use it."""
-    assert options.server("nats://elsewhere:4222", None).access == ANYBODY
-    assert options.server("nats://127.0.0.1:4777,nats://b", None).access == ANYBODY
+    assert access.server("nats://elsewhere:4222", None).access == ANYBODY
+    assert access.server("nats://127.0.0.1:4777,nats://b", None).access == ANYBODY
 
 
 def test_options_and_environment_say_what_to_show(
@@ -318,7 +344,7 @@ def test_a_bus_that_does_not_let_one_in_is_told(
     reachmap: Any, nats_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to show instead, and not as a bus that is away."""
-    monkeypatch.setattr(options.access, "default_data", lambda: tmp_path / "none")
+    monkeypatch.setattr(access, "default_data", lambda: tmp_path / "none")
     nats_server.stop()
     nats_server.configure('authorization { user: "a", password: "b" }')
     nats_server.start()

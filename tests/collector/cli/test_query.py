@@ -4,14 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reachmap_collector import render
-from reachmap_collector.cli import query
 from reachmap_collector.collector import Collector
-from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_collector.topology.load import parse_topology
 from reachmap_shared.vocabulary import Outcome
 
 
@@ -194,65 +194,109 @@ def test_a_map_without_flows_has_its_header(reachmap: Any, asked: Any) -> None:
     assert reachmap("agents", "--format", "csv").stdout == ",".join(render.AGENT_COLUMNS) + "\n"
 
 
-# Status.
+# Rows of the port table, and rules to ask for.
+
+TABLE = parse_topology('profiles = ["openuem"]', Path("topology.toml")).rows
 
 
-def test_the_status_is_one_line_and_its_code(reachmap: Any, office: Collector) -> None:
-    """What a monitoring system runs."""
-    result = reachmap("status")
-    assert (result.exit_code, result.stderr) == (2, "")
-    assert result.stdout == (
-        "REACHMAP CRITICAL - flows: 1 ok, 1 broken, 2 unknown; 3 agents, 2 missing "
-        "| ok=1 degraded=0 broken=1 exposed=0 unknown=2 agents_missing=2\n"
-    )
-
-
-def test_the_status_of_a_line_has_all_of_it(reachmap: Any, office: Collector) -> None:
-    """Agents and refused messages too, and standard error has nothing to add."""
-    result = reachmap("status", "--format", "ndjson")
-    row = json.loads(result.stdout)
-    assert (row["broken"], row["agents"]["absent"], row["agents_missing"]) == (1, 2, 2)
-    assert (row["state"], row["refused_messages"]) == ("broken", {})
-    table = csv.DictReader(io.StringIO(reachmap("status", "--format", "csv").stdout))
-    [columns] = table
-    assert (columns["broken"], columns["agents_absent"]) == ("1", "2")
-    assert result.stderr == ""
-
-
-@pytest.mark.parametrize("style", ["json", "ndjson", "csv"])
-def test_the_status_has_its_code_in_every_format(
-    reachmap: Any, office: Collector, style: str
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: str(row.number))
+def test_each_row_of_the_port_table_can_be_asked_about(
+    reachmap: Any, asked: Any, openuem: Any, row: Any
 ) -> None:
-    """Scripts may want the numbers and the code."""
-    assert reachmap("status", "--format", style).exit_code == 2
+    """All 21, by number and by words; the answer names the row, and tells of its flows alone."""
+    asked(openuem(2))
+    spoken = f"{row.row.port} {row.row.component} {row.row.traffic}"
+    heading = f"row {row.number} of openuem: {row}"
+    for text in (str(row.number), spoken, str(row)):
+        for command in (["flows"], ["explain"]):
+            result = reachmap(*command, "--row", text)
+            assert result.exit_code == 0
+            assert result.stdout.splitlines()[0] == heading
+        found = json.loads(reachmap("flows", "--row", text, "--format", "json").stdout)
+        assert found
+        for flow in found:
+            assert row.number in [one["row"] for one in flow["rows"]]
+            assert flow["port"] == row.row.port
+        [only] = json.loads(
+            reachmap("map", "--by", "row", "--row", text, "--format", "json").stdout
+        )["rows"]
+        assert (only["row"], only["flows"]) == (row.number, len(found))
+    every = json.loads(reachmap("flows", "--format", "json").stdout)
+    assert found == [flow for flow in every if row.number in [one["row"] for one in flow["rows"]]]
 
 
-def test_the_status_of_a_deployment_without_flows_cannot_be_told(reachmap: Any, asked: Any) -> None:
-    """Nothing to check is not the same as all well."""
-    asked("")
-    result = reachmap("status")
-    assert (result.exit_code, result.stdout.split(" - ")[0]) == (3, "REACHMAP UNKNOWN")
+def test_explaining_a_row_names_it_for_who_listens_too(
+    reachmap: Any, asked: Any, openuem: Any
+) -> None:
+    """An inbound row is in no one's reasons, so it is told beside them."""
+    asked(openuem(1))
+    text = reachmap("explain", "--row", "5432 console").stdout
+    assert text.count("row 15 of openuem") == 2  # once above, once as a reason
+    text = reachmap("explain", "admin-browser-1", "console-1:1323").stdout
+    assert "  listed in  row 5 of openuem: 1323 | Console | Inbound | Web server" in text
+
+
+def test_a_row_without_flows_is_named_all_the_same(reachmap: Any, asked: Any) -> None:
+    """No host has these roles: then nothing fits, and it is said of what."""
+    asked('profiles = ["openuem"]')
+    for command in ("flows", "explain"):
+        first, blank, nothing = reachmap(command, "--row", "7").stdout.splitlines()
+        assert first.startswith("row 7 of openuem: 4433 | Agent Worker")
+        assert (blank, nothing[:12]) == ("", "No flow fits")
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("row", "hint"),
     [
-        BusUnavailable("no collector is on this bus"),
-        QueryRefused("500", "the query status failed in the collector"),
+        ("22", "there are 21, see `reachmap map --by row`"),
+        ("agent wroker 4433", "did you mean 7 (4433 | Agent Worker | Outbound"),
     ],
 )
-def test_a_status_that_cannot_be_had_is_unknown(
-    reachmap: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+def test_a_row_that_is_none_is_wrong_usage(
+    reachmap: Any, asked: Any, openuem: Any, row: str, hint: str
 ) -> None:
-    """In words that a monitoring system understands; never as critical, never as ok."""
+    """With those that are near."""
+    asked(openuem(1))
+    result = reachmap("flows", "--row", row)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert hint in result.stderr
+    asked("")
+    assert "no profile of this topology has a port table" in reachmap("map", "--row", row).stderr
 
-    def ask(*_: Any) -> None:
-        raise error
 
-    monkeypatch.setattr(query, "ask", ask)
-    result = reachmap("status")
-    assert (result.exit_code, result.stdout) == (3, f"REACHMAP UNKNOWN - {error}\n")
-    for style in ("json", "ndjson", "csv"):
-        result = reachmap("status", "--format", style)
-        assert (result.exit_code, result.stdout) == (3, "")
-        assert result.stderr == f"REACHMAP UNKNOWN - {error}\n"
+@pytest.fixture
+def blocked(asked: Any, openuem: Any, told: Any) -> Collector:
+    """A deployment in which nothing gets anywhere."""
+    collector: Collector = asked(openuem(1))
+    for record in collector.flows:
+        record.fold(told(collector.now(), Outcome.TIMEOUT, local="10.0.9.9:40000"))
+    return collector
+
+
+def test_explain_ends_with_the_rule_to_ask_for(
+    reachmap: Any, blocked: Collector, hello: Any
+) -> None:
+    """In one line; all forms on request, and in JSON in any case."""
+    blocked.roster.hear(hello("agent-1"), blocked.now())
+    short = reachmap("explain", "agent-1", "ocsp-responder-1").stdout
+    last = short.splitlines()[-1]
+    assert last.startswith(
+        "  ask for    allow tcp from 10.0.9.9 (agent-1) to 10.0.2.1 (ocsp-responder-1)"
+    )
+    assert last.endswith("port 8000   (--rules: as a command)")
+    text = reachmap("explain", "agent-1", "ocsp-responder-1", "--rules").stdout
+    answer = reachmap("explain", "agent-1", "ocsp-responder-1", "--format", "json").stdout
+    [flow] = json.loads(answer)
+    assert list(flow["requests"]) == ["plain", "nftables", "firewalld", "ufw", "windows", "csv"]
+    for name, rule in flow["requests"].items():
+        assert rule in text
+        assert name == "plain" or f"\n  {name}\n  {rule}\n" in text
+    assert "agent to ocsp-responder:8000, openuem row 4" in flow["requests"]["nftables"]
+
+
+def test_where_no_rule_helps_none_is_asked_for(reachmap: Any, office: Collector) -> None:
+    """A service that is not there is to be started."""
+    result = reachmap("explain", "pc-1", "web-1:9090", "--rules")
+    assert "ask for" not in result.stdout
+    [flow] = json.loads(reachmap("explain", "pc-1", "web-1:9090", "--format", "json").stdout)
+    assert flow["requests"] is None

@@ -10,9 +10,10 @@ import pytest
 
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.cli import serve
-from reachmap_collector.cli.options import NATS_VARIABLE
+from reachmap_collector.cli.access import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
 from reachmap_collector.embedded import Listening
+from reachmap_shared.access import Access
 
 
 @pytest.fixture
@@ -83,6 +84,20 @@ def test_what_it_is_started_with(reachmap: Any, started: list[ServeSettings]) ->
     result = reachmap("serve", "--topology", "t.toml", "--data", "here", "--nats-port", "4333")
     assert result.exit_code == 0
     assert started == [ServeSettings(Path("t.toml"), Path("here"), None, Listening(4333))]
+
+
+def test_http_and_a_bus_of_one_s_own_go_together(
+    reachmap: Any, started: list[ServeSettings]
+) -> None:
+    """Each part of the settings gets where it belongs."""
+    result = reachmap(
+        *("serve", "--nats", "tls://a:1", "--ca", "ca.pem", "--creds", "a.creds"),
+        *("--http", "127.0.0.1:8686"),
+    )
+    assert result.exit_code == 0
+    [settings] = started
+    assert settings.access == Access(credentials=Path("a.creds"), ca=Path("ca.pem"))
+    assert settings.http is not None and settings.http.port == 8686
 
 
 @pytest.mark.parametrize(

@@ -8,25 +8,15 @@ import pytest
 from reachmap_collector import render, views
 from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.evidence import looked_into
+from reachmap_collector.render import tables
 from reachmap_collector.views import By
 from reachmap_shared.diagnosis import Silenced
-from reachmap_shared.vocabulary import ListenerState, Outcome, State
+from reachmap_shared.vocabulary import ListenerState, Outcome
 
 NOW = 1_760_000_000.0
 """2025-10-09 08:53:20 UTC."""
 
 pytestmark = pytest.mark.usefixtures("utc")
-
-
-@pytest.fixture
-def screen(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Prints as on a terminal of so many columns, and gives back what is to be seen."""
-
-    def shown(what: Any, width: int = 80) -> str:
-        render.print_trimmed(render.console(max_width=width), what)
-        return capsys.readouterr().out
-
-    return shown
 
 
 def golden(text: str) -> str:
@@ -332,7 +322,8 @@ def test_flows_as_flat_rows(troubled: Any) -> None:
     flows = flows_of(troubled)
     rows = render.flow_rows(flows)
     assert [row["reasons"] for row in rows] == [["browser"], ["browser"], ["browser"], ["shop"]]
-    assert [row | {"reasons": None} for row in rows] == [flow | {"reasons": None} for flow in flows]
+    apart = {"reasons": None, "rows": None}
+    assert [row | apart for row in rows] == [flow | apart for flow in flows]
 
 
 def test_all_that_is_known_of_some_flows(screen: Any, troubled: Any) -> None:
@@ -539,109 +530,6 @@ web-1  absent  never           web, shop
     )
 
 
-# Status.
-
-
-def status(**flows: int) -> dict[str, Any]:
-    counts = {state.value: flows.get(state, 0) for state in State}
-    agents = {"fresh": 3, "silent": 0, "left": 0, "conflict": 0, "absent": 0}
-    return {
-        "flows": counts,
-        "agents": agents,
-        "agents_missing": 0,
-        "state": views.worst(flows),
-        "refused_messages": {},
-        "delivery": {"trouble": None},
-        "store": {"trouble": None},
-    }
-
-
-@pytest.mark.parametrize(
-    ("flows", "code", "line"),
-    [
-        (
-            {"ok": 5},
-            0,
-            (
-                "REACHMAP OK - flows: 5 ok; 3 agents "
-                "| ok=5 degraded=0 broken=0 exposed=0 unknown=0 agents_missing=0"
-            ),
-        ),
-        (
-            {"ok": 4, "unknown": 1},
-            1,
-            (
-                "REACHMAP WARNING - flows: 4 ok, 1 unknown; 3 agents "
-                "| ok=4 degraded=0 broken=0 exposed=0 unknown=1 agents_missing=0"
-            ),
-        ),
-        (
-            {"degraded": 1},
-            1,
-            (
-                "REACHMAP WARNING - flows: 1 degraded; 3 agents "
-                "| ok=0 degraded=1 broken=0 exposed=0 unknown=0 agents_missing=0"
-            ),
-        ),
-        (
-            {"ok": 1, "exposed": 2},
-            2,
-            (
-                "REACHMAP CRITICAL - flows: 1 ok, 2 exposed; 3 agents "
-                "| ok=1 degraded=0 broken=0 exposed=2 unknown=0 agents_missing=0"
-            ),
-        ),
-        (
-            {"broken": 1, "unknown": 7},
-            2,
-            (
-                "REACHMAP CRITICAL - flows: 1 broken, 7 unknown; 3 agents "
-                "| ok=0 degraded=0 broken=1 exposed=0 unknown=7 agents_missing=0"
-            ),
-        ),
-        (
-            {},
-            3,
-            (
-                "REACHMAP UNKNOWN - flows: none; 3 agents "
-                "| ok=0 degraded=0 broken=0 exposed=0 unknown=0 agents_missing=0"
-            ),
-        ),
-    ],
-)
-def test_the_status_is_a_line_and_an_exit_code(
-    screen: Any, flows: dict[str, int], code: int, line: str
-) -> None:
-    """As Nagios and all that came after it read them, performance data included."""
-    answer = status(**flows)
-    assert render.status_exit_code(answer) == code
-    assert screen(render.status(answer, 80)) == f"{line}\n"
-
-
-@pytest.mark.parametrize(("flows", "code"), [({"ok": 5}, 1), ({"broken": 1}, 2), ({}, 3)])
-@pytest.mark.parametrize("what", ["delivery", "store"])
-def test_a_map_that_is_not_complete_or_not_kept_is_a_warning(
-    screen: Any, flows: dict[str, int], code: int, what: str
-) -> None:
-    """With the reason in the line, which nothing in it can break."""
-    answer = status(**flows)
-    answer[what] = {"trouble": "no | space"}
-    assert render.status_exit_code(answer) == code
-    told = screen(render.status(answer, 80))
-    assert f"; 3 agents; {what}: no / space | ok=" in told
-
-
-def test_the_status_stays_one_line(screen: Any) -> None:
-    """However many flows there are, and however narrow the terminal is."""
-    answer = status(**{state.value: 1_234_567 for state in State})
-    answer["agents"] |= {"absent": 10_000, "silent": 2}
-    answer["agents_missing"] = 10_002
-    text = screen(render.status(answer, 40), 40)
-    assert text.count("\n") == 1
-    assert "10005 agents, 10002 missing | ok=1234567" in text
-    assert text.endswith(" agents_missing=10002\n")
-
-
 # Topology.
 
 
@@ -706,6 +594,7 @@ def test_csv_has_a_column_for_all_that_a_flow_says(troubled: Any) -> None:
     flow = flows_of(troubled)[0]
     columns = [name for name in flow if name not in ("advice", "settled_by", "checks")]
     columns += [f"checks_{name}" for name in flow["checks"]]
+    columns.append("rows")  # which the topology adds
     assert list(render.FLOW_COLUMNS) == columns
 
 
@@ -726,16 +615,6 @@ def test_csv_has_a_column_for_all_of_the_map(green: Any, by: By) -> None:
         else views.matrix(green.judgements(NOW), by)
     )
     assert {tuple(row) for row in render.matrix_rows(answer)} == {render.MATRIX_COLUMNS[by]}
-
-
-def test_the_status_as_a_row_leaves_nothing_out() -> None:
-    """The flows' states first, as ever."""
-    answer = status(ok=3)
-    [row] = render.status_rows(answer)
-    assert list(row)[:5] == list(State)
-    assert {key: row[key] for key in answer if key != "flows"} == {
-        key: value for key, value in answer.items() if key != "flows"
-    }
 
 
 def test_a_moment_of_today_has_no_date(screen: Any, scene: Any) -> None:
@@ -791,3 +670,19 @@ def test_why_there_was_no_witness_is_told(screen: Any, scene: Any, why: Silenced
     text = screen(render.explanation([flow | {"diagnosis": looked_into(judged)}], 100), 100)
     said = "by the agents on pc-1 and web-1 together" if why is None else "pc-1 alone: "
     assert said in text
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        (None, "-"),
+        (0.031, "0.03"),
+        (0.949, "0.95"),
+        (0.951, "1.0"),
+        (1.24, "1.2"),
+        (250.0, "250.0"),
+    ],
+)
+def test_a_short_latency_is_not_nothing(milliseconds: float | None, shown: str) -> None:
+    """Within one machine it takes thirty microseconds, and not 0.0 ms."""
+    assert tables._latency(milliseconds) == shown

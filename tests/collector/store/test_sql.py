@@ -18,10 +18,12 @@ from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (
     Batch,
     DeadLetter,
+    Entry,
     Kept,
     PackedRollUp,
     PlanSlots,
     Received,
+    Selection,
     Transition,
 )
 from reachmap_collector.store.sql import SqlStore
@@ -181,6 +183,71 @@ def test_history_can_be_narrowed(store: SqlStore, transition: Make, flow: MakeFl
     assert found(source="a", destination="x", limit=1) == [0]
     for unknown in ({"source": "c"}, {"destination": "c"}, {"service": "c"}):
         assert found(**unknown) == []
+
+
+def test_entries_say_what_was_before(store: SqlStore, transition: Make, flow: MakeFlow) -> None:
+    """By the time that things came about, whenever they were kept; each flow for itself."""
+    other = flow("pc-2")
+    store.commit(Batch((transition(0, 1000.0), transition(2, 1020.0), transition(0, 999.0, other))))
+    store.commit(Batch((transition(1, 1010.0),)))
+
+    def told(entries: list[Entry]) -> list[tuple[int, int | None]]:
+        return [
+            (one.transition.number, one.before.number if one.before else None)
+            for one in entries
+            if one.transition.flow.source == "pc-1"
+        ]
+
+    found = store.entries()
+    assert told(found) == [(2, 1), (1, 0), (0, None)]
+    assert found[-1].transition.flow == other
+    assert store.entries(limit=2) + store.entries(before=found[1].cursor) == found
+    assert told(store.entries_after(0)) == [(0, None), (2, 1), (1, 0)]
+    place = store.entries_after(0)[-2].sequence
+    assert told(store.entries_after(place)) == [(1, 0)]
+    assert store.entries_after(store.last_sequence()) == []
+
+
+def test_entries_can_be_narrowed(store: SqlStore, transition: Make, flow: MakeFlow) -> None:
+    """By several names of each kind."""
+    keys = [flow(source, to) for source in "abc" for to in "xyz"]
+    store.commit(Batch(tuple(transition(n, 1000.0 + n, key) for n, key in enumerate(keys))))
+
+    def found(**narrowed: Any) -> list[str]:
+        entries = store.entries(Selection(**narrowed))
+        return [f"{e.transition.flow.source}{e.transition.flow.destination}" for e in entries]
+
+    assert found(sources=("a", "c", "nobody"), destinations={"y"}) == ["cy", "ay"]
+    assert found(services=["dns:53"]) == []
+    assert found(since=1001.0, until=1003.0) == ["az", "ay"]
+    assert store.hosts() == {*"abcxyz"}
+    assert store.services() == {"web:8080"}
+
+
+def test_a_span_is_looked_at_for_what_changed_in_it(
+    store: SqlStore, transition: Make, flow: MakeFlow
+) -> None:
+    """Of other flows nothing is told, however many there are."""
+    keys = [flow(f"pc-{n}") for n in range(4)]
+    rows = [transition(0, 1000.0, key) for key in keys]
+    rows += [transition(1, 1010.0, keys[1]), transition(1, 1020.0, keys[2])]
+    store.commit(Batch(tuple(rows)))
+
+    def stood(moment: float, *span: float, **narrowed: Any) -> list[tuple[str, int]]:
+        changed = (span[0], span[1]) if span else None
+        found = store.at(moment, changed=changed, selection=Selection(**narrowed))
+        return sorted((one.flow.source, one.number) for one in found)
+
+    assert stood(1005.0, 1005.0, 1015.0) == [("pc-1", 0)]
+    assert stood(1015.0, 1005.0, 1015.0) == [("pc-1", 1)]
+    assert stood(1020.0, 1010.0, 1020.0) == [("pc-2", 1)]
+    assert stood(2000.0, sources=("pc-3", "pc-2")) == [("pc-2", 1), ("pc-3", 0)]
+
+
+def test_an_empty_store_has_no_past(store: SqlStore) -> None:
+    """And says so without an error."""
+    assert (store.entries(), store.entries_after(0), store.last_sequence()) == ([], [], 0)
+    assert store.hosts() == store.services() == set()
 
 
 def test_roll_ups_are_told_oldest_first(store: SqlStore) -> None:

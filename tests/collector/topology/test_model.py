@@ -230,3 +230,49 @@ def test_a_listener_of_udp_keeps_its_transport() -> None:
     """The transport of a service comes from its definition, never from its port."""
     topology, _ = assembled({})
     assert topology.listener(ServiceName("udp", 80)).detail.transport is Transport.UDP
+
+
+def test_a_service_says_without_which_others_it_does_not_work() -> None:
+    """So that its failure can be told as a consequence of theirs."""
+    roles = {"shop": {"listens": {"shop:90": {"requires": ["web:80"]}}}}
+    topology, problems = assembled({"roles": roles})
+    assert problems == []
+    assert topology.dependencies() == {"shop:90": ["web:80"]}
+
+
+def test_what_a_service_requires_must_exist() -> None:
+    """A slip of the pen would silently require nothing."""
+    roles = {"shop": {"listens": {"shop:90": {"requires": ["web:81"]}}}}
+    _, problems = assembled({"roles": roles})
+    [problem] = problems
+    assert problem.startswith('roles.shop.listens."shop:90".requires[0]: service nobody listens on')
+
+
+def test_a_host_may_have_had_other_names() -> None:
+    """Each name is of one host, then and now."""
+    hosts = {"new": {"roles": ["web"], "was": ["old", "older"]}, "pc": {"roles": ["browser"]}}
+    topology, problems = assembled({"hosts": hosts})
+    assert problems == []
+    assert [topology.current(name) for name in ("old", "older", "new", "pc")] == [
+        *("new", "new", "new", "pc")
+    ]
+    assert topology.names("new") == ("new", "old", "older")
+    assert topology.names("elsewhere") == ("elsewhere",)
+
+
+@pytest.mark.parametrize(
+    ("was", "problem"),
+    [
+        (["pc"], "hosts.new.was[0]: 'pc' is a host of this topology"),
+        (["new"], "hosts.new.was[0]: 'new' is a host of this topology"),
+        (["x", "x"], "hosts.new.was[1]: 'x' is named twice as what a host was"),
+        (["y"], "hosts.new.was[0]: 'y' is named twice as what a host was"),
+    ],
+)
+def test_no_name_is_of_two_hosts(was: list[str], problem: str) -> None:
+    """Or nobody could tell whose past it is."""
+    hosts = {
+        "new": {"roles": ["web"], "was": was},
+        "pc": {"roles": ["browser"], "was": ["y"]},
+    }
+    assert problem in assembled({"hosts": hosts})[1]

@@ -221,3 +221,14 @@ def test_importing_the_table_says_what_the_profile_says() -> None:
         for service, listen in role.listens.items():
             # "Web server" leaves open whether that is HTTP or HTTPS: a plain connection it is.
             assert listen.protocol in {"tcp", builtin.roles[name].listens[service].protocol}
+
+
+def test_an_outage_of_the_database_takes_these_along(profile: ProfileFile) -> None:
+    """Console and responder listen only while it answers, and logins at NATS need the responder."""
+    topology, _ = assemble(TopologyFile(), [NamedProfile("openuem", profile)])
+    assert topology.dependencies() == {
+        "nats-server:4433": ["ocsp-responder:8000"],
+        "ocsp-responder:8000": ["postgres:5432"],
+        "console:1323": ["postgres:5432"],
+        "console:1324": ["postgres:5432"],
+    }

@@ -65,6 +65,8 @@ class Kind(StrEnum):
     """One flow alone."""
     EXPOSED = "exposed"
     """Open to those who must not reach it."""
+    CERTIFICATE = "certificate"
+    """A service's certificate ends soon, or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Sight:
     """Since when it is so, in seconds since the epoch."""
     checked: float = 0.0
     """When it was found so last, at the earliest."""
+    certificate_until: float | None = None
+    """When the certificate that the service showed ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,10 @@ class Cause:
     """What failed because of it: subjects of causes that this one accounts for."""
     in_doubt: bool = False
     """Whether it may be the consequence of something that had no turn to be seen yet."""
+    urgent: bool = False
+    """Whether it matters more than its kind usually does."""
+    ends: float | None = None
+    """When a certificate ends, in seconds since the epoch."""
 
     def examples(self) -> list[FlowKey]:
         """Some of the flows that fail, in the order of their keys."""

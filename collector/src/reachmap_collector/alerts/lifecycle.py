@@ -7,7 +7,7 @@ ends has to stay away for a while, too; and what comes and goes is one alert tha
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -45,6 +45,7 @@ SEVERITIES: Final[Mapping[Kind, Severity]] = {
     Kind.NAME: Severity.CRITICAL,
     Kind.FLOW: Severity.WARNING,
     Kind.EXPOSED: Severity.CRITICAL,
+    Kind.CERTIFICATE: Severity.WARNING,
 }
 """What counts for how much where no rule says otherwise: one host's or one flow's trouble warns."""
 
@@ -65,6 +66,39 @@ class Timing:
     flaps: int = 3
     """How often it may come back before it counts as one long outage that ends when it has stayed
     away for as long as `flap_s`."""
+
+    @classmethod
+    def for_checks(cls, interval_s: float) -> "Timing":
+        """What suits checks that come round so often: all of it goes by their interval."""
+        usual = cls()
+        return replace(
+            usual,
+            hold_s=usual.hold_s * interval_s / _USUAL_S,
+            doubt_s=usual.doubt_s * interval_s / _USUAL_S,
+            clear_s=usual.clear_s * interval_s / _USUAL_S,
+        )
+
+
+_USUAL_S: Final = 10.0
+"""The interval that the times above are made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What somebody decided about a cause."""
+
+    severity: Severity
+    hold_s: float | None = None
+    """How long it has to stand before it is told; None for as long as any other."""
+
+
+Decide = Callable[[Cause], Ruling]
+"""Decides about a cause."""
+
+
+def by_kind(cause: Cause) -> Ruling:
+    """What holds where nobody decided otherwise."""
+    return Ruling(Severity.CRITICAL if cause.urgent else SEVERITIES[cause.kind])
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +147,7 @@ class Book:
 
     timing: Timing = field(default_factory=Timing)
     alerts: dict[str, Alert] = field(default_factory=dict)
+    decide: Decide = by_kind
     _number: int = 0
 
     def active(self) -> list[Alert]:
@@ -126,18 +161,27 @@ class Book:
             (when for alert in self.alerts.values() for when in self._dues(alert)), default=None
         )
 
-    def update(self, causes: Iterable[Cause], now: float) -> list[Event]:
+    def update(
+        self, causes: Iterable[Cause], now: float, is_known: Callable[[Member], bool] | None = None
+    ) -> list[Event]:
         """Take note of what is wrong now; returns what is news.
 
         Args:
             causes: As `find_causes` gives them.
             now: Seconds since the epoch; never less than before.
+            is_known: Whether anybody knows how a flow or agent is now. What is not seen does not
+                fail, and has not healed either; None if all are known.
         """
         events: list[Event] = []
         shares, new = self._shared_out([*causes])
         for name, alert in [*self.alerts.items()]:
             share = shares.get(name)
-            after = self._quieter(alert, now) if share is None else self._still(alert, share, now)
+            if share is not None:
+                after: Alert | None = self._still(alert, share, now)
+            elif is_known is None or any(is_known(member) for member in alert.members):
+                after = self._quieter(alert, now)
+            else:
+                after = alert
             if after is None:
                 del self.alerts[name]
             else:
@@ -166,7 +210,7 @@ class Book:
             shared: Counter[str] = Counter()
             for member in cause.explains:
                 for name in by_member.get(member, ()):
-                    if _is_exposure(self.alerts[name].cause) == _is_exposure(cause):
+                    if _realm(self.alerts[name].cause) == _realm(cause):
                         shared[name] += 1
             if shared:
                 heir = min(shared, key=lambda name: self._claim(name, cause, shared[name]))
@@ -191,7 +235,7 @@ class Book:
         return Alert(
             id=f"{int(now * 1000):x}-{self._number}",
             cause=cause,
-            severity=SEVERITIES[cause.kind],
+            severity=self.decide(cause).severity,
             phase=Phase.PENDING,
             began=now,
             members=cause.explains,
@@ -205,7 +249,7 @@ class Book:
         after = replace(
             alert,
             cause=cause,
-            severity=SEVERITIES[cause.kind],
+            severity=self.decide(cause).severity,
             members=members,
             quiet_since=None,
             returns=alert.returns + came_back,
@@ -220,7 +264,9 @@ class Book:
         return after
 
     def _hold(self, cause: Cause) -> float:
-        return self.timing.doubt_s if cause.in_doubt else self.timing.hold_s
+        wanted = self.decide(cause).hold_s
+        usual = self.timing.doubt_s if cause.in_doubt else self.timing.hold_s
+        return usual if wanted is None else max(usual, wanted)
 
     def _quieter(self, alert: Alert, now: float) -> Alert | None:
         """Nothing of it fails now; None when it can be forgotten."""
@@ -259,8 +305,9 @@ def _explanation(alert: Alert, share: list[Cause]) -> Cause:
     return best if explains_more or explains_all else alert.cause
 
 
-def _is_exposure(cause: Cause) -> bool:
-    return cause.kind is Kind.EXPOSED
+def _realm(cause: Cause) -> Kind | None:
+    """Flows can be exposed, or have certificates that end, and fail besides: that is another."""
+    return cause.kind if cause.kind in (Kind.EXPOSED, Kind.CERTIFICATE) else None
 
 
 def _news(before: Alert, after: Alert) -> Iterator[Event]:
@@ -268,10 +315,11 @@ def _news(before: Alert, after: Alert) -> Iterator[Event]:
         yield Event(What.FIRED, after)
     elif after.phase is Phase.RESOLVED and before.phase is Phase.FIRING:
         yield Event(What.RESOLVED, after)
-    elif after.phase is Phase.FIRING and _face(before.cause) != _face(after.cause):
+    elif after.phase is Phase.FIRING and face(before) != face(after):
         yield Event(What.CHANGED, after)
 
 
-def _face(cause: Cause) -> tuple[Kind, str, tuple[str, ...]]:
-    """What people are told of a cause, but for how many flows it explains."""
-    return cause.kind, cause.subject, cause.consequences
+def face(alert: Alert) -> tuple[Severity, Kind, str, tuple[str, ...]]:
+    """What people are told of an alert, but for how many flows it explains."""
+    cause = alert.cause
+    return alert.severity, cause.kind, cause.subject, cause.consequences

@@ -6,16 +6,16 @@ Exit codes: 0 done or answered, 1 it could not go on, 2 wrong usage or input, 3 
 
 import contextlib
 import errno
+import importlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 import click
 
-from reachmap_collector.cli import bus, demo, query, serve, store, topology
 from reachmap_collector.errors import InvalidFile, ServerError, StoreError, StoreRefused
 from reachmap_shared import __version__
 from reachmap_shared.errors import (
@@ -46,8 +46,46 @@ _INTERRUPTED: Final = 130
 """What a shell reports of a program that SIGINT ended."""
 
 
+_MODULES: Final[Mapping[str, str]] = {
+    "agents": "query",
+    "alerts": "alerts",
+    "bus": "bus",
+    "completion": "completion",
+    "demo": "demo",
+    "diff": "past",
+    "enroll": "bus",
+    "explain": "query",
+    "export": "export",
+    "flows": "query",
+    "history": "past",
+    "map": "query",
+    "preflight": "preflight",
+    "revoke": "bus",
+    "schema": "schema",
+    "serve": "serve",
+    "status": "status",
+    "store": "store",
+    "topology": "topology",
+    "watch": "past",
+}
+"""Where each command is. A module is loaded when it is needed: a monitoring system that asks for
+the status each minute has no use for web servers and templates."""
+
+
 class _Commands(click.Group):
     """A group that tells people about our errors in a line, and about nothing else of them."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """By name, in order."""
+        return sorted(_MODULES)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """The command of that name, of the COMMANDS of its module."""
+        if name not in _MODULES:
+            return None
+        module = importlib.import_module(f"reachmap_collector.cli.{_MODULES[name]}")
+        found: click.Command = next(one for one in module.COMMANDS if one.name == name)
+        return found
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """As click has it, but for a standard output that takes no more."""
@@ -68,22 +106,12 @@ def main() -> None:
     Try it:            reachmap demo
     Start a collector: reachmap serve --topology topology.toml
     Let a host join:   reachmap enroll HOST
-    Ask it:            reachmap map, flows, explain, agents, status
+    Ask it:            reachmap map, flows, explain, agents, status, alerts
+    For programs:      reachmap export, --format json, reachmap serve --http
     """
     # What a terminal cannot show becomes a question mark, and never an error.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-
-
-for command in (
-    *query.COMMANDS,
-    *bus.COMMANDS,
-    serve.serve,
-    store.store,
-    topology.topology,
-    demo.demo,
-):
-    main.add_command(command)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Options that say how to connect to the bus: files, a context of `nats`, or what is kept here."""
+"""Where a command finds the bus, and how it connects.
+
+By --nats and files, by a context of the nats command line, or by what this user's collector keeps.
+"""
 
 import json
 import os
@@ -11,10 +14,13 @@ import click
 from click.core import ParameterSource
 
 from reachmap_collector.identity.store import Store
-from reachmap_shared.access import Access
+from reachmap_shared.access import ANYBODY, Access
+from reachmap_shared.bus import DEFAULT_URL
 from reachmap_shared.permissions import INBOX, Party
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+NATS_VARIABLE: Final = "REACHMAP_NATS_URL"
 
 _GIVEN: Final = "reachmap_collector.cli.access"
 """Where a command's invocation keeps what its options say."""
@@ -87,7 +93,21 @@ def given() -> Access | None:
     return Access(**found) if found else None
 
 
-def of_context(name: str) -> Server:
+def server(nats: str | None, context: str | None) -> Server:
+    """The servers that the options mean, and how to connect to them."""
+    if nats and context and is_typed("nats"):
+        raise click.UsageError("--nats and --context both say where the bus is: give one")
+    files = given()
+    if context:
+        found = _of_context(context)
+        return Server(found.urls, files) if files else found
+    urls = [url.strip() for url in nats.split(",")] if nats else None
+    if files is None and (kept := _kept_here(urls)):
+        return kept
+    return Server(urls or [DEFAULT_URL], files or ANYBODY)
+
+
+def _of_context(name: str) -> Server:
     """A context as the nats command line keeps it (NATS architecture record 21)."""
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     path = Path(base) / "nats" / "context" / f"{name}.json"
@@ -116,7 +136,7 @@ def _access(files: Mapping[str, Path], words: Mapping[str, str]) -> Access:
     return Access(**files, **{"inbox": INBOX, **words})  # type: ignore[arg-type]  # strings go to strings, files to files
 
 
-def kept_here(urls: list[str] | None) -> Server | None:
+def _kept_here(urls: list[str] | None) -> Server | None:
     """What this user's collector keeps of its bus, if it is the bus that is meant."""
     store = Store(default_data())
     place = store.place

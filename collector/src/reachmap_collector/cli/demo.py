@@ -31,3 +31,6 @@ def demo(keep: bool) -> None:
     if not run_until_signal(lambda: story.tell(keep=keep)):
         click.echo("\nStopped; all that ran is gone.")
         sys.exit(0 if keep else _INTERRUPTED)
+
+
+COMMANDS: Final = (demo,)

@@ -9,18 +9,18 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from reachmap_collector.cli import access
-from reachmap_collector.cli.access import Server
+from reachmap_collector.cli import access, names
 from reachmap_collector.render import FORMATS
 from reachmap_collector.store import default_url
 from reachmap_shared import bus
-from reachmap_shared.access import ANYBODY
 from reachmap_shared.bus import Bus
 from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-NATS_VARIABLE: Final = "REACHMAP_NATS_URL"
+_LONG_S: Final = 60.0
+"""For an answer that is looked up in a store of years."""
+
 STORE_VARIABLE: Final = "REACHMAP_STORE"
 
 
@@ -35,7 +35,7 @@ def on_bus(command: Command) -> Command:
     return click.option(
         "--nats",
         metavar="URL",
-        envvar=NATS_VARIABLE,
+        envvar=access.NATS_VARIABLE,
         show_envvar=True,
         help="NATS server(s), separated by commas. [default: this user's collector's, else "
         f"{bus.DEFAULT_URL}]",
@@ -85,30 +85,23 @@ def formatted(command: Command) -> Command:
 
 
 def filtered(command: Command) -> Command:
-    """Which flows: --source, --destination, --role, --service, --state; they combine."""
-    for name, what in (
-        ("state", f"In this state: {', '.join(State)}."),
-        ("service", "To this service, as in nats-server:4433."),
-        ("role", "With this role on either end."),
-        ("destination", "To this host."),
-        ("source", "From this host."),
+    """Which flows: --source, --destination, --role, --service, --state, --row; they combine."""
+    for name, complete, what in (
+        (
+            "row",
+            names.rows,
+            "Of this row of a port table: 7, openuem:7, or words such as '4433 console'.",
+        ),
+        ("state", names.states, f"In this state: {', '.join(State)}."),
+        ("service", names.services, "To this service, as in nats-server:4433."),
+        ("role", names.roles, "With this role on either end."),
+        ("destination", names.hosts, "To this host."),
+        ("source", names.hosts, "From this host."),
     ):
-        command = click.option(f"--{name}", metavar=name.upper(), help=what)(command)
+        command = click.option(
+            f"--{name}", metavar=name.upper(), help=what, shell_complete=complete
+        )(command)
     return command
-
-
-def server(nats: str | None, context: str | None) -> Server:
-    """The servers that the options mean, and how to connect to them."""
-    if nats and context and access.is_typed("nats"):
-        raise click.UsageError("--nats and --context both say where the bus is: give one")
-    files = access.given()
-    if context:
-        found = access.of_context(context)
-        return Server(found.urls, files) if files else found
-    urls = [url.strip() for url in nats.split(",")] if nats else None
-    if files is None and (kept := access.kept_here(urls)):
-        return kept
-    return Server(urls or [bus.DEFAULT_URL], files or ANYBODY)
 
 
 def ask(
@@ -123,23 +116,58 @@ def ask(
     return asyncio.run(question())
 
 
+def ask_long(
+    nats: str | None, context: str | None, query: str, parameters: Mapping[str, Any] | None = None
+) -> Any:
+    """As `ask`, for what may take its time: that a collector is there at all is asked first."""
+
+    async def question() -> Any:
+        async with _connected(nats, context) as connection:
+            await connection.find_collector()
+            return await connection.query(query, parameters or {}, timeout_s=_LONG_S)
+
+    return asyncio.run(question())
+
+
 def _connected(nats: str | None, context: str | None) -> AbstractAsyncContextManager[Bus]:
-    found = server(nats, context)
+    found = access.server(nats, context)
     return bus.connected(found.urls, "reachmap command line", found.access)
 
 
-def ask_for_flows(nats: str | None, context: str | None, filters: Mapping[str, Any]) -> list[Any]:
-    """All flows that fit the filters, page after page."""
+def ask_for_flows(
+    nats: str | None, context: str | None, filters: Mapping[str, Any], *, details: bool = False
+) -> Any:
+    """All flows that fit the filters, page after page, as one answer.
 
-    async def question() -> list[Any]:
-        flows: list[Any] = []
+    Args:
+        nats: URLs, as --nats has them.
+        context: Of the nats command line, as --context has it.
+        filters: By their names; None leaves one out.
+        details: Whether each flow comes with what `explain` adds.
+    """
+    return _ask_for_all(nats, context, "flows", {"filters": dict(filters), "details": details})
+
+
+def ask_for_agents(nats: str | None, context: str | None) -> list[Any]:
+    """All agents, page after page."""
+    found: list[Any] = _ask_for_all(nats, context, "agents", {})["agents"]
+    return found
+
+
+def _ask_for_all(
+    nats: str | None, context: str | None, query: str, parameters: Mapping[str, Any]
+) -> Any:
+    """All pages of a query whose answer has its rows under the query's own name, as one."""
+
+    async def question() -> Any:
+        rows: list[Any] = []
         after: Any = None
         async with _connected(nats, context) as connection:
             while True:
-                page = await connection.query("flows", {"filters": dict(filters), "after": after})
-                flows += page["flows"]
-                after = page["next"]
+                page = await connection.query(query, {**parameters, "after": after})
+                rows += page[query]
+                after = page.get("next")  # an older collector has but one page of agents
                 if after is None:
-                    return flows
+                    return {**page, query: rows}
 
     return asyncio.run(question())

@@ -1,14 +1,20 @@
-"""`reachmap map`, `flows`, `explain`, `agents` and `status`: questions to a running collector."""
+"""`reachmap map`, `flows`, `explain` and `agents`: questions to a running collector."""
 
-import sys
 from typing import Any, Final
 
 import click
 
 from reachmap_collector import render
-from reachmap_collector.cli.options import ask, ask_for_flows, filtered, formatted, on_bus
+from reachmap_collector.cli import names
+from reachmap_collector.cli.options import (
+    ask,
+    ask_for_agents,
+    ask_for_flows,
+    filtered,
+    formatted,
+    on_bus,
+)
 from reachmap_collector.views import By
-from reachmap_shared.errors import BusError
 from reachmap_shared.names import port_number
 
 
@@ -53,12 +59,15 @@ def flows(style: str, nats: str | None, context: str | None, **filters: Any) -> 
     Examples:
       reachmap flows --state broken
       reachmap flows --source pc-17 --format json
+      reachmap flows --row 7              of row 7 of the port table
+      reachmap flows --row '5432 console'
     """
-    found = ask_for_flows(nats, context, filters)
+    answer = ask_for_flows(nats, context, filters)
+    found, table_rows = answer["flows"], render.printable(answer["rows"])
     render.show(
         style,
         found,
-        table=render.flows,
+        table=lambda shown, width: render.flows(shown, width, table_rows),
         rows=lambda: render.flow_rows(found),
         columns=render.FLOW_COLUMNS,
         spread=("checks",),
@@ -66,35 +75,63 @@ def flows(style: str, nats: str | None, context: str | None, **filters: Any) -> 
 
 
 @click.command()
-@click.argument("source")
-@click.argument("destination", metavar="DESTINATION[:PORT]")
+@click.argument("source", required=False, shell_complete=names.hosts)
+@click.argument(
+    "destination", metavar="[DESTINATION[:PORT]]", required=False, shell_complete=names.hosts
+)
+@click.option(
+    "--row",
+    metavar="ROW",
+    help="Of a row of a port table, instead of two hosts.",
+    shell_complete=names.rows,
+)
+@click.option("--rules", is_flag=True, help="Show the firewall rules to ask for, in full.")
 @formatted
 @on_bus
 def explain(
-    source: str, destination: str, style: str, nats: str | None, context: str | None
+    source: str | None,
+    destination: str | None,
+    row: str | None,
+    rules: bool,
+    style: str,
+    nats: str | None,
+    context: str | None,
 ) -> None:
     """Tell everything known of the flows from one host to another.
 
     \b
     Examples:
       reachmap explain pc-17 nats-1
-      reachmap explain pc-17 nats-1:4433
+      reachmap explain pc-17 nats-1:4433 --rules
+      reachmap explain --row 7            what row 7 of the port table stands for
     """
+    table_rows = None
+    if row is not None and source is None:
+        answer = ask_for_flows(nats, context, {"row": row}, details=True)
+        found, table_rows = answer["flows"], render.printable(answer["rows"])
+    elif row is None and source is not None and destination is not None:
+        found = ask(nats, context, "explain", _ends(source, destination))["flows"]
+    else:
+        raise click.UsageError("expected SOURCE and DESTINATION, or --row ROW alone")
+    render.show(
+        style,
+        found,
+        table=lambda shown, width: render.explanation(shown, width, table_rows, rules=rules),
+        rows=lambda: render.flow_rows(found),
+        columns=render.FLOW_COLUMNS,
+        spread=("checks",),
+    )
+
+
+def _ends(source: str, destination: str) -> dict[str, Any]:
+    """What is asked of two hosts, or of one port of the second."""
     host, colon, port = destination.partition(":")
     if colon and not (port.isascii() and port.isdigit() and len(port) <= 5):
         raise click.BadParameter(f"{port!r} is not a port", param_hint="DESTINATION[:PORT]")
     parameters: dict[str, Any] = {"source": source, "destination": host}
     if colon:
         parameters["port"] = port_number(int(port))
-    answer = ask(nats, context, "explain", parameters)["flows"]
-    render.show(
-        style,
-        answer,
-        table=render.explanation,
-        rows=lambda: render.flow_rows(answer),
-        columns=render.FLOW_COLUMNS,
-        spread=("checks",),
-    )
+    return parameters
 
 
 @click.command()
@@ -102,7 +139,7 @@ def explain(
 @on_bus
 def agents(style: str, nats: str | None, context: str | None) -> None:
     """List the agents: who reports, from where, how fresh."""
-    answer = ask(nats, context, "agents")["agents"]
+    answer = ask_for_agents(nats, context)
     render.show(
         style,
         answer,
@@ -112,27 +149,4 @@ def agents(style: str, nats: str | None, context: str | None) -> None:
     )
 
 
-@click.command()
-@formatted
-@on_bus
-def status(style: str, nats: str | None, context: str | None) -> None:
-    """Say in one line how things are, with Nagios's exit codes and performance data.
-
-    Exit code 0: all as expected; 1: degraded or unknown; 2: broken or exposed; 3: cannot tell.
-    """
-    try:
-        answer = ask(nats, context, "status")
-    except BusError as error:
-        click.echo(f"REACHMAP UNKNOWN - {error}", err=style != "table")
-        sys.exit(3)
-    render.show(
-        style,
-        answer,
-        table=render.status,
-        rows=lambda: render.status_rows(answer),
-        spread=("agents", "delivery", "store", "observations"),
-    )
-    sys.exit(render.status_exit_code(answer))
-
-
-COMMANDS: Final = (show_map, flows, explain, agents, status)
+COMMANDS: Final = (show_map, flows, explain, agents)

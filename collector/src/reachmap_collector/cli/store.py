@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -69,3 +69,6 @@ def _looked_at(url: str) -> "Iterator[SqlStore]":
         yield found
     finally:
         found.close()
+
+
+COMMANDS: Final = (store,)

@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -130,3 +131,6 @@ def _tell(file: Path, findings: Iterable[Finding]) -> None:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+COMMANDS: Final = (topology,)

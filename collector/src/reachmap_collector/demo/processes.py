@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import statistics
-import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +15,7 @@ from reachmap_collector.demo.deployment import CLIENTS, CLUSTER, HOSTS, DemoHost
 from reachmap_collector.errors import ServerError
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
-from reachmap_collector.process import start, stop
+from reachmap_collector.process import own_program, start, stop
 from reachmap_shared.access import Access, write_secret
 from reachmap_shared.permissions import Party
 
@@ -102,7 +100,8 @@ class Fleet:
     async def _start_collector(self) -> None:
         await self._start(
             "collector",
-            *(sys.executable, "-m", "reachmap_collector", "serve"),
+            *_command("reachmap_collector", "reachmap"),
+            "serve",
             *("--topology", str(self._folder / "topology.toml")),
             *("--data", str(self._folder / "collector")),
             *("--nats", "embedded", "--nats-port", str(self._bus_port)),
@@ -113,7 +112,8 @@ class Fleet:
         write_secret(credentials, self._store.enroll(host.name, Mode.JWT).credentials)
         await self._start(
             f"agent on {host.name}",
-            *(sys.executable, "-m", "reachmap_agent", "run"),
+            *_command("reachmap_agent", "reachmap-agent"),
+            "run",
             *("--id", host.name, "--address", host.address, "--nats", self.bus_url),
             *("--nats-credentials", str(credentials)),
             *("--state", str(self._folder / "state"), "--config", os.devnull),
@@ -141,11 +141,17 @@ class Fleet:
         )
 
 
+def _command(module: str, name: str) -> tuple[str, ...]:
+    command = own_program(module, name)
+    if command is None:
+        raise ServerError("the demo needs the agent too: install reachmap-agent")
+    return command
+
+
 @asynccontextmanager
 async def fleet(folder: Path, deployment: Deployment, bus_port: int) -> AsyncIterator[Fleet]:
     """Start the demo's processes, and end them whatever happens."""
-    if importlib.util.find_spec("reachmap_agent") is None:
-        raise ServerError("the demo needs the agent too: pip install reachmap-agent")
+    _command("reachmap_agent", "reachmap-agent")  # or say at once that it is not there
     processes = Fleet(folder, deployment, bus_port)
     try:
         await processes.start_all()

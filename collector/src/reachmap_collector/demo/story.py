@@ -136,9 +136,13 @@ class _Story:
             "reachmap map --by host\n"
             "reachmap map --by row\n"
             "reachmap flows --role console\n"
+            "reachmap flows --row 7\n"
             f"reachmap explain {_WITNESS} {_VICTIM}\n"
             "reachmap agents\n"
-            "reachmap status",
+            "reachmap watch\n"
+            "reachmap diff --since 10m\n"
+            "reachmap status\n"
+            "reachmap export --format html --output map.html",
             soft_wrap=True,
         )
         await asyncio.get_running_loop().create_future()

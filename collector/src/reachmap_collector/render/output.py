@@ -1,8 +1,8 @@
 """Where output goes and in which form: one place for terminals, pipes, JSON and CSV."""
 
 import csv
+import io
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -56,27 +56,27 @@ def show(
     """
     if style == "table":
         out = console()
-        print_trimmed(out, table(_printable(answer), out.width))
+        print_trimmed(out, table(printable(answer), out.width))
     elif style == "json":
         click.echo(json.dumps(answer, indent=2))
     elif style == "ndjson":
         for row in rows():
             click.echo(json.dumps(row))
     else:
-        _write_csv([dict(_spread(row, spread)) for row in rows()], columns)
+        click.echo(csv_text(rows(), columns, spread), nl=False)
     if left_out and style in ("ndjson", "csv"):
         click.echo(f"reachmap: {style} leaves out {left_out}; --format json has it all", err=True)
 
 
-def _printable(answer: Any) -> Any:
+def printable(answer: Any) -> Any:
     """The answer without what a terminal would obey: agents and strangers said much of it."""
     if isinstance(answer, str):
         spaced = (" " if character.isspace() else character for character in answer)
         return "".join(character if character.isprintable() else "\ufffd" for character in spaced)
     if isinstance(answer, list):
-        return [_printable(item) for item in answer]
+        return [printable(item) for item in answer]
     if isinstance(answer, dict):
-        return {key: _printable(item) for key, item in answer.items()}
+        return {key: printable(item) for key, item in answer.items()}
     return answer
 
 
@@ -88,15 +88,24 @@ def _spread(row: Json, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _write_csv(rows: Sequence[Json], columns: Sequence[str]) -> None:
-    """A header and a line a row; lists are joined by `; ` and what is nested deeper is JSON."""
-    names = list(dict.fromkeys([*columns, *(column for row in rows for column in row)]))
+def csv_text(rows: Iterable[Json], columns: Sequence[str], spread: Sequence[str] = ()) -> str:
+    """A header and a line a row; lists are joined by `; ` and what is nested deeper is JSON.
+
+    Args:
+        rows: One a line.
+        columns: What the header has in any case, in this order.
+        spread: Fields that hold an object, of which each key becomes a column.
+    """
+    flat = [dict(_spread(row, spread)) for row in rows]
+    names = list(dict.fromkeys([*columns, *(column for row in flat for column in row)]))
     if not names:  # a blank line is no header
-        return
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    for row in rows:
+    for row in flat:
         writer.writerow({column: _cell(value) for column, value in row.items()})
+    return text.getvalue()
 
 
 def _cell(value: Any) -> Any:

@@ -61,10 +61,16 @@ def matrix_rows(answer: Json) -> list[Json]:
     ]
 
 
-def flows(found: Sequence[Json], width: int) -> RenderableType:
-    """One line a flow; where there is no room, without how fast it is and who answered."""
+def flows(
+    found: Sequence[Json], width: int, table_rows: Sequence[Json] | None = None
+) -> RenderableType:
+    """One line a flow; where there is no room, without how fast it is and who answered.
+
+    Where rows of a port table were asked for, they come first.
+    """
     if not found:
-        return Text("No flow fits: the topology has none, or the filters leave none.")
+        nothing = Text("No flow fits: the topology has none, or the filters leave none.")
+        return Group(*_asked_rows(table_rows), nothing) if table_rows else nothing
     columns = (
         Column("state", whole=True),
         Column("source", whole=True),
@@ -81,24 +87,41 @@ def flows(found: Sequence[Json], width: int) -> RenderableType:
             flow["source"],
             flow["destination"],
             flow["service"],
-            _address(flow),
+            address(flow),
             flow["outcome"] or "-",
             flow["answered_by"] or "-",
             _latency(flow["latency_ms"]),
         )
         for flow in found
     ]
-    return table(columns, rows, width)
+    made = table(columns, rows, width)
+    return Group(*_asked_rows(table_rows), made) if table_rows else made
 
 
 def flow_rows(found: Sequence[Json]) -> list[Json]:
-    """Flows as flat rows: the reasons by their roles alone."""
-    return [{**flow, "reasons": [reason["role"] for reason in flow["reasons"]]} for flow in found]
+    """Flows as flat rows: the reasons by their roles alone, table rows as `openuem:7`."""
+    return [
+        {
+            **flow,
+            "reasons": [reason["role"] for reason in flow["reasons"]],
+            "rows": [f"{row['profile']}:{row['row']}" for row in flow.get("rows", ())],
+        }
+        for flow in found
+    ]
 
 
-def explanation(found: Sequence[Json], _width: int) -> RenderableType:
-    """All that is known of some flows, one after the other."""
-    return Group(*_apart([_explain(flow) for flow in found]))
+def explanation(
+    found: Sequence[Json],
+    _width: int,
+    table_rows: Sequence[Json] | None = None,
+    *,
+    rules: bool = False,
+) -> RenderableType:
+    """All that is known of some flows, one after the other; with `rules`, how to ask for each."""
+    blocks = [_explain(flow, rules=rules) for flow in found]
+    if table_rows and not blocks:
+        blocks = [Text("No flow fits: no host of this deployment has these roles.")]
+    return Group(*_asked_rows(table_rows or ()), *_apart(blocks))
 
 
 def agents(rows: Sequence[Json], width: int) -> RenderableType:
@@ -128,25 +151,6 @@ def agents(rows: Sequence[Json], width: int) -> RenderableType:
     ]
     notes = [note for row in rows for note in _agent_notes(row)]
     return Group(table(columns, lines, width), *([Text("")] if notes else []), *notes)
-
-
-def status(answer: Json, _width: int) -> RenderableType:
-    """The line that Nagios reads."""
-    counts, by_agent, missing = answer["flows"], answer["agents"], answer["agents_missing"]
-    told = [f"{count} {state}" for state, count in counts.items() if count]
-    agents_told = f"{sum(by_agent.values())} agents" + (f", {missing} missing" if missing else "")
-    data = " ".join(f"{state}={count}" for state, count in counts.items())
-    line = (
-        f"REACHMAP {_NAGIOS[status_exit_code(answer)]} - flows: {', '.join(told) or 'none'}; "
-        f"{agents_told}{_troubles(answer)} | {data} agents_missing={missing}"
-    )
-    # In a group, since a lone text is printed anew and may then be broken after all.
-    return Group(Text(line, no_wrap=True, overflow="ignore"))
-
-
-def status_rows(answer: Json) -> list[Json]:
-    """One row: flows by state, and then all the rest."""
-    return [{**answer["flows"], **{key: answer[key] for key in answer if key != "flows"}}]
 
 
 def topology(answer: Json, width: int) -> RenderableType:
@@ -190,15 +194,6 @@ def topology_rows(answer: Json) -> list[Json]:
     ]
 
 
-def status_exit_code(answer: Json) -> int:
-    """Nagios's: 0 all as expected, 1 degraded or unknown, 2 broken or exposed, 3 cannot tell.
-
-    That the map cannot be kept, or nothing comes in for it, is a warning at least.
-    """
-    code = _EXIT_CODES.get(answer["state"], 3)
-    return max(code, 1) if _troubles(answer) else code
-
-
 _BASIS_LEGEND: Final = Text(
     "#3: row 3 of the profile's port table; +: not in the table, but seen in the source code", "dim"
 )
@@ -214,8 +209,8 @@ MATRIX_COLUMNS: Final[Mapping[str, Sequence[str]]] = {
 FLOW_COLUMNS: Final = (
     *("source", "destination", "service", "address", "port", "transport", "protocol", "expect"),
     *("state", "outcome", "answered_by", "cause", "at", "confidence", "evidence"),
-    *("since", "checked", "latency_ms", "reasons", "certificate_until", "seen_as"),
-    *("checks_made", "checks_open", "checks_local_error"),
+    *("since", "checked", "latency_ms", "duration_ms", "reasons"),
+    *("certificate_until", "seen_as", "checks_made", "checks_open", "checks_local_error", "rows"),
 )
 AGENT_COLUMNS: Final = (
     *("agent", "state", "in_topology", "expected", "roles", "heard", "age_s", "joined", "boot"),
@@ -231,21 +226,6 @@ TOPOLOGY_COLUMNS: Final = (
 """What CSV has in its header, also where there is no row to say it."""
 
 _DAY_S: Final = 86_400
-
-_NAGIOS: Final = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_EXIT_CODES: Final = {
-    State.OK: 0,
-    State.DEGRADED: 1,
-    State.UNKNOWN: 1,
-    State.BROKEN: 2,
-    State.EXPOSED: 2,
-}
-
-
-def _troubles(answer: Json) -> str:
-    """What keeps the map from being complete, or from being kept."""
-    told = (("delivery", answer["delivery"]["trouble"]), ("store", answer["store"]["trouble"]))
-    return "".join(f"; {what}: {trouble.replace('|', '/')}" for what, trouble in told if trouble)
 
 
 def _blocks(columns: Sequence[str], rows: Sequence[Json], width: int) -> Iterable[list[str]]:
@@ -320,11 +300,17 @@ def _port_table(rows: Sequence[Json], width: int) -> RenderableType:
     return Group(table(columns, lines, width), Text(""), told.append_text(marks.legend(present)))
 
 
-def _explain(flow: Json) -> RenderableType:
+def _asked_rows(rows: Iterable[Json]) -> Iterable[Text]:
+    """The rows of port tables that a question was about, and a blank line after them."""
+    told = [Text(f"row {row['row']} of {row['profile']}: {row['text']}", "bold") for row in rows]
+    return [*told, Text("")] if told else []
+
+
+def _explain(flow: Json, *, rules: bool) -> RenderableType:
     title = Text.assemble(
         (f"{flow['source']} -> {flow['destination']}  {flow['service']}  ", "bold"),
         marks.state(flow["state"]),
-        f" since {_clock(flow['since'])}",
+        f" since {clock(flow['since'])}",
     )
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True, style="dim")
@@ -335,7 +321,7 @@ def _explain(flow: Json) -> RenderableType:
         by = f", answered by the {flow['answered_by']}" if flow["answered_by"] else ""
         is_open = flow["outcome"] == Outcome.OPEN
         took = f", connects in {_latency(flow['latency_ms'])} ms" if is_open else ""
-        facts.add_row("saw", f"{flow['outcome']}{by}{took}, at {_clock(flow['checked'])}")
+        facts.add_row("saw", f"{flow['outcome']}{by}{took}, at {clock(flow['checked'])}")
     checks = flow["checks"]
     if checks["made"] > 1:  # one alone is told above
         facts.add_row("", _counted(checks))
@@ -355,9 +341,26 @@ def _explain(flow: Json) -> RenderableType:
     because = "needed by" if flow["expect"] == Expectation.REACHABLE else "forbidden by"
     for index, reason in enumerate(flow["reasons"]):
         facts.add_row("" if index else because, _reason(reason))
+    told = [reason["row"] for reason in flow["reasons"]]
+    for row in flow.get("rows", ()):
+        if row not in told:
+            facts.add_row("listed in", f"row {row['row']} of {row['profile']}: {row['text']}")
     if flow["advice"]:
         facts.add_row("to do", Text(flow["advice"], "bold"))
-    return Group(title, Padding(facts, (0, 0, 0, 2)))
+    requests = flow.get("requests") or {}  # an older collector has none
+    if requests:
+        hint = "" if rules else "   (--rules: as a command)"
+        facts.add_row("ask for", Text.assemble(requests["plain"], (hint, "dim")))
+    commands = [one for one in requests.items() if rules and one[0] != "plain"]
+    return Group(
+        title,
+        Padding(facts, (0, 0, 0, 2)),
+        # Each in a line of its own, however long: a command in pieces cannot be copied.
+        *(
+            Text.assemble((f"  {name}\n", "dim"), f"  {text}", no_wrap=True, overflow="ignore")
+            for name, text in commands
+        ),
+    )
 
 
 def _basis(entry: Json) -> str:
@@ -381,7 +384,7 @@ def _agent_notes(row: Json) -> Iterable[Text]:
     if row["state"] == "conflict":
         yield Text(
             f"{name}: one of two agents under this name, on {row['hostname']} at "
-            f"{', '.join(row['addresses'])} since {_clock(row['joined'])}: give each its own --id",
+            f"{', '.join(row['addresses'])} since {clock(row['joined'])}: give each its own --id",
             "bold red",
         )
     if not row["in_topology"]:
@@ -411,7 +414,7 @@ def _cause(flow: Json) -> Text:
 
 def _looked_into(flow: Json, found: Json) -> str:
     """Who looked, in a sentence."""
-    when = f"looked into at {_clock(found['at'])}"
+    when = f"looked into at {clock(found['at'])}"
     if (why := found["witness"]["silenced"]) is None:
         return f"{when} by the agents on {flow['source']} and {flow['destination']} together"
     said = _SILENCED[why].format(destination=flow["destination"])
@@ -436,7 +439,7 @@ def _certificate(until: str, now: float) -> Text:
     return Text(f"certificate ends {date}, in {span}")
 
 
-def _address(flow: Json) -> str:
+def address(flow: Json) -> str:
     """What is dialled, as `10.0.0.5:4433` or `[fd00::5]:4433`."""
     address = flow["address"]
     if address is None:
@@ -452,10 +455,13 @@ def _late(milliseconds: int) -> str:
 
 
 def _latency(milliseconds: float | None) -> str:
-    return "-" if milliseconds is None else f"{milliseconds:.1f}"
+    """To a tenth, or to a hundredth where a tenth would be nothing: within one host or rack."""
+    if milliseconds is None:
+        return "-"
+    return f"{milliseconds:.1f}" if milliseconds >= 0.95 else f"{milliseconds:.2f}"
 
 
-def _clock(timestamp: str) -> str:
+def clock(timestamp: str) -> str:
     """A timestamp in the reader's own time zone, with the date where it is not today's."""
     moment = datetime.datetime.fromisoformat(timestamp).astimezone()
     today = datetime.datetime.now().astimezone().date()

@@ -6,7 +6,7 @@ Every call but `close` raises `StoreUnavailable` when the store cannot be read o
 now: the next one tries anew, so nobody has to open a store that came back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -127,6 +127,39 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which part of history is meant; what is None narrows nothing. Names are those of then."""
+
+    since: float | None = None
+    """From it on."""
+    until: float | None = None
+    """Before it."""
+    sources: Collection[str] | None = None
+    """Any of these hosts."""
+    destinations: Collection[str] | None = None
+    services: Collection[str] | None = None
+
+
+EVERYTHING: Final = Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A transition, and what it was a transition from."""
+
+    sequence: int
+    """Higher than that of all that was kept before it; some numbers are never given."""
+    transition: Transition
+    before: Transition | None
+    """The flow's one before; None for its first."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the older ones begin."""
+        return Cursor(round(self.transition.at * 1000), self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """How long things are kept; None is for ever. Times are in seconds."""
 
@@ -166,8 +199,21 @@ class Store(Protocol):
     def latest(self) -> Iterator[Transition]:
         """The last transition of each flow, in no order: what the map starts from."""
 
-    def at(self, moment: float) -> Iterator[Transition]:
-        """The last transition of each flow at or before a moment, in no order."""
+    def at(
+        self,
+        moment: float,
+        *,
+        changed: tuple[float, float] | None = None,
+        selection: Selection = EVERYTHING,
+    ) -> Iterator[Transition]:
+        """The last transition of each flow at or before a moment, in no order.
+
+        Args:
+            moment: That moment.
+            changed: Just of flows that have a transition after the first of these, and at or
+                before the second: then it takes no longer than what changed is much.
+            selection: Of which flows; its times and services are not heeded.
+        """
 
     def received(self) -> Iterator[Received]:
         """What was taken from each boot."""
@@ -187,6 +233,23 @@ class Store(Protocol):
         before: Cursor | None = None,
     ) -> Page:
         """Transitions from `since` on and before `until`, newest first, a page at a time."""
+
+    def entries(
+        self, selection: Selection = EVERYTHING, *, limit: int = 1000, before: Cursor | None = None
+    ) -> list[Entry]:
+        """As `history`, with what was before each; at most `limit`, older than `before`."""
+
+    def entries_after(self, sequence: int, limit: int = 1000) -> list[Entry]:
+        """What was kept after the entry of that sequence, in the order in which it was."""
+
+    def last_sequence(self) -> int:
+        """That of the latest entry; 0 when there is none."""
+
+    def hosts(self) -> set[str]:
+        """The names of all hosts that history speaks of."""
+
+    def services(self) -> set[str]:
+        """The names of all services that history speaks of."""
 
     def rollups(self, agent: str, since: float, until: float) -> Iterator[PackedRollUp]:
         """An agent's roll-ups that begin from `since` on and before `until`, oldest first."""

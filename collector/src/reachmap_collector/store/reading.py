@@ -1,19 +1,22 @@
 """What the store is asked, as one statement each, and rows as the objects that they stand for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, select, tuple_
+from sqlalchemy import Connection, Select, Table, exists, func, select, tuple_
 
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (
+    EVERYTHING,
     Cursor,
     DeadLetter,
+    Entry,
     Kept,
     PackedRollUp,
     Page,
     PlanSlots,
     Received,
+    Selection,
     Transition,
 )
 from reachmap_collector.store.interning import in_parts, read_flows
@@ -46,8 +49,13 @@ _AGENTS_AT_ONCE: Final = 200
 """Whose flows are read together, for their plans."""
 
 
-def last_of_each(connection: Connection, moment: float | None) -> Iterator[Transition]:
-    """Each flow's last transition, or its last one at or before a moment."""
+def last_of_each(
+    connection: Connection,
+    moment: float | None,
+    changed: tuple[float, float] | None = None,
+    selection: Selection = EVERYTHING,
+) -> Iterator[Transition]:
+    """Each flow's last transition, or its last one at or before a moment; see `api.Store.at`."""
     older = transitions.alias("older")
     last = select(older.c.id).where(older.c.flow == flows.c.id)
     if moment is not None:
@@ -55,7 +63,11 @@ def last_of_each(connection: Connection, moment: float | None) -> Iterator[Trans
     # One look into the index for each flow, however long their histories are.
     last = last.order_by(older.c.at.desc(), older.c.id.desc()).limit(1)
     is_last = transitions.c.id == last.scalar_subquery()
-    asked = select(*_SHOWN).join_from(flows, transitions, is_last)
+    asked = _of_ends(select(*_SHOWN).join_from(flows, transitions, is_last), selection)
+    if changed is not None:
+        after, until = map(milliseconds, changed)
+        meant = select(transitions.c.flow).where(transitions.c.at > after)
+        asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
     directory = _Directory(connection)
     with connection.execution_options(yield_per=_CHUNK).execute(asked) as result:
         for rows in result.partitions():
@@ -74,27 +86,105 @@ def history(
     before: Cursor | None,
 ) -> Page:
     """Transitions, newest first."""
-    asked = select(*_SHOWN).join_from(transitions, flows)
-    if since is not None:
-        asked = asked.where(transitions.c.at >= milliseconds(since))
-    if until is not None:
-        asked = asked.where(transitions.c.at < milliseconds(until))
-    if before is not None:
-        asked = asked.where(
-            transitions.c.at <= before.at_ms,
-            tuple_(transitions.c.at, transitions.c.id) < tuple_(before.at_ms, before.row),
-        )
-    for column, name in ((flows.c.source, source), (flows.c.destination, destination)):
-        if name is not None:
-            asked = asked.where(column == _id(hosts, name))
-    if service is not None:
-        asked = asked.where(transitions.c.service == _id(services, service))
-    asked = asked.order_by(transitions.c.at.desc(), transitions.c.id.desc()).limit(limit + 1)
+    selection = Selection(
+        since,
+        until,
+        None if source is None else (source,),
+        None if destination is None else (destination,),
+        None if service is None else (service,),
+    )
+    asked = _newest_first(selection, limit + 1, before)
     rows = connection.execute(asked).all()
     more = len(rows) > limit
     found = tuple(_Directory(connection).transitions(rows[:limit]))
     ended = Cursor(rows[limit - 1].at, rows[limit - 1].id) if more else None
     return Page(found, ended)
+
+
+def entries(
+    connection: Connection, selection: Selection, limit: int, before: Cursor | None
+) -> list[Entry]:
+    """A part of history, newest first, with what was before each."""
+    return _with_before(connection, connection.execute(_newest_first(selection, limit, before)))
+
+
+def entries_after(connection: Connection, sequence: int, limit: int) -> list[Entry]:
+    """What was kept after an entry, with what was before each, in the order in which it was."""
+    asked = select(*_SHOWN).join_from(transitions, flows).where(transitions.c.id > sequence)
+    asked = asked.order_by(transitions.c.id).limit(limit)
+    return _with_before(connection, connection.execute(asked))
+
+
+def last_sequence(connection: Connection) -> int:
+    """The highest; 0 when there is none."""
+    return connection.execute(select(func.max(transitions.c.id))).scalar() or 0
+
+
+def names(connection: Connection, table: Table) -> set[str]:
+    """All that transitions or flows refer to."""
+    if table is hosts:
+        used = (flows.c.source == table.c.id) | (flows.c.destination == table.c.id)
+        asked = select(table.c.name).where(exists().where(used))
+    else:
+        asked = select(table.c.name)
+    return {row.name for row in connection.execute(asked)}
+
+
+def _newest_first(selection: Selection, limit: int, before: Cursor | None) -> "Select[Any]":
+    asked = _of_ends(select(*_SHOWN).join_from(transitions, flows), selection)
+    if selection.since is not None:
+        asked = asked.where(transitions.c.at >= milliseconds(selection.since))
+    if selection.until is not None:
+        asked = asked.where(transitions.c.at < milliseconds(selection.until))
+    if selection.services is not None:
+        asked = asked.where(transitions.c.service.in_(_ids(services, selection.services)))
+    if before is not None:
+        asked = asked.where(
+            transitions.c.at <= before.at_ms,
+            tuple_(transitions.c.at, transitions.c.id) < tuple_(before.at_ms, before.row),
+        )
+    return asked.order_by(transitions.c.at.desc(), transitions.c.id.desc()).limit(limit)
+
+
+def _of_ends(asked: "Select[Any]", selection: Selection) -> "Select[Any]":
+    for column, meant in (
+        (flows.c.source, selection.sources),
+        (flows.c.destination, selection.destinations),
+    ):
+        if meant is not None:
+            asked = asked.where(column.in_(_ids(hosts, meant)))
+    return asked
+
+
+def _with_before(connection: Connection, found: Any) -> list[Entry]:
+    rows = found.all()
+    older, own = transitions.alias("older"), transitions.alias("own")
+    # One look into the index for each, however long the flow's history is.
+    one_before = (
+        select(older.c.id)
+        .where(
+            older.c.flow == own.c.flow,
+            older.c.at <= own.c.at,
+            tuple_(older.c.at, older.c.id) < tuple_(own.c.at, own.c.id),
+        )
+        .order_by(older.c.at.desc(), older.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    before: dict[int, int] = {}
+    for some in in_parts(row.id for row in rows):
+        pairs = connection.execute(select(own.c.id, one_before).where(own.c.id.in_(some)))
+        before.update((id_, earlier) for id_, earlier in pairs if earlier is not None)
+    directory = _Directory(connection)
+    past: dict[int, Transition] = {}
+    for some in in_parts(before.values()):
+        asked = select(*_SHOWN).join_from(transitions, flows).where(transitions.c.id.in_(some))
+        those = connection.execute(asked).all()
+        past.update(zip((row.id for row in those), directory.transitions(those), strict=True))
+    return [
+        Entry(row.id, transition, past.get(before.get(row.id, 0)))
+        for row, transition in zip(rows, directory.transitions(rows), strict=True)
+    ]
 
 
 def all_received(connection: Connection) -> Iterator[Received]:
@@ -281,6 +371,10 @@ class _Directory:
 
 def _id(table: Any, name: str) -> Any:
     return select(table.c.id).where(table.c.name == name).scalar_subquery()
+
+
+def _ids(table: Any, meant: Collection[str]) -> Any:
+    return select(table.c.id).where(table.c.name.in_(list(map(text, meant))))
 
 
 def _streamed(connection: Connection, asked: "Select[Any]") -> Iterator[Any]:

@@ -12,15 +12,18 @@ from sqlalchemy import Connection, Table, delete
 from reachmap_collector.errors import StoreRefused
 from reachmap_collector.store import reading, rows, schema, upkeep
 from reachmap_collector.store.api import (
+    EVERYTHING,
     Batch,
     Cursor,
     DeadLetter,
+    Entry,
     Keep,
     Kept,
     PackedRollUp,
     Page,
     PlanSlots,
     Received,
+    Selection,
     StoreSize,
     Transition,
 )
@@ -30,10 +33,12 @@ from reachmap_collector.store.interning import Names
 from reachmap_collector.store.packing import text
 from reachmap_collector.store.tables import (
     dead_letters,
+    hosts,
     kept,
     plans,
     received,
     rollups,
+    services,
     transitions,
 )
 
@@ -108,9 +113,15 @@ class SqlStore:
         with self._reading() as connection:
             yield from reading.last_of_each(connection, None)
 
-    def at(self, moment: float) -> Iterator[Transition]:
+    def at(
+        self,
+        moment: float,
+        *,
+        changed: tuple[float, float] | None = None,
+        selection: Selection = EVERYTHING,
+    ) -> Iterator[Transition]:
         with self._reading() as connection:
-            yield from reading.last_of_each(connection, moment)
+            yield from reading.last_of_each(connection, moment, changed, selection)
 
     def received(self) -> Iterator[Received]:
         with self._reading() as connection:
@@ -142,6 +153,28 @@ class SqlStore:
                 limit=limit,
                 before=before,
             )
+
+    def entries(
+        self, selection: Selection = EVERYTHING, *, limit: int = 1000, before: Cursor | None = None
+    ) -> list[Entry]:
+        with self._reading() as connection:
+            return reading.entries(connection, selection, limit, before)
+
+    def entries_after(self, sequence: int, limit: int = 1000) -> list[Entry]:
+        with self._reading() as connection:
+            return reading.entries_after(connection, sequence, limit)
+
+    def last_sequence(self) -> int:
+        with self._reading() as connection:
+            return reading.last_sequence(connection)
+
+    def hosts(self) -> set[str]:
+        with self._reading() as connection:
+            return reading.names(connection, hosts)
+
+    def services(self) -> set[str]:
+        with self._reading() as connection:
+            return reading.names(connection, services)
 
     def rollups(self, agent: str, since: float, until: float) -> Iterator[PackedRollUp]:
         with self._reading() as connection:

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.topology.model import NamedProfile, Topology, assemble
@@ -15,7 +15,7 @@ from reachmap_collector.topology.schema import ProfileFile, TopologyFile
 MAX_FILE: Final = 16 << 20
 """Bytes: a topology of 20,000 hosts is below 4 MiB."""
 
-File = TypeVar("File", bound=ProfileFile)
+File = TypeVar("File", bound=BaseModel)
 
 
 def load_topology(path: Path) -> Topology:
@@ -29,7 +29,7 @@ def load_topology(path: Path) -> Topology:
 
 def parse_topology(text: str, path: Path) -> Topology:
     """Read a topology's text as if it stood in `path`, which profiles' paths are relative to."""
-    content = _validated(TopologyFile, _parsed(text, path), path)
+    content = validated(TopologyFile, parsed(text, path), path)
     profiles: dict[Path, NamedProfile] = {}
     _collect(content, path, profiles, trail=(path.resolve(),))
     topology, problems = assemble(content, list(profiles.values()))
@@ -119,10 +119,11 @@ def _builtin_folder() -> Path:
 
 
 def _load(kind: type[File], path: Path) -> File:
-    return _validated(kind, _parsed(read_text(path), path), path)
+    return validated(kind, parsed(read_text(path), path), path)
 
 
-def _parsed(text: str, path: Path) -> dict[str, Any]:
+def parsed(text: str, path: Path) -> dict[str, Any]:
+    """What a TOML file says; raises InvalidFile."""
     try:
         return tomllib.loads(text)
     # TOMLDecodeError is a ValueError; an integer of thousands of digits is a plain one.
@@ -133,7 +134,8 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         raise InvalidFile(path, [Problem("", f"not TOML: {message}")]) from error
 
 
-def _validated(kind: type[File], content: dict[str, Any], path: Path) -> File:
+def validated(kind: type[File], content: dict[str, Any], path: Path) -> File:
+    """A file's content in its shape; raises InvalidFile with every problem's key path."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

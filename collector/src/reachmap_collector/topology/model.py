@@ -83,6 +83,26 @@ class Topology:
     rows: tuple[TableRow, ...] = ()
     admit: frozenset[str] = frozenset()
     checks: Checks = field(default_factory=Checks)
+    former: Mapping[str, str] = field(default_factory=dict)
+    """What hosts were called before, and are called now."""
+
+    def current(self, name: str) -> str:
+        """What the host is called now that may have had another name then."""
+        return self.former.get(name, name)
+
+    def names(self, host: str) -> tuple[str, ...]:
+        """What a host is called, and was."""
+        listed = self.hosts.get(host)
+        return (host, *(listed.was if listed is not None else ()))
+
+    def dependencies(self) -> dict[str, list[str]]:
+        """For each service that needs others, those without which it does not work."""
+        return {
+            str(service): listener.detail.requires
+            for role in self.roles.values()
+            for service, listener in role.listeners.items()
+            if listener.detail.requires
+        }
 
     def listener(self, service: ServiceName) -> Listener:
         """The definition of a service that is known to exist."""
@@ -126,6 +146,7 @@ def assemble(
         rows=tuple(rows),
         admit=frozenset(topology.admit),
         checks=topology.checks,
+        former={old: name for name, host in topology.hosts.items() for old in host.was},
     )
     problems += _unknown_names(assembled, parts, topology.admit)
     problems += _host_problems(assembled)
@@ -186,6 +207,11 @@ def _unknown_names(
                 if connect.to not in services:
                     place = _where(part, f"roles.{name}.connects[{index}]")
                     yield _unknown(place, "service nobody listens on", connect.to, services)
+            for service, listen in role.listens.items():
+                for index, required in enumerate(listen.requires):
+                    if required not in services:
+                        place = _where(part, f'roles.{name}.listens."{service}".requires[{index}]')
+                        yield _unknown(place, "service nobody listens on", required, services)
         for index, deny in enumerate(part.content.deny):
             if deny.source not in topology.roles:
                 place = _where(part, f"deny[{index}].from")
@@ -226,6 +252,11 @@ def _host_problems(topology: Topology) -> Iterator[Problem]:
             yield Problem(
                 f"{where}.addresses", "expected addresses, since no agent there will say them"
             )
+        for index, old in enumerate(host.was):
+            if old in topology.hosts:
+                yield Problem(f"{where}.was[{index}]", f"{old!r} is a host of this topology")
+            elif topology.former[old] != name or old in host.was[:index]:
+                yield Problem(f"{where}.was[{index}]", f"{old!r} is named twice as what a host was")
         yield from _port_clashes(topology, name, host)
 
 

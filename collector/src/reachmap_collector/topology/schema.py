@@ -86,6 +86,9 @@ class Listen(_Table):
     basis: Basis = Basis.LOCAL
     row: Annotated[int, Field(ge=1)] | None = None
     """The row of the profile's table that says so, counted from 1."""
+    requires: list[Service] = []
+    """Services that its host connects to and without which it does not work: when those fail, its
+    own failure is their consequence."""
     note: Note = ""
 
 
@@ -126,6 +129,8 @@ class Host(_Table):
     """Where a service of this host listens on another port than its default."""
     listen: dict[Service, ListenMode] = {}
     """When the agent of this host stands in for a service, where it is not as the role says."""
+    was: list[HostName] = []
+    """What it was called before, so that it keeps its history."""
     agent: bool = True
     """Whether an agent runs there; without one, a host is a destination alone."""
 

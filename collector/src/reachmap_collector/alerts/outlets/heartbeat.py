@@ -1,0 +1,31 @@
+"""A call again and again while the collector is well: whoever misses it raises the alarm."""
+
+from collections.abc import Sequence
+
+from reachmap_collector.alerts.causes import Kind
+from reachmap_collector.alerts.config import HeartbeatOutlet
+from reachmap_collector.alerts.notices import Notice
+from reachmap_collector.alerts.outlets.base import Web
+from reachmap_collector.alerts.secrets import Secrets
+
+
+class Heartbeat:
+    """Calls its URL, unless the collector hears nobody."""
+
+    def __init__(self, settings: HeartbeatOutlet, secrets: Secrets) -> None:
+        self._web = Web(settings, secrets)
+        self._method = settings.method
+        self.repeat_s: float | None = settings.repeat_s
+
+    async def send(self, told: Notice, _active: Sequence[Notice]) -> str:
+        """No single alert is any of its business; a trial is a beat like any other."""
+        return await self._web.call(self._method) if told.id.startswith("test-") else ""
+
+    async def repeat(self, active: Sequence[Notice]) -> None:
+        """Say that the collector is well; one that is cut off is not."""
+        if not any(told.kind is Kind.CUT_OFF for told in active):
+            await self._web.call(self._method)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._web.close()

@@ -1,0 +1,317 @@
+"""The map as Prometheus metrics, by the official client. Pure.
+
+As many series as roles and services have pairs, whatever the number of hosts; series for each flow
+only on request. Where blackbox_exporter has a name for a thing, this is it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final, Self
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from reachmap_collector.export.snapshot import Json, Options, Snapshot, seconds, source_roles
+from reachmap_collector.judge import Judgement
+from reachmap_collector.roster import AgentState
+from reachmap_collector.views import END_OF_TIME
+from reachmap_shared import __version__
+from reachmap_shared.vocabulary import State
+
+_FLOW: Final = (
+    *("source", "destination", "service", "address", "port", "transport", "protocol", "expect"),
+)
+"""What makes a flow's series that flow's."""
+
+_AS_IT_SHOULD_BE: Final = frozenset({State.OK, State.DEGRADED})
+
+
+_TROUBLE: Final = "trouble"
+"""The field of a status that has a text, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A metric that is a field of the status."""
+
+    name: str
+    what: str
+    part: str
+    field: str
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily] = GaugeMetricFamily
+
+
+_DATA_PATH: Final = (
+    _Field(
+        "reachmap_delivery_trouble",
+        "1 while reports do not come in, or plans do not go out.",
+        "delivery",
+        _TROUBLE,
+    ),
+    _Field(
+        "reachmap_stream_lag_reports",
+        "Reports in the stream that were not taken yet.",
+        "delivery",
+        "lag",
+    ),
+    _Field("reachmap_stream_reports", "Reports in the stream.", "delivery", "in_stream"),
+    _Field("reachmap_stream_size_bytes", "What they take there.", "delivery", "stream_octets"),
+    _Field(
+        "reachmap_reports_missing",
+        "Reports that agents numbered, and that did not come yet.",
+        "delivery",
+        "reports_missing",
+    ),
+    _Field("reachmap_reports", "Reports taken.", "delivery", "taken", CounterMetricFamily),
+    _Field(
+        "reachmap_duplicate_reports",
+        "Reports taken that had come before.",
+        "delivery",
+        "duplicates",
+        CounterMetricFamily,
+    ),
+    _Field("reachmap_store_trouble", "1 while the store takes nothing.", "store", _TROUBLE),
+    _Field("reachmap_store_waiting", "Messages that wait for the store.", "store", "waiting"),
+    _Field(
+        "reachmap_dead_letters",
+        "Messages that could not be used, and were kept as they came.",
+        "store",
+        "dead_letters",
+        CounterMetricFamily,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What all metrics but those of single flows need of a flow. Times are in seconds."""
+
+    roles: tuple[str, ...]
+    service: str
+    state: State
+    connect_s: float | None
+    checked: float | None
+    certificate_until: float | None
+
+    @classmethod
+    def from_flow(cls, flow: Json) -> Self:
+        """From a flow as it is answered."""
+        return cls(
+            roles=tuple(source_roles(flow)),
+            service=flow["service"],
+            state=State(flow["state"]),
+            connect_s=None if flow["latency_ms"] is None else flow["latency_ms"] / 1000,
+            checked=seconds(flow["checked"]) if flow["checked"] else None,
+            certificate_until=_seconds_or_none(flow["certificate_until"]),
+        )
+
+    @classmethod
+    def from_judgement(cls, judgement: Judgement) -> Self:
+        """From what answers are made of: a fifth of the work, which each scrape costs."""
+        record, seen = judgement.record, judgement.seen
+        because = record.expected.connections or record.expected.denies
+        until = seen.certificate_until if seen else None
+        connect_ms = record.latency_ms
+        return cls(
+            roles=tuple(dict.fromkeys(reason.role for reason in because)),
+            service=str(record.expected.service),
+            state=judgement.state,
+            connect_s=None if connect_ms is None else connect_ms / 1000,
+            checked=record.checked if seen else None,
+            certificate_until=until if until is not None and 0 <= until <= END_OF_TIME else None,
+        )
+
+
+def text(snapshot: Snapshot, options: Options) -> str:
+    """All metrics, in the text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    measured = [Measured.from_flow(flow) for flow in snapshot.flows]
+    flows = snapshot.flows if options.per_flow else None
+    registry.register(Metrics(measured, snapshot.agents, snapshot.status, flows))
+    return generate_latest(registry).decode()
+
+
+class Metrics(Collector):
+    """One moment's metrics, for a registry that may have others beside them.
+
+    Args:
+        measured: All flows.
+        agents: As they are answered.
+        status: As it is answered.
+        flows: As they are answered, for series for each; None for none.
+    """
+
+    def __init__(
+        self,
+        measured: Sequence[Measured],
+        agents: Sequence[Json],
+        status: Json,
+        flows: Sequence[Json] | None = None,
+    ) -> None:
+        self._measured = measured
+        self._agents = agents
+        self._status = status
+        self._flows = flows
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family with its samples."""
+        build = GaugeMetricFamily("reachmap_build_info", "The version.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield from _flows(self._measured)
+        yield from _ages(self._measured, self._agents, seconds(self._status["now"]))
+        yield from _agents(self._status)
+        yield from _data_path(self._status)
+        if self._flows is None:
+            yield _certificates(self._measured)
+        else:
+            yield from _per_flow(self._flows)
+
+
+def _flows(measured: Sequence[Measured]) -> Iterator[Metric]:
+    total = GaugeMetricFamily("reachmap_flows", "Flows by state, each once.", labels=["state"])
+    counted = Counter(flow.state for flow in measured)
+    for state in State:
+        total.add_metric([state], counted[state])
+    yield total
+    by_pair: dict[tuple[str, str], Counter[State]] = {}
+    times: dict[str, list[float]] = {}
+    for flow in measured:
+        for role in flow.roles:
+            by_pair.setdefault((role, flow.service), Counter())[flow.state] += 1
+        if flow.connect_s is not None and flow.state in _AS_IT_SHOULD_BE:
+            times.setdefault(flow.service, []).append(flow.connect_s)
+    pairs = GaugeMetricFamily(
+        "reachmap_role_flows",
+        "Flows by the role that needs them, service and state; one that two roles need is in both.",
+        labels=["role", "service", "state"],
+    )
+    for (role, service), count in sorted(by_pair.items()):
+        for state in State:
+            pairs.add_metric([role, service, state], count[state])
+    yield pairs
+    connect = GaugeMetricFamily(
+        "reachmap_connect_seconds",
+        "Time to connect of a service's open flows: that of the median and of the slowest.",
+        labels=["service", "stat"],
+    )
+    for service, found in sorted(times.items()):
+        connect.add_metric([service, "median"], median(found))
+        connect.add_metric([service, "slowest"], max(found))
+    yield connect
+
+
+def _ages(measured: Sequence[Measured], agents: Sequence[Json], now: float) -> Iterator[Metric]:
+    """How old the newest and the oldest news are; none where there is none."""
+    checks = [flow.checked for flow in measured if flow.checked is not None]
+    fresh = [
+        seconds(row["heard"])
+        for row in agents
+        if "heard" in row and row["state"] == AgentState.FRESH
+    ]
+    for name, what, moments in (
+        ("check", "check of a flow that was ever checked", checks),
+        ("hello", "last word of an agent that is fresh", fresh),
+    ):
+        for stat, pick in (("newest", max), ("oldest", min)):
+            family = GaugeMetricFamily(
+                f"reachmap_{stat}_{name}_age_seconds", f"Age of the {stat} {what}."
+            )
+            if moments:
+                family.add_metric([], max(0.0, now - pick(moments)))
+            yield family
+
+
+def _agents(status: Json) -> Iterator[Metric]:
+    agents = GaugeMetricFamily("reachmap_agents", "Agents by state.", labels=["state"])
+    for state in AgentState:
+        agents.add_metric([state], status["agents"].get(state, 0))
+    yield agents
+    yield GaugeMetricFamily(
+        "reachmap_agents_missing",
+        "Agents that should report and do not, or not clearly.",
+        value=status["agents_missing"],
+    )
+    refused = status["refused_messages"]
+    yield CounterMetricFamily(
+        "reachmap_refused_messages", "Messages not taken.", value=sum(refused.values())
+    )
+    reasons = CounterMetricFamily(
+        "reachmap_refused_messages_by_reason", "Messages not taken, by reason.", labels=["reason"]
+    )
+    for reason, count in sorted(refused.items()):
+        reasons.add_metric([reason], count)
+    yield reasons
+
+
+def _data_path(status: Json) -> Iterator[Metric]:
+    """How what agents see comes to the map and into the store."""
+    for metric in _DATA_PATH:
+        value = status[metric.part][metric.field]
+        number = float(bool(value) if metric.field == _TROUBLE else value)
+        yield metric.family(metric.name, metric.what, value=number)
+    observations = GaugeMetricFamily(
+        "reachmap_observations",
+        "Observations made, by what became of them, as far as the agents tell.",
+        labels=["fate"],
+    )
+    for fate, count in status["observations"].items():
+        observations.add_metric([fate], count)
+    yield observations
+
+
+def _certificates(measured: Sequence[Measured]) -> Metric:
+    family = GaugeMetricFamily(
+        "probe_ssl_earliest_cert_expiry",
+        "When the first of a service's certificates ends, in unixtime.",
+        labels=["service"],
+    )
+    ends: dict[str, float] = {}
+    for flow in measured:
+        if (end := flow.certificate_until) is not None:
+            ends[flow.service] = min(end, ends.get(flow.service, end))
+    for service, end in sorted(ends.items()):
+        family.add_metric([service], end)
+    return family
+
+
+def _per_flow(flows: Sequence[Json]) -> Iterator[Metric]:
+    """Blackbox_exporter's names; what is not known has no sample."""
+
+    def family(name: str, what: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, what, labels=list(_FLOW))
+
+    success = family(
+        "probe_success",
+        "Whether the flow is as the topology wants it: open, or blocked and proven so.",
+    )
+    duration = family("probe_duration_seconds", "How long the last check took.")
+    expiry = family("probe_ssl_earliest_cert_expiry", "When its certificate ends, in unixtime.")
+    protocol = family("probe_ip_protocol", "4 or 6, for what was dialled.")
+    for flow in flows:
+        labels = ["" if flow[name] is None else str(flow[name]) for name in _FLOW]
+        if flow["state"] != State.UNKNOWN:
+            success.add_metric(labels, float(flow["state"] in _AS_IT_SHOULD_BE))
+        if flow["duration_ms"] is not None:
+            duration.add_metric(labels, flow["duration_ms"] / 1000)
+        if flow["certificate_until"]:
+            expiry.add_metric(labels, seconds(flow["certificate_until"]))
+        if (version := _version(flow["address"])) is not None:
+            protocol.add_metric(labels, version)
+    yield from (success, duration, expiry, protocol)
+
+
+def _version(address: str | None) -> int | None:
+    """Of IP; None for a name, or nothing."""
+    if not address:
+        return None
+    if ":" in address:
+        return 6
+    return 4 if address.replace(".", "").isdigit() else None
+
+
+def _seconds_or_none(timestamp: str | None) -> float | None:
+    return None if timestamp is None else seconds(timestamp)

@@ -1,0 +1,276 @@
+"""Questions about the past: history, what changed between two times, and what is new.
+
+They are answered from the store, by the names of hosts and services, whatever addresses and names
+the hosts had then.
+"""
+
+import datetime
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from reachmap_collector.collector import Collector
+from reachmap_collector.errors import StoreError
+from reachmap_collector.past import Expectations, compared, row
+from reachmap_collector.store.api import Cursor, Entry, Selection, Store
+from reachmap_collector.views import Json, timestamp
+from reachmap_shared import codec
+from reachmap_shared.errors import QueryRefused
+
+FILTERS: Final = ("source", "destination", "service", "role")
+"""What the past can be filtered by."""
+
+PAGE: Final = 500
+"""Entries in one answer, where they are of common size."""
+
+_LOOKED_AT: Final = 1000
+"""Entries read at once: commits wait meanwhile."""
+
+_MOST_LOOKED_AT: Final = 20_000
+"""For one answer: with a filter that few fit, its page is short, or empty, and not the last."""
+
+_PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
+
+Result = TypeVar("Result")
+
+
+class Recall:
+    """Answers about one collector's past."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    async def history(self, parameters: Json) -> Json:
+        """One page of transitions, newest first: `{filters, since, until, after, limit}`."""
+        filters = await self._filters(parameters)
+        since, until = moment(parameters, "since"), moment(parameters, "until")
+        limit = _limit(parameters)
+        selection = self._selection(filters, since, until)
+        after = _cursor(parameters.get("after"))
+        page = _Page(self._expectations(), filters.get("role"), limit)
+        looked_at = 0
+        # No more than fit at once, but where most may be of another role.
+        some = _LOOKED_AT if "role" in filters else limit + 1
+        while looked_at < _MOST_LOOKED_AT:
+            found = await self._read(_older(selection, some, after))
+            for entry in found:
+                if not page.takes(entry):
+                    return {"transitions": page.rows, "next": _place(after)}
+                after = entry.cursor
+            looked_at += len(found)
+            if len(found) < some:
+                return {"transitions": page.rows, "next": None}
+        return {"transitions": page.rows, "next": _place(after)}
+
+    async def diff(self, parameters: Json) -> Json:
+        """What changed between two times: `{filters, since, until, after}`, a page of groups."""
+        filters = await self._filters(parameters)
+        since = moment(parameters, "since")
+        if since is None:
+            raise QueryRefused("400", "since: expected it")
+        until = moment(parameters, "until")
+        if until is None:
+            until = self._collector.now()
+        if until <= since:
+            raise QueryRefused("400", "until: expected a time after since")
+        begin = parameters.get("after") or 0
+        if type(begin) is not int or begin < 0:
+            raise QueryRefused("400", "after: expected what the page before gave as `next`")
+        ends = self._selection(filters, None, None)
+        span = (since, until)
+        expectations = self._expectations()
+
+        topology = self._collector.topology
+
+        def all_names(host: str) -> tuple[str, ...]:
+            return topology.names(topology.current(host))
+
+        def question(store: Store) -> Json:
+            after = list(store.at(until, changed=span, selection=ends))
+            before = list(store.at(since, changed=span, selection=ends))
+            known = {(one.flow, one.service) for one in before}
+            new = [one for one in after if (one.flow, one.service) not in known]
+            if new:  # or a host that got another address
+                sources = {name for one in new for name in all_names(one.flow.source)}
+                destinations = {name for one in new for name in all_names(one.flow.destination)}
+                likely = Selection(sources=sources, destinations=destinations)
+                before += store.at(since, selection=likely)
+            return compared(
+                before, after, expectations, filters.get("role"), filters.get("service")
+            )
+
+        answer = await self._read(question)
+        groups, more = answer["groups"][begin : begin + PAGE], len(answer["groups"]) > begin + PAGE
+        return {
+            "since": timestamp(since),
+            "until": timestamp(until),
+            "counts": answer["counts"],
+            "groups": groups,
+            "next": begin + PAGE if more else None,
+        }
+
+    async def changes(self, parameters: Json) -> Json:
+        """What was kept after an entry, oldest first: `{filters, after}` to `{changes, last}`.
+
+        Without `after`, just where things stand: what comes next is after that `last`. `more` says
+        that there is more already; `reset`, that this store never gave that `after`.
+        """
+        filters = await self._filters(parameters)
+        after: int | None = parameters.get("after")
+        if after is not None and (type(after) is not int or not 0 <= after < 1 << 63):
+            raise QueryRefused("400", "after: expected the `last` of an answer before")
+        last = await self._read(lambda store: store.last_sequence())
+        if after is None or after > last:
+            reset = after is not None
+            return {"changes": [], "last": last, "more": False, "reset": reset}
+        start: int = after
+        found = await self._read(lambda store: store.entries_after(start, _LOOKED_AT))
+        selection = self._selection(filters, None, None)
+        page = _Page(self._expectations(), filters.get("role"), PAGE)
+        for entry in found:
+            if _fits(entry, selection) and not page.takes(entry):
+                return {"changes": page.rows, "last": after, "more": True, "reset": False}
+            after = entry.sequence
+        more = len(found) == _LOOKED_AT
+        return {"changes": page.rows, "last": after, "more": more, "reset": False}
+
+    def _expectations(self) -> Expectations:
+        return Expectations(self._collector.topology, self._collector.members)
+
+    def _selection(
+        self, filters: Mapping[str, str], since: float | None, until: float | None
+    ) -> Selection:
+        def names(kind: str) -> tuple[str, ...] | None:
+            host = filters.get(kind)
+            topology = self._collector.topology
+            return None if host is None else topology.names(topology.current(host))
+
+        services = (filters["service"],) if "service" in filters else None
+        return Selection(since, until, names("source"), names("destination"), services)
+
+    async def _read(self, question: Callable[[Store], Result]) -> Result:
+        try:
+            return await self._collector.look_up(question)
+        except StoreError as error:
+            raise QueryRefused("503", f"the past cannot be read now: {error}") from error
+
+    async def _filters(self, parameters: Json) -> dict[str, str]:
+        given = parameters.get("filters", {})
+        if not isinstance(given, dict):
+            raise QueryRefused("400", "filters: expected an object")
+        filters: dict[str, str] = {}
+        for name, value in given.items():
+            if name not in FILTERS:
+                known = ", ".join(FILTERS)
+                raise QueryRefused("400", f"unknown filter {name!r}: expected one of {known}")
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise QueryRefused("400", f"{name}: expected a string")
+            await self._must_exist(name, value)
+            filters[name] = value
+        return filters
+
+    async def _must_exist(self, kind: str, value: str) -> None:
+        """Refuse a name that neither the topology nor the past knows."""
+        topology = self._collector.topology
+        if kind == "role":
+            known = {*topology.roles}
+        elif kind == "service":
+            known = {str(one) for role in topology.roles.values() for one in role.listeners}
+            if value not in known:
+                known |= await self._read(lambda store: store.services())
+        else:
+            known = {*self._collector.members, *topology.former}
+            if value not in known:
+                known |= await self._read(lambda store: store.hosts())
+        if value not in known:
+            what = kind if kind in ("role", "service") else "host"
+            raise unknown(what, value, known)
+
+
+class _Page:
+    """Rows of one answer, as many as fit."""
+
+    def __init__(self, expectations: Expectations, role: str | None, limit: int) -> None:
+        self.rows: list[Json] = []
+        self._expectations = expectations
+        self._role = role
+        self._limit = limit
+        self._size = 0
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether there was room for an entry; one that does not fit the role needs none."""
+        made = row(entry, self._expectations)
+        roles = self._expectations.roles(made["source"], made["service"])
+        if self._role is not None and self._role not in roles:
+            return True
+        self._size += len(json.dumps(made))
+        if self.rows and (len(self.rows) >= self._limit or self._size > _PAGE_BYTES):
+            return False
+        self.rows.append(made)
+        return True
+
+
+def unknown(what: str, value: str, known: Iterable[str]) -> QueryRefused:
+    """The refusal of a name, with those that are near."""
+    near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or sorted(known)[:8]
+    hint = f"; did you mean {', '.join(near)}?" if near else ": there is none"
+    return QueryRefused("404", f"unknown {what} {value!r}{hint}")
+
+
+def _older(
+    selection: Selection, limit: int, before: Cursor | None
+) -> Callable[[Store], list[Entry]]:
+    return lambda store: store.entries(selection, limit=limit, before=before)
+
+
+def _fits(entry: Entry, selection: Selection) -> bool:
+    one = entry.transition
+    return all(
+        meant is None or name in meant
+        for name, meant in (
+            (one.flow.source, selection.sources),
+            (one.flow.destination, selection.destinations),
+            (one.service, selection.services),
+        )
+    )
+
+
+def moment(parameters: Json, name: str) -> float | None:
+    """A time among a query's parameters, in seconds since the epoch."""
+    given = parameters.get(name)
+    if given is None:
+        return None
+    try:
+        found = datetime.datetime.fromisoformat(given)
+        if found.tzinfo is None:
+            raise ValueError("no time zone")
+        return found.timestamp()
+    except (TypeError, ValueError, OverflowError):
+        wanted = "RFC 3339 with a time zone, as in 2026-11-24T14:00:00Z"
+        raise QueryRefused("400", f"{name}: expected {wanted}") from None
+
+
+def _limit(parameters: Json) -> int:
+    limit = parameters.get("limit", PAGE)
+    if type(limit) is not int or not 1 <= limit <= PAGE:
+        raise QueryRefused("400", f"limit: expected a number from 1 to {PAGE}")
+    return limit
+
+
+def _cursor(after: Any) -> Cursor | None:
+    if after is None:
+        return None
+    try:
+        at_ms, sequence = after
+        if type(at_ms) is not int or type(sequence) is not int or max(after) >= 1 << 63:
+            raise ValueError(after)
+        return Cursor(at_ms, sequence)
+    except (TypeError, ValueError):
+        raise QueryRefused("400", "after: expected what the page before gave as `next`") from None
+
+
+def _place(cursor: Cursor | None) -> list[int] | None:
+    return None if cursor is None else [cursor.at_ms, cursor.row]

@@ -1,0 +1,50 @@
+"""The map as causes are found in it: what is plainly well is not judged, and means the same."""
+
+from typing import Any
+
+import pytest
+
+from reachmap_collector.alerts.sights import Known, Look, agents
+from reachmap_collector.fold import Told
+from reachmap_collector.judge import Judge
+from reachmap_collector.roster import AgentState
+from reachmap_shared.vocabulary import Outcome, State
+
+WELL = {State.OK, State.DEGRADED}
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("now", [105.0, 1000.0])
+def test_it_agrees_with_the_judge(
+    scene: Any, observation: Any, outcome: Outcome, now: float
+) -> None:
+    """Fresh or stale, expected or forbidden; degraded is as good as ok here."""
+    one = scene()
+    for agent in ("pc-1", "web-1", "db-1"):
+        one.hear(agent, 100.0)
+    for record in one.flows:
+        change = Told(101.0, "boot-1", 0, observation(outcome))
+        one.flows.tell(record.key, str(record.expected.service), change)
+    judge = Judge(one.flows, one.roster, one.topology.checks, now)
+    look = Look(one.flows, one.roster, one.topology.checks, now, now)
+    for record in one.flows:
+        sight = look.sight(record)
+        assert look.is_well(record) <= (sight.state is State.OK)
+        judged = judge.judge(record).state
+        assert sight.state is judged or {sight.state, judged} <= WELL
+        assert sight.source_address == "10.0.1.1"
+
+
+def test_what_nobody_has_seen_is_not_known(scene: Any) -> None:
+    """And what the topology does not have any more is known to be gone."""
+    one = scene()
+    one.hear("pc-1", 100.0)
+    one.see("pc-1", "web-1", Outcome.OPEN, 101.0, service="web:8080")
+    look = Look(one.flows, one.roster, one.topology.checks, 105.0, 105.0)
+    seen = [look.sight(record) for record in one.flows]
+    states = agents(one.members, one.roster, 105.0)
+    known = Known(seen, states)
+    assert known(one.record("pc-1", "web-1", "web:8080").key)
+    assert not known(one.record("web-1", "db-1").key)
+    assert states["db-1"] is AgentState.ABSENT
+    assert known("pc-1") and not known("db-1") and known("never-heard-of")

@@ -1,0 +1,138 @@
+"""`reachmap history` and `diff`, answered by a real collector's queries from a real store."""
+
+import asyncio
+import contextlib
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from reachmap_collector import documents
+from reachmap_collector.cli import past
+from reachmap_collector.planner import FlowKey
+from reachmap_collector.queries import Queries
+from reachmap_collector.store.api import Batch, Transition
+from reachmap_shared import codec
+from reachmap_shared.vocabulary import Outcome, Transport
+
+pytestmark = pytest.mark.usefixtures("utc")
+
+
+@pytest.fixture
+def office(
+    collector_of: Any,
+    store: Any,
+    office_text: str,
+    observation: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[float, Outcome], None]]:
+    """Has a collector answer; what it gives writes a change of so long ago."""
+    collector = collector_of(office_text, store=store)
+    queries = Queries(collector).endpoints()
+
+    def ask(_nats: Any, _context: Any, name: str, parameters: Mapping[str, Any]) -> Any:
+        given = json.loads(json.dumps(parameters))
+        return json.loads(json.dumps(asyncio.run(queries[name](given))))
+
+    monkeypatch.setattr(past, "ask_long", ask)
+    numbers = iter(range(10_000))
+    key = FlowKey("pc-1", "web-1", "10.0.0.1", 8080, Transport.TCP)
+
+    def write(ago: float, outcome: Outcome) -> None:
+        at, is_open = time.time() - ago, outcome is Outcome.OPEN
+        detail = codec.encode(observation(outcome))
+        number = next(numbers)
+        row = Transition("pc-1", "b", number, key, "web:8080", at, outcome, is_open, detail)
+        store.commit(Batch(transitions=(row,)))
+
+    with contextlib.closing(collector._keeper):
+        yield write
+
+
+def test_history_in_every_format(reachmap: Any, office: Any) -> None:
+    """Newest first; JSON as its schema says."""
+    office(7200, Outcome.OPEN)
+    office(60, Outcome.TIMEOUT)
+    table = reachmap("history").stdout.splitlines()
+    assert table[0].split() == [
+        "at",
+        "change",
+        "source",
+        "destination",
+        "service",
+        "address",
+        "saw",
+    ]
+    assert table[1].split()[-8:] == [
+        *("broke", "pc-1", "web-1", "web:8080", "10.0.0.1:8080", "open", "->", "timeout")
+    ]
+    found = json.loads(reachmap("history", "--format", "json").stdout)
+    documents.TypeAdapter(documents.DOCUMENTS["history"]).validate_python(found)
+    assert [one["outcome"] for one in found] == ["timeout", "open"]
+    rows = [*csv.DictReader(io.StringIO(reachmap("history", "--format", "csv").stdout))]
+    assert [row["change"] for row in rows] == ["broke", "appeared"]
+    recent = reachmap("history", "--since", "1 hour ago", "--format", "ndjson").stdout
+    assert [json.loads(line)["outcome"] for line in recent.splitlines()] == ["timeout"]
+
+
+def test_a_table_of_history_is_short_and_says_so(reachmap: Any, office: Any) -> None:
+    """The latest fifty; programs get all."""
+    for number in range(60):
+        office(100 - number, Outcome.OPEN if number % 2 else Outcome.REFUSED)
+    table = reachmap("history").stdout.splitlines()
+    assert len(table) == 53
+    assert table[-1].startswith("The latest 50; --limit shows more")
+    assert len(json.loads(reachmap("history", "--format", "json").stdout)) == 60
+    assert len(reachmap("history", "--limit", "60").stdout.splitlines()) == 61
+    limited = reachmap("history", "--limit", "7", "--format", "ndjson").stdout
+    assert len(limited.splitlines()) == 7
+
+
+def test_no_change_is_an_answer_too(reachmap: Any, office: Any) -> None:
+    """Of either question; CSV has its header."""
+    assert reachmap("history").stdout.startswith("No change fits")
+    assert reachmap("diff", "--since", "1 hour ago").stdout.startswith("Nothing changed from ")
+    for command in (["history"], ["diff", "--since", "1 hour ago"]):
+        result = reachmap(*command, "--format", "csv")
+        assert result.exit_code == 0
+        assert len(result.stdout.splitlines()) == 1
+
+
+def test_diff_in_every_format(reachmap: Any, office: Any) -> None:
+    """Counts first, then a line for what changed alike."""
+    office(7200, Outcome.OPEN)
+    office(60, Outcome.TIMEOUT)
+    lines = reachmap("diff", "--since", "1 hour ago").stdout.splitlines()
+    assert lines[0].startswith("1 broke; from ")
+    assert lines[3].split()[:8] == [
+        *("broke", "1", "web:8080", "web-1", "open", "->", "timeout", "pc-1")
+    ]
+    answer = json.loads(reachmap("diff", "--since", "1h", "--format", "json").stdout)
+    documents.TypeAdapter(documents.DOCUMENTS["diff"]).validate_python(answer)
+    assert answer["counts"]["broke"] == 1
+    result = reachmap("diff", "--since", "1h", "--format", "ndjson")
+    assert json.loads(result.stdout)["change"] == "broke"
+    assert "leaves out the times compared" in result.stderr
+    before = reachmap("diff", "--since", "3 hours ago", "--until", "1 hour ago")
+    assert before.stdout.startswith("1 appeared; from ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["history", "--since", "nonsense"], "'nonsense' is no time: expected such as"),
+        (["diff"], "Missing option '--since'"),
+        (["history", "--source", "pc-2"], "unknown host 'pc-2'; did you mean pc-1?"),
+        (["diff", "--since", "1h", "--service", "web:80"], "did you mean web:8080?"),
+        (["diff", "--since", "1h", "--until", "2h"], "until: expected a time after since"),
+    ],
+)
+def test_wrong_usage_is_told(reachmap: Any, office: Any, arguments: list[str], line: str) -> None:
+    """With what was expected, and nothing on standard output."""
+    result = reachmap(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert line in result.stderr

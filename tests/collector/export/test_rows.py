@@ -16,7 +16,7 @@ def test_json_is_what_its_schema_says(mixed: Snapshot) -> None:
     found = json.loads(rows.as_json(mixed, Options()))
     jsonschema.Draft202012Validator(documents.schema("flows")).validate(found)
     assert len(found) == len(mixed.flows)
-    assert not {"advice", "settled_by", "requests"} & found[0].keys()
+    assert not {"advice", "settled_by", "requests", "diagnosis"} & found[0].keys()
 
 
 def test_lines_and_csv_have_the_same_rows(mixed: Snapshot) -> None:

@@ -6,7 +6,7 @@ from reachmap_collector.export.snapshot import Json, Options, Snapshot
 from reachmap_collector.render.output import csv_text
 from reachmap_collector.render.tables import FLOW_COLUMNS, flow_rows
 
-_DETAILS = ("advice", "settled_by", "requests")
+_DETAILS = ("advice", "settled_by", "requests", "diagnosis")
 """What only `explain` has."""
 
 

@@ -1,5 +1,6 @@
 """The map as causes are found in it: what is plainly well is not judged, and means the same."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from reachmap_collector.alerts.sights import Known, Look, agents
 from reachmap_collector.fold import Told
 from reachmap_collector.judge import Judge
 from reachmap_collector.roster import AgentState
-from reachmap_shared.vocabulary import Outcome, State
+from reachmap_shared.vocabulary import Cause, Outcome, State
 
 WELL = {State.OK, State.DEGRADED}
 
@@ -48,3 +49,27 @@ def test_what_nobody_has_seen_is_not_known(scene: Any) -> None:
     assert not known(one.record("web-1", "db-1").key)
     assert states["db-1"] is AgentState.ABSENT
     assert known("pc-1") and not known("db-1") and known("never-heard-of")
+
+
+@pytest.mark.parametrize(
+    ("cause", "offender"),
+    [
+        (Cause.PATH, "10.0.1.254"),
+        (Cause.MIDDLEBOX, "10.0.1.254"),
+        (Cause.SERVICE, None),
+        (Cause.DESTINATION_HOST, None),
+        (Cause.SOURCE_HOST, None),
+    ],
+)
+def test_a_device_is_named_where_it_is_on_the_way(
+    scene: Any, monkeypatch: pytest.MonkeyPatch, cause: Cause, offender: str | None
+) -> None:
+    """A silent service is no device that turns traffic back, though its address is known."""
+    one = scene()
+    one.hear("pc-1", 100.0)
+    one.see("pc-1", "web-1", Outcome.TIMEOUT, 101.0, service="web:8080")
+    one.diagnose(103.0)
+    judge = Judge.judge
+    monkeypatch.setattr(Judge, "judge", lambda *its: replace(judge(*its), cause=cause))
+    look = Look(one.flows, one.roster, one.topology.checks, 105.0, 105.0)
+    assert look.sight(one.record("pc-1", "web-1", "web:8080")).offender == offender

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector import render
+from reachmap_collector.render.alerts import _returned
 
 
 @pytest.fixture
@@ -65,3 +66,11 @@ def test_what_keeps_outlets_from_being_told_is_said(screen: Any) -> None:
     assert "silence s1 until 2027-01-15T09:00:00.000Z by ann: patch\n" in text
     assert "  of hosts pc-*; services web:443\n" in text
     assert "outlet hook: 3 wait, 1 were never told: no answer in time\n" in text
+
+
+@pytest.mark.parametrize(
+    ("times", "said"), [(0, ""), (1, "came back once"), (2, "came back 2 times")]
+)
+def test_how_often_it_came_back_is_said_as_people_say_it(times: int, said: str) -> None:
+    """Once is no number of times."""
+    assert _returned(times) == said

@@ -10,10 +10,13 @@ from reachmap_collector.planner import FlowKey
 from reachmap_collector.planner import Member as Host
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.topology.schema import Checks
-from reachmap_shared.vocabulary import Expectation, Outcome, State
+from reachmap_shared.vocabulary import Cause, Expectation, Outcome, State
 
 FAILING: Final = frozenset({State.BROKEN, State.EXPOSED})
 """What is somebody's business."""
+
+_ON_THE_WAY: Final = frozenset({Cause.PATH, Cause.MIDDLEBOX})
+"""Causes of which the device can be named: a host's own address says no more than its name."""
 
 _SEEN: Final = frozenset({State.OK, State.DEGRADED, State.BROKEN, State.EXPOSED})
 
@@ -98,7 +101,7 @@ class Look:
             judgement.state,
             last.outcome if last else None,
             judgement.cause,
-            judgement.at,
+            judgement.at if judgement.cause in _ON_THE_WAY else None,
             source_address=_host(last.local) if last else None,
             since=judgement.since,
             checked=record.checked,

@@ -53,12 +53,17 @@ def _standing(one: Json) -> str:
     """What else is to be said of it, in brackets."""
     said = [
         one["status"] if one["status"] != "firing" else "",
-        f"came back {one['returns']} times" if one["returns"] else "",
+        _returned(one["returns"]),
         f"{one['acknowledged_by']} looks after it" if one["acknowledged_by"] else "",
         f"not told: {one['muted_by']}" if one["muted_by"] else "",
     ]
     told = "; ".join(filter(None, said))
     return f" ({told})" if told else ""
+
+
+def _returned(times: int) -> str:
+    """How often it came back, in words; nothing if it did not."""
+    return "" if not times else "came back once" if times == 1 else f"came back {times} times"
 
 
 def _notes(answer: Json) -> Iterator[Text]:

@@ -47,4 +47,5 @@ def _compared(flow: Json, compared: Json | None) -> str:
     place = f"port {compared['port']}"
     if compared["address"] != flow["address"]:
         place += f" of {compared['address']}"
-    return f"   ({place} works, {len(compared['path'])} hops away)"
+    hops = len(compared["path"])
+    return f"   ({place} works, {hops} {'hop' if hops == 1 else 'hops'} away)"

@@ -410,6 +410,26 @@ class Transition(_Document):
     destination_then: str
 
 
+class HistoryPage(_Document):
+    """One page of what became of flows."""
+
+    transitions: list[Transition]
+    next: str | None
+    """What to pass as `after` for the next page; null on the last."""
+
+
+class Changes(_Document):
+    """What was kept after some change."""
+
+    changes: list[Transition]
+    last: Count
+    """What to pass as `after` to go on from here."""
+    more: bool
+    """Whether there is more already."""
+    reset: bool
+    """Whether this store never gave the `after` that was asked with."""
+
+
 class ChangedAlike(_Document):
     """Flows to one service of one host that changed alike."""
 
@@ -437,6 +457,13 @@ class Difference(_Document):
     """Of flows."""
     groups: list[ChangedAlike]
     """The gravest first."""
+
+
+class DifferencePage(Difference):
+    """One page of what changed between two times; the counts are of all pages."""
+
+    next: str | None
+    """What to pass as `after` for the next page; null on the last."""
 
 
 class Problem(_Document):

@@ -73,7 +73,8 @@ class Recall:
         if until is None:
             until = self._collector.now()
         if until <= since:
-            raise QueryRefused("400", "until: expected a time after since")
+            # No wrong form of anything: there is just no such span.
+            raise QueryRefused("404", "until: expected a time after since")
         begin = parameters.get("after") or 0
         if type(begin) is not int or begin < 0:
             raise QueryRefused("400", "after: expected what the page before gave as `next`")

@@ -74,7 +74,8 @@ class Checks:
         """Check by this plan from now on; what is in flight still counts for the one before."""
         if self._stopped:
             return
-        self._round = _Round(self._agent, plan, contexts, self._loop.time(), self._rng)
+        now, at_start = self._loop.time(), self._round is None
+        self._round = _Round(self._agent, plan, contexts, now, self._rng, at_start)
         # It lives until the next one comes: to look through it for garbage again and again would
         # hold up everything for tens of milliseconds at a time where it is a large one.
         gc.unfreeze()
@@ -239,14 +240,20 @@ class _Round:
     """All that belongs to one plan, so that another never mixes with it."""
 
     def __init__(
-        self, agent: str, plan: Plan, contexts: Contexts, now: float, rng: random.Random
+        self,
+        agent: str,
+        plan: Plan,
+        contexts: Contexts,
+        now: float,
+        rng: random.Random,
+        at_start: bool,
     ) -> None:
         self.plan = plan
         self.jobs = tuple(
             Job.of(slot, spec, plan, contexts) for slot, spec in enumerate(plan.checks)
         )
         keys = [f"{agent}>{spec.address}:{spec.port}/{spec.transport}" for spec in plan.checks]
-        self.schedule = Schedule(keys, plan.interval_s, now, rng)
+        self.schedule = Schedule(keys, plan.interval_s, now, rng, at_start=at_start)
         self.confirmation = Confirmation()
         self.last_answer: dict[int, AnsweredBy | None] = {}
         self.resolved: dict[int, tuple[str, ...]] = {}

@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR")
     parser.add_argument("--into", type=Path, default=ROOT / "dist", metavar="DIR")
     parser.add_argument("--repack", action="store_true", help="pack what was frozen before")
+    parser.add_argument("--kind", choices=KINDS, help="deb or rpm alone")
     options = parser.parse_args()
     os.environ |= {
         "PYTHONHASHSEED": "0",
@@ -113,7 +114,7 @@ def main() -> None:
             work.mkdir(parents=True)
             _freeze(program, work)
         needed = _stage(program, work, options.version)
-        for kind in KINDS:
+        for kind in KINDS if options.kind is None else (options.kind,):
             made = _pack(program, work, kind, options.version, needed, options.into.resolve())
             print(f"  {made}  {made.stat().st_size / 1e6:.1f} MB", flush=True)
 

@@ -466,6 +466,47 @@ class DifferencePage(Difference):
     """What to pass as `after` for the next page; null on the last."""
 
 
+class Fared(_Document):
+    """What the checks of a flow in some time came to."""
+
+    made: Count
+    open: Count
+    local_error: Count
+    """How many could not be made: those are no losses."""
+    flips: Count
+    """How often it went from open to not open or back."""
+    latency_ms: Annotated[float, Field(ge=0)] | None
+    """Median time to connect of those that found it open."""
+
+
+class Step(Fared):
+    """One step of a span of time."""
+
+    at: Moment
+    """When it begins."""
+
+
+class FlowTrend(Fared):
+    """How one flow fared over the whole span, and step by step."""
+
+    source: str
+    destination: str
+    service: str
+    address: str
+    port: Port
+    transport: Transport
+    steps: list[Step]
+
+
+class Trend(_Document):
+    """How flows fared over a span of time. A flow that nobody checked then is not there."""
+
+    since: Moment
+    until: Moment
+    step_s: Annotated[float, Field(gt=0)]
+    flows: list[FlowTrend]
+
+
 class Problem(_Document):
     """An error (RFC 9457)."""
 
@@ -484,6 +525,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "map": Matrix | PortTable,
     "status": Status,
     "topology": Topology,
+    "trend": Trend,
 }
 """What each command prints with `--format json`."""
 

@@ -1,7 +1,15 @@
 """All steps together: what fails is told with what to do, and what depends on it is skipped."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from reachmap_agent.doctor import table
 from reachmap_agent.doctor.steps import Result
@@ -52,3 +60,27 @@ def test_every_need_is_a_step_before() -> None:
     for step in (*table.HOST, *table.WAY, *table.BUS):
         assert step.needs in before, step.name
         before.add(step.name)
+
+
+@pytest.mark.parametrize(
+    ("url", "step", "found"),
+    [
+        ("nats://198.51.100.7:4222", "route", "no route to 198.51.100.7"),
+        ("nats://map.example:4222", "name", "map.example: Temporary failure in name resolution"),
+    ],
+)
+def test_on_a_host_without_a_network(url: str, step: str, found: str, tmp_path: Path) -> None:
+    """A real one: a network namespace with nothing in it but loopback, and no resolver."""
+    inside = ["unshare", "--net", sys.executable, "-m", "reachmap_agent", "doctor", "--json"]
+    inside += ["--config", os.devnull, "--id", "pc-1", "--state", str(tmp_path), "--nats", url]
+    if shutil.which("unshare") is None or subprocess.run([*inside[:2], "true"]).returncode:
+        pytest.skip(
+            "no network namespace can be made here: it takes root, and util-linux's unshare"
+        )
+    done = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60)
+    steps = {row["name"]: row for row in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert (steps[step]["result"], steps[step]["found"]) == ("fail", found)
+    assert steps[step]["to_do"]
+    assert steps["login"]["found"] == f"nothing can be said while {step} fails"
+    assert steps["addresses"]["result"] == "fail"

@@ -80,7 +80,7 @@ async def _asked(connection: Bus) -> tuple[dict[str, Any], Told | None]:
         assert isinstance(data, dict)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise BusUnavailable("its answer is not understood") from error
-    told = _time(then)
+    told = _time(str(then))
     if told is None:
         return data, None
     return data, Told("the bus", before + (after - before) / 2 - told)

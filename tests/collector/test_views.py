@@ -14,7 +14,7 @@ from reachmap_collector.ledger import Ledger, Loss, Losses
 from reachmap_collector.planner import Announcement, members
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.views import By
-from reachmap_shared.messages import Presence
+from reachmap_shared.messages import NamedTarget, OwnPort, Presence
 from reachmap_shared.vocabulary import Expectation, ListenerState, Outcome, State
 
 NOW = 1_760_000_000.0
@@ -385,6 +385,8 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         listeners=(listener("web:80", ListenerState.FAILED, "EACCES"),),
         changes_lost=1,
         spool_failure="ENOSPC",
+        ports=(OwnPort("web:80", 81),),
+        targets=(NamedTarget("web", ("web-1", "10.9.9.9")),),
     )
     numbers = {"made": 12, "late_ms": 3, "lost": 1, "waiting": 4}
     stage.pulse("pc-1", NOW - 2.04, skew_s=-60.04, plan="r1", **numbers)
@@ -405,6 +407,8 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         "hostname": "pc-1.example",
         "addresses": ["10.0.1.1"],
         "announced_roles": ["anything"],
+        "announced_ports": {"web:80": 81},
+        "announced_targets": {"web": ["web-1", "10.9.9.9"]},
         "version": "0.1.0",
         "platform": "Linux",
         "capabilities": ["tcp"],
@@ -434,6 +438,7 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
             "1 change dropped, which the history lacks",
             "keeps what waits in memory alone: ENOSPC",
             "its clock is 60 s behind the bus's; ages stay right",
+            "is told to reach web at 10.9.9.9, where the topology has no such host",
         ],
     }
 

@@ -176,6 +176,10 @@ class Agent(AbsentAgent):
     hostname: str
     addresses: list[str]
     announced_roles: list[str]
+    announced_ports: dict[str, int]
+    """Where it says that its host's services are."""
+    announced_targets: dict[str, list[str]]
+    """Whom its host is told to reach, by role: names or addresses."""
     version: str
     platform: str
     capabilities: list[str]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from reachmap_collector.announced import Contradictions
 from reachmap_collector.fold import FlowRecord
 from reachmap_collector.judge import Judgement
 from reachmap_collector.ledger import Ledger, Losses
@@ -227,6 +228,7 @@ def agents(
     """
     rows: list[Json] = []
     expected = {name for name, member in known.items() if member.has_agent}
+    contradictions = Contradictions(deployment, known)
     for name in sorted({*expected, *roster.agents()}):
         state = roster.state(name, now)
         if name in deployment.former and state is not AgentState.FRESH:
@@ -245,7 +247,7 @@ def agents(
             about
             | _instance(instance, now)
             | _account(instance, ledger)
-            | {"notes": [*_notes(instance, deployment)]}
+            | {"notes": [*_notes(instance, deployment), *contradictions.of(instance.hello)]}
             for instance in instances
         ]
         if not instances:
@@ -472,6 +474,8 @@ def _instance(instance: Instance, now: float) -> Json:
         "hostname": hello.hostname,
         "addresses": list(hello.addresses),
         "announced_roles": list(hello.roles),
+        "announced_ports": {own.service: own.port for own in hello.ports},
+        "announced_targets": {target.role: list(target.hosts) for target in hello.targets},
         "version": hello.version,
         "platform": hello.platform,
         "capabilities": list(hello.capabilities),

@@ -64,6 +64,23 @@ class ListenerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPort:
+    """Where a service of the host's own is, by settings that were found there."""
+
+    service: Name
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTarget:
+    """Whom the host is told to reach, by settings that were found there."""
+
+    role: Name
+    hosts: Annotated[tuple[Annotated[str, Max(255)], ...], Max(64)]
+    """Names or addresses."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """Who an agent is; sent on joining, on change, and when asked."""
 
@@ -89,6 +106,10 @@ class Hello:
     """Changes of this start that the spool had no room for."""
     spool_failure: Sentence = ""
     """Why what waits for delivery is kept in memory alone; empty when it is on disk."""
+    ports: Annotated[tuple[OwnPort, ...], Max(64)] = ()
+    """Where its services are; what others dial, unless the topology says."""
+    targets: Annotated[tuple[NamedTarget, ...], Max(64)] = ()
+    """Whom it is told to reach: for comparison with the topology."""
 
 
 @dataclass(frozen=True, slots=True)

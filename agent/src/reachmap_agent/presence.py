@@ -115,6 +115,7 @@ class Herald:
             listeners=self._listeners.reports(),
             changes_lost=self._spool.changes_lost,
             spool_failure=self._spool.failure[:300],
+            earlier=self._spool.earlier,
         )
 
     async def _own_addresses(self, connection: Bus) -> tuple[str, ...]:

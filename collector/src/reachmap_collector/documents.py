@@ -196,9 +196,13 @@ class Agent(AbsentAgent):
     """Those that wait for their delivery."""
     observations_dropped: Count
     """Those that nobody will ever hear of."""
+    observations_vanished: Count
+    """Those that the bus took, and lost with its storage."""
     changes_dropped: Count
     dropped_before: Count
     """Observations that earlier starts of it lost."""
+    vanished_before: Count
+    """Observations of earlier starts that the bus lost."""
     clock_skew_s: float | None
     """How far its wall clock is ahead of the bus's; null before its first pulse."""
 
@@ -274,6 +278,7 @@ class Observations(_Document):
     refused: Count
     waiting: Count
     dropped: Count
+    vanished: Count
 
 
 class Status(_Document):

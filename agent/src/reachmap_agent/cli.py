@@ -75,9 +75,11 @@ def _run(load: Load, _options: argparse.Namespace) -> int:
 
 
 def _doctor(load: Load, options: argparse.Namespace) -> int:
-    from reachmap_agent import doctor  # here, since it lies in no running agent's memory then
+    # Here, since an agent at work has no use for it.
+    from reachmap_agent.doctor import table
+    from reachmap_agent.doctor.steps import Result
 
-    found = asyncio.run(doctor.run(load()))
+    found = asyncio.run(table.run(load()))
     if options.json:
         print(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2))
     else:
@@ -85,7 +87,7 @@ def _doctor(load: Load, options: argparse.Namespace) -> int:
             print(f"{diagnosis.result:8}{diagnosis.name:14}{diagnosis.found}")
             if diagnosis.to_do:
                 print(f"{'':22}to do: {diagnosis.to_do}")
-    return int(any(diagnosis.result is doctor.Result.FAIL for diagnosis in found))
+    return int(any(diagnosis.result is Result.FAIL for diagnosis in found))
 
 
 def _join(options: argparse.Namespace) -> int:

@@ -165,6 +165,8 @@ async def test_the_past_is_told(served: Any, settings: Any, with_past: Any) -> N
         assert [one["outcome"] for one in first["changes"]] == ["open", "timeout"] * 3
         assert first["last"] == stands["last"]
         assert (await get(f"changes?after={stands['last'] + 1}"))["reset"]
+        trend = await get("trend?source=pc-1&destination=web-1&port=8080&steps=3")
+        assert trend["flows"] == []
 
 
 async def test_a_store_that_cannot_be_read_is_said(

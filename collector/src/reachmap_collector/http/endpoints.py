@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from reachmap_collector import documents
 from reachmap_collector.recall import PAGE
+from reachmap_collector.trend import MAX_STEPS
 from reachmap_collector.views import By
 from reachmap_shared.errors import QueryRefused
 from reachmap_shared.vocabulary import State
@@ -117,6 +118,12 @@ def _moment(name: str, what: str) -> Parameter:
 _MOST: Final = (1 << 63) - 1
 """The highest number that a store gives a change."""
 
+_ENDS: Final = (
+    Parameter("source", "From this host.", _TEXT, required=True),
+    Parameter("destination", "To this host.", _TEXT, required=True),
+    _number("port", "On this port.", 1, 65535),
+)
+
 ENDPOINTS: Final = (
     Endpoint(
         "/api/v1/map",
@@ -149,11 +156,7 @@ ENDPOINTS: Final = (
         "explain",
         "Everything known of the flows from one host to another.",
         (documents.Explanation,),
-        (
-            Parameter("source", "From this host.", _TEXT, required=True),
-            Parameter("destination", "To this host.", _TEXT, required=True),
-            _number("port", "On this port.", 1, 65535),
-        ),
+        _ENDS,
     ),
     Endpoint(
         "/api/v1/agents",
@@ -200,6 +203,18 @@ ENDPOINTS: Final = (
                 0,
                 _MOST,
             ),
+        ),
+    ),
+    Endpoint(
+        "/api/v1/trend",
+        "trend",
+        "How flows between two hosts fared over a span: checks, those open, time to connect.",
+        (documents.Trend,),
+        (
+            *_ENDS,
+            _moment("since", "From then on; an hour before `until`, without it."),
+            _moment("until", "Before then; now, without it."),
+            _number("steps", "Into how many steps the time is cut; 12 without it.", 1, MAX_STEPS),
         ),
     ),
     Endpoint("/api/v1/status", "status", "The whole in one line's worth.", (documents.Status,)),

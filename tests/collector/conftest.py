@@ -22,11 +22,12 @@ from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.errors import StoreUnavailable
-from reachmap_collector.fold import FlowMap, FlowRecord, Period, Told
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Announcement, expected_flows, members
+from reachmap_collector.records import FlowRecord, Period, Told
 from reachmap_collector.roster import Roster
 from reachmap_collector.slots import Slots
 from reachmap_collector.store import open_store
@@ -260,7 +261,7 @@ class Scene:
     ) -> None:
         """A period of the flow's checks ends, with `made`, `failed`, `flips` and so on."""
         key = self.record(source, destination, service).key
-        slots = Slots(source, "r1", (key,), ("",))
+        slots = Slots.of(source, "r1", (key,), ("",))
         columns = {name: bytes([number]) for name, number in counts.items()}
         roll_up = RollUp("r1", 0, 0, **columns)
         period = Period(ends, "boot-1", next(_numbers), slots, roll_up)

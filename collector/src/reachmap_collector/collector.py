@@ -279,7 +279,7 @@ class Collector:
             if before.get(name) != revision:
                 self._learn(plans.slots(name))
         for name in before.keys() - plans.revisions.keys():
-            self._learn(Slots(name, idle_plan(name).revision, (), ()))
+            self._learn(Slots.of(name, idle_plan(name).revision, (), ()))
         self._plans = plans
 
     def _learn(self, slots: Slots) -> None:

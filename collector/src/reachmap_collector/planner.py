@@ -140,6 +140,27 @@ class Target:
     connections: tuple[Connection, ...]
     denies: tuple[DenyRule, ...]
 
+    @property
+    def place(self) -> tuple[str, str, int, Transport]:
+        """All of its flows' keys but the source."""
+        return self.destination, self.address, self.port, self.transport
+
+    @classmethod
+    def of(cls, flow: ExpectedFlow) -> "Target":
+        """Where a flow leads."""
+        key = flow.key
+        return cls(
+            key.destination,
+            key.address,
+            key.port,
+            key.transport,
+            flow.service,
+            flow.protocol,
+            flow.expect,
+            flow.connections,
+            flow.denies,
+        )
+
     def flow(self, source: str) -> ExpectedFlow:
         """The flow to it from one source."""
         return ExpectedFlow(
@@ -161,8 +182,23 @@ class Flows(Sequence[ExpectedFlow]):
     def __init__(self, targets: Mapping[str, tuple[Target, ...]]) -> None:
         self.targets: Mapping[str, tuple[Target, ...]] = dict(sorted(targets.items()))
         """By source, in the order of names."""
+        self.lengths = tuple(map(len, self.targets.values()))
+        """How many targets each source has."""
         self._sources = tuple(self.targets)
-        self._ends = tuple(accumulate(len(those) for those in self.targets.values()))
+        self._ends = tuple(accumulate(self.lengths))
+        self._starts = dict(zip(self._sources, (0, *self._ends), strict=False))
+
+    @classmethod
+    def of(cls, flows: Iterable[ExpectedFlow]) -> "Flows":
+        """From flows in any order."""
+        targets: dict[str, list[Target]] = {}
+        for flow in sorted(flows, key=lambda one: one.key):
+            targets.setdefault(flow.key.source, []).append(Target.of(flow))
+        return cls({source: tuple(those) for source, those in targets.items()})
+
+    def start(self, source: str) -> int:
+        """The place of a source's first flow; 0 for one that has none."""
+        return self._starts.get(source, 0)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

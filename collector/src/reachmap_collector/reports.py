@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reachmap_collector.diagnose import Diagnosed, find
-from reachmap_collector.fold import FlowMap, Period, Told
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.records import Period, Told
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import (
     Batch,
@@ -372,12 +373,12 @@ def kept_account(account: Account) -> Received:
 
 def slots_of(row: PlanSlots) -> Slots:
     """A plan as the store kept it."""
-    return Slots(row.agent, row.revision, row.flows, row.services)
+    return Slots.of(row.agent, row.revision, row.flows, row.services)
 
 
 def kept_slots(slots: Slots, now: float) -> PlanSlots:
     """A plan for the store to keep."""
-    return PlanSlots(slots.agent, slots.revision, slots.flows, slots.services, now)
+    return PlanSlots(slots.agent, slots.revision, tuple(slots.flows), slots.services, now)
 
 
 def _place(flow: FlowKey, address: str) -> str:

@@ -14,10 +14,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from reachmap_collector.announced import Contradictions
-from reachmap_collector.fold import FlowRecord
 from reachmap_collector.judge import Judgement
 from reachmap_collector.ledger import Ledger, Losses
 from reachmap_collector.planner import NO_ADDRESS, Member, members
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState, Instance, Roster
 from reachmap_collector.topology.model import Connection, TableRow, Topology
 from reachmap_shared.messages import Hello, Observation

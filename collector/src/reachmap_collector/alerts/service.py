@@ -28,9 +28,10 @@ from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets import BUS, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
 from reachmap_collector.alerts.sights import FAILING, Known, Look, agents
-from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.planner import FlowKey, Member
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import log

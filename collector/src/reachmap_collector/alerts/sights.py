@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from reachmap_collector.alerts.causes import Member, Sight
-from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import MISSED_CHECKS, Judge
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.planner import Member as Host
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.topology.schema import Checks
 from reachmap_shared.vocabulary import Cause, Expectation, Outcome, State

@@ -138,7 +138,10 @@ def test_whatever_is_seen_a_flow_is_what_its_schema_says(
             record.fold(Told(90.0 + at, "boot-1", at, one))
     flows = []
     for judgement in stage.judgements(100.0):
-        rows = [views.table_row(row) for row in views.table_rows(stage.topology, judgement.record)]
+        rows = [
+            views.table_row(row)
+            for row in views.table_rows(stage.topology, judgement.record.expected)
+        ]
         flows.append(views.flow(judgement) | {"rows": rows})
         holds(
             "explain",

@@ -9,7 +9,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -24,6 +24,7 @@ from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.ledger import Ledger
+from reachmap_collector.overview import EVERYTHING, Filters, Overview
 from reachmap_collector.planner import (
     Flows,
     Member,
@@ -31,6 +32,7 @@ from reachmap_collector.planner import (
     members,
 )
 from reachmap_collector.plans import Plans, idle_plan
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.reports import (
     DIAGNOSES,
     LETTER,
@@ -40,10 +42,12 @@ from reachmap_collector.reports import (
     check_sender,
     kept_slots,
     slots_of,
+    told_of,
 )
 from reachmap_collector.roster import Remembered, Roster
 from reachmap_collector.slots import KnownPlans, Slots
-from reachmap_collector.store.api import Batch, DeadLetter, Kept, Store, Transition
+from reachmap_collector.states import States
+from reachmap_collector.store.api import Batch, DeadLetter, Kept, Selection, Store, Transition
 from reachmap_collector.streams import Streams, StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
@@ -51,6 +55,7 @@ from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, InvalidName, MalformedMessage
 from reachmap_shared.messages import Ask, Hello, ListenerReport, Pulse, Question
+from reachmap_shared.vocabulary import State
 
 _COMPILE_AFTER_S: Final = 0.2
 """A fleet that joins together is planned for together."""
@@ -230,10 +235,40 @@ class Collector:
         else:
             _log.info("topology reloaded", path=str(path))
 
+    def judge(self) -> Judge:
+        """The judge of how things are now."""
+        return Judge(self.flows, self.roster, self.topology.checks, self.now())
+
+    def states(self) -> States:
+        """How every flow of the map stands now."""
+        return States(self.flows, self.judge())
+
+    def overview(self, filters: Filters = EVERYTHING) -> Overview:
+        """The flows that fit, as they are now."""
+        return Overview(self.states(), self.topology, filters)
+
     def judgements(self) -> list[Judgement]:
-        """Every flow of the map as it is now, in the order of their keys."""
-        judge = Judge(self.flows, self.roster, self.topology.checks, self.now())
+        """Every flow of the map as it is now, in the order of their keys: it takes its time."""
+        judge = self.judge()
         return [judge.judge(record) for record in self.flows]
+
+    async def recall(self, records: Sequence[FlowRecord]) -> None:
+        """Have records of well flows, of which the map has no more than numbers, say all again.
+
+        While the store cannot be read they stay as they are.
+        """
+        lacking = {record.key: record for record in records if self.flows.lacks(record)}
+        if not lacking:
+            return
+        names = self.topology.names
+        sources = {name for key in lacking for name in names(key.source)}
+        destinations = {name for key in lacking for name in names(key.destination)}
+        meant = Selection(sources=sources, destinations=destinations)
+        with contextlib.suppress(StoreError):
+            for one in await self.look_up(lambda store: [*store.at(self.now(), selection=meant)]):
+                record = lacking.get(renamed(one.flow, self.topology.former))
+                if record is not None and (told := told_of(one)) is not None:
+                    record.remember(told)
 
     async def look_up(self, question: Callable[[Store], Result]) -> Result:
         """What the store says. Raises StoreError."""
@@ -243,8 +278,8 @@ class Collector:
         """Every agent that reports or should."""
         return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
 
-    def status(self, judgements: list[Judgement], agents: list[views.Json]) -> views.Json:
-        """The whole in one line's worth, of what `judgements` and `agents` gave at one moment."""
+    def status(self, flows: Mapping[State, int], agents: list[views.Json]) -> views.Json:
+        """The whole in one line's worth: flows by state, and what `agents` gave at that moment."""
         delivery = views.Delivery(
             trouble=self._intake.trouble or self._plan_trouble,
             lag=self._intake.lag.pending,
@@ -258,7 +293,7 @@ class Collector:
             store_waiting=self._keeper.waiting,
             dead_letters=self._keeper.letters,
         )
-        return views.status(judgements, agents, dict(self.refused), delivery, self.ledger)
+        return views.status(flows, agents, dict(self.refused), delivery, self.ledger)
 
     def _compile(self) -> None:
         """Bring flows and plans up to date."""

@@ -154,9 +154,7 @@ class FlowMap:
                 record = self._record(row)
                 if record.newest is None and record.expected.service == before.expected.service:
                     record.inherit(before)
-                    self.rows["since"][row] = (
-                        record.changed if record.newest is not None else before.known_since
-                    )
+                    self.rows["since"][row] = record.changed or before.known_since
 
     def source(self, agent: str) -> Source:
         """What an agent says of all its flows at once."""
@@ -261,6 +259,10 @@ class FlowMap:
         """One flow; None when the topology speaks of no such."""
         row = self._row(key)
         return self._record(row) if row is not None else None
+
+    def lacks(self, record: FlowRecord) -> bool:
+        """Whether all that the map has of a flow is its row."""
+        return record.row >= 0 and record.newest is not None and record.row not in self._records
 
     def at(self, row: int) -> FlowRecord:
         """The flow of a row."""

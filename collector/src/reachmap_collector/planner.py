@@ -200,6 +200,15 @@ class Flows(Sequence[ExpectedFlow]):
         """The place of a source's first flow; 0 for one that has none."""
         return self._starts.get(source, 0)
 
+    def after(self, key: FlowKey) -> int:
+        """The place of the first flow whose key is greater."""
+        number = bisect_left(self._sources, key.source)
+        if number == len(self._sources) or self._sources[number] != key.source:
+            return (0, *self._ends)[number]
+        place = key.destination, key.address, key.port, key.transport
+        targets = self.targets[key.source]
+        return self.start(key.source) + bisect_right(targets, place, key=_place)
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
@@ -322,6 +331,10 @@ _Place = tuple[str, str, int, Transport, ServiceName]
 
 def _destination(target: Target) -> str:
     return target.destination
+
+
+def _place(target: Target) -> tuple[str, str, int, Transport]:
+    return target.place
 
 
 def held_ports(topology: Topology, member: Member) -> dict[tuple[int, Transport], ServiceName]:

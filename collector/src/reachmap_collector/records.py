@@ -7,7 +7,7 @@ they say of a flow is looked up when somebody asks.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 from typing import Final
@@ -232,6 +232,12 @@ class FlowRecord:
         """Begin with what was told last, and since when it has been so."""
         self._past = [told]
         self._began = since
+
+    def remember(self, told: Told) -> None:
+        """Take up all that the latest change said, of which only numbers were left."""
+        mine = self._past[-1] if self._past else None
+        if mine is not None and (mine.boot, mine.number) == (told.boot, told.number):
+            self._past[-1] = replace(told, at=mine.at)
 
     @property
     def newest(self) -> Told | None:

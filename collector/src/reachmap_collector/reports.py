@@ -199,14 +199,12 @@ class Reports:
                             known.refused = one.observations
         names = self._flows.names()
         for change in sorted(latest, key=lambda one: one.at):
-            try:
-                seen = codec.decode(Observation, change.detail)
-            except MalformedMessage:  # kept by another version: let the agent say it again
+            told = told_of(change)
+            if told is None:  # let the agent say it again
                 self.doubt([change.agent])
                 continue
-            told = Told(change.at, change.boot, change.number, seen)
             flows = [change.flow]
-            if seen.resolved:
+            if told.seen.resolved:
                 flows = names.get(replace(change.flow, address=""), [])
             if len(flows) > 1:  # which of the names it was cannot be told
                 self.doubt([change.agent])
@@ -369,6 +367,15 @@ def kept_account(account: Account) -> Received:
         heard=account.heard.prefix,
         last=account.last,
     )
+
+
+def told_of(change: Transition) -> Told | None:
+    """A change as the store kept it; None for one that another version kept."""
+    try:
+        seen = codec.decode(Observation, change.detail)
+    except MalformedMessage:
+        return None
+    return Told(change.at, change.boot, change.number, seen)
 
 
 def slots_of(row: PlanSlots) -> Slots:

@@ -11,6 +11,7 @@ import sys
 import accuracy
 import agent_cost
 import connect_rate
+import flow_map
 import footprint
 import lateness
 import listeners
@@ -28,6 +29,7 @@ SUBJECTS = {
     "listeners": listeners.main,
     "one_destination": one_destination.main,
     "planning": planning.main,
+    "map": flow_map.main,
     "store": store.main,
     "wire": wire.main,
     "spool": spool.main,

@@ -22,11 +22,11 @@ ROW: Final = np.dtype(
     [
         ("at", "f8"),  # when the latest change was, in seconds since the epoch
         ("since", "f8"),  # since when it has been as that says; since when it is known, before any
-        ("certificate", "i8"),  # when it ends, in seconds since the epoch
         ("number", "u4"),  # of that change
         ("boot", "u4"),  # by its place among the words
         ("local", "u4"),  # the address that was dialled from, by its place among the words
         ("connect_us", "u4"),
+        ("certificate", "u4"),  # when it ends, in seconds since the epoch
         ("outcome", "u1"),  # by its place in OUTCOMES
         ("answered", "u1"),  # by its place in ANSWERS
         ("flags", "u1"),
@@ -39,11 +39,11 @@ ANSWERS: Final = (None, *AnsweredBy)
 NOTHING: Final = 255
 """The outcome of a flow that nobody told of yet."""
 
-NO_CERTIFICATE: Final = (1 << 63) - 1
-"""It never ends."""
-
 MOST: Final = (1 << 32) - 1
 """The highest that the numbers of a row can be; what is more is held as this."""
+
+NO_CERTIFICATE: Final = MOST
+"""It never ends. Those that end after 2106 are held as ending then."""
 
 HEALTHY: Final = 1
 WINDOW: Final = 2
@@ -67,7 +67,7 @@ def blank(count: int, now: float) -> Rows:
 
 def certificate(until: int | None) -> int:
     """When a certificate ends, as a row has it."""
-    return NO_CERTIFICATE if until is None else max(-NO_CERTIFICATE, min(until, NO_CERTIFICATE - 1))
+    return NO_CERTIFICATE if until is None else min(max(0, until), NO_CERTIFICATE - 1)
 
 
 class Words:

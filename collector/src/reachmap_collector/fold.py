@@ -22,8 +22,8 @@ from reachmap_collector.slots import Ends, Place, place_of
 from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import Expectation, Outcome
 
-KEPT: Final = 20_000
-"""Well flows that have a record of their own: some 20 MB of them."""
+KEPT: Final = 2_000
+"""Well flows that have a record of their own: some 2 MB of them."""
 
 _HIDDEN: Final = 32
 """Addresses of a name that are remembered, those that it has no more included."""
@@ -328,7 +328,7 @@ class FlowMap:
     def _made(self, row: int) -> FlowRecord:
         """A record of what its row has."""
         expected = self.expected[row]
-        at, since, ends, number, boot, local, connect_us, outcome, answered, flags = self.rows[
+        at, since, number, boot, local, connect_us, ends, outcome, answered, flags = self.rows[
             row
         ].item()
         source = self.source(expected.key.source)
@@ -363,11 +363,11 @@ class FlowMap:
         self.rows[row] = (
             told.at,
             record.changed,
-            columns.certificate(seen.certificate_until),
             min(told.number, columns.MOST),
             self._words.code(told.boot),
             self._words.code(_without_port(seen.local)),
             min(max(0, seen.connect_us), columns.MOST),
+            columns.certificate(seen.certificate_until),
             columns.OUTCOME_CODES[seen.outcome],
             columns.ANSWER_CODES[seen.answered_by],
             int(self.rows["flags"][row]) & _OF_TOPOLOGY | flags,

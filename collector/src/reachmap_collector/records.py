@@ -8,7 +8,7 @@ they say of a flow is looked up when somebody asks.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache
 from statistics import median
 from typing import Final
 
@@ -44,7 +44,7 @@ class Told:
         return (self.at, self.boot) > (other.at, other.boot)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Period:
     """A roll-up of one agent."""
 
@@ -53,10 +53,7 @@ class Period:
     sequence: int
     slots: Slots
     counts: RollUp
-
-    @cached_property
-    def _named(self) -> dict[tuple[int, str], NamedCount]:
-        return {(line.slot, line.address): line for line in self.counts.named}
+    _named: dict[tuple[int, str], NamedCount] | None = field(default=None, init=False, repr=False)
 
     def of(self, flow: FlowKey, address: str | None) -> NamedCount | None:
         """What it says of a flow, or of one address of the name that the flow has."""
@@ -64,21 +61,44 @@ class Period:
         if slot is None:
             return None
         if address is not None:
+            if self._named is None:
+                self._named = {(line.slot, line.address): line for line in self.counts.named}
             return self._named.get((slot, address))
         counts = self.counts
         columns = (counts.made, counts.failed, counts.local_errors, counts.flips, counts.latency)
         return NamedCount(slot, "", *(column[slot] if column else 0 for column in columns))
 
 
+@cache
+def _constant(value: int, length: int) -> bytes:
+    return bytes([value]) * length
+
+
+def lean(counts: RollUp, plan: str) -> RollUp:
+    """The same counts, for holding them long: what many roll-ups have in common is held once.
+
+    In most of them each flow was checked as often as any other.
+    """
+    made = counts.made
+    if made and made.count(made[0]) == len(made):
+        made = _constant(made[0], len(made))
+    return replace(counts, plan=plan, begins_ms=0, ends_ms=0, made=made)
+
+
+_NONE: Final[Mapping[FlowKey, float]] = {}
+
+
 class Source:
     """What one agent says of all its flows at once."""
+
+    __slots__ = ("_at", "_behind", "_checked", "_periods", "_slots")
 
     def __init__(self) -> None:
         self._periods: list[Period] = []
         self._at = 0.0
         self._checked = 0.0
         self._slots: Slots | None = None
-        self._behind: dict[FlowKey, float] = {}
+        self._behind = _NONE
 
     def pulse(self, at: float, span_s: float, slots: Slots, stale: bytes) -> None:
         """All flows of a plan but the stale ones were checked within a span, and are as told."""
@@ -86,7 +106,7 @@ class Source:
             return
         behind = [slots.flows[slot] for slot in _set_bits(stale) if slot < len(slots.flows)]
         # When those were checked, as far as pulses tell, an earlier one told.
-        self._behind = {flow: self.checked(flow) for flow in behind}
+        self._behind = {flow: self.checked(flow) for flow in behind} if behind else _NONE
         self._at, self._slots = at, slots
         self._checked = at - span_s
 

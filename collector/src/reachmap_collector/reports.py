@@ -15,7 +15,7 @@ from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
-from reachmap_collector.records import Period, Told
+from reachmap_collector.records import Period, Told, lean
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import (
     Batch,
@@ -291,7 +291,8 @@ class Reports:
             raise
         account.observations += made
         begins, ends = (_moment(report, ms, arrived) for ms in (body.begins_ms, body.ends_ms))
-        period = Period(ends, report.boot, report.sequence, slots, body)
+        counts = lean(body, slots.revision)
+        period = Period(ends, account.boot, report.sequence, slots, counts)
         self._flows.source(report.agent).roll_up(period)
         packed = PackedRollUp(
             report.agent, report.boot, report.sequence, body.plan, begins, ends, report.body

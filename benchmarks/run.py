@@ -12,6 +12,7 @@ import accuracy
 import agent_cost
 import connect_rate
 import footprint
+import ingest
 import lateness
 import listeners
 import one_destination
@@ -29,6 +30,7 @@ SUBJECTS = {
     "one_destination": one_destination.main,
     "planning": planning.main,
     "store": store.main,
+    "ingest": ingest.main,
     "wire": wire.main,
     "spool": spool.main,
     "agent_cost": agent_cost.main,

@@ -67,6 +67,9 @@ class _KeptDiagnosis:
     diagnosis: Diagnosis
 
 
+_NOTHING: Final = Batch()
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What became of one report."""
@@ -120,7 +123,7 @@ class Reports:
         account.last = max(account.last, arrived)
         if report.sequence in account.sequences:
             self.duplicates += 1
-            return Taken(Batch(), account)
+            return Taken(_NOTHING, account)
         try:
             batch = _TAKERS[report.kind](self, report, account, arrived)
         except (MalformedMessage, _Unusable) as error:
@@ -283,7 +286,9 @@ class Reports:
 
     def _take_roll_up(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(RollUp, report.body)
-        made = sum(body.made) + sum(max(0, line.made) for line in body.named)
+        made = sum(body.made)
+        if body.named:
+            made += sum(max(0, line.made) for line in body.named)
         try:
             slots = self._slots(report.agent, body.plan)
             _check_shape(body, len(slots.flows))
@@ -291,7 +296,8 @@ class Reports:
             account.refused += made
             raise
         account.observations += made
-        begins, ends = (_moment(report, ms, arrived) for ms in (body.begins_ms, body.ends_ms))
+        begins = _moment(report, body.begins_ms, arrived)
+        ends = _moment(report, body.ends_ms, arrived)
         period = Period(ends, report.boot, report.sequence, slots, body)
         self._flows.source(report.agent).roll_up(period)
         packed = PackedRollUp(
@@ -391,9 +397,9 @@ def _moment(report: Report, at_ms: int, arrived: float) -> float:
 
 
 def _check_shape(body: RollUp, slots: int) -> None:
-    columns = (body.made, body.failed, body.local_errors, body.flips, body.latency)
-    if any(len(column) not in (0, slots) for column in columns):
-        raise MalformedMessage(f"RollUp: expected columns of {slots} octets")
+    for column in (body.made, body.failed, body.local_errors, body.flips, body.latency):
+        if column and len(column) != slots:
+            raise MalformedMessage(f"RollUp: expected columns of {slots} octets")
     for line in body.named:
         counts = (line.made, line.failed, line.local_errors, line.flips)
         if not 0 <= line.slot < slots or not 0 <= line.latency < 256:

@@ -13,10 +13,12 @@ import agent_cost
 import connect_rate
 import flow_map
 import footprint
+import ingest
 import lateness
 import listeners
 import one_destination
 import planning
+import restart
 import spool
 import store
 import wire
@@ -30,7 +32,9 @@ SUBJECTS = {
     "one_destination": one_destination.main,
     "planning": planning.main,
     "map": flow_map.main,
+    "restart": restart.main,
     "store": store.main,
+    "ingest": ingest.main,
     "wire": wire.main,
     "spool": spool.main,
     "agent_cost": agent_cost.main,

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from reachmap_collector.collector import Collector
-from reachmap_collector.intake import Origin
+from reachmap_collector.intake import Intake, Origin
 from reachmap_collector.queries import Queries
 from reachmap_collector.streams import StreamSettings
 from reachmap_shared import codec, subjects
-from reachmap_shared.bus import Bus
+from reachmap_shared.bus import Bus, Delivery
 from reachmap_shared.errors import BusUnavailable
 from reachmap_shared.messages import Report
 from reachmap_shared.vocabulary import Outcome
@@ -306,6 +306,66 @@ async def test_what_is_delivered_again_meanwhile_is_known(
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
 
 
+async def test_what_got_lost_on_its_way_is_not_acknowledged_with_what_came_after_it(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One acknowledgement speaks for all up to it: a gap in what is delivered is noticed, and all
+    that is not acknowledged comes again."""
+    lost: list[str] = []
+    hear = Intake._hear
+
+    def loses(intake: Intake, delivery: Delivery) -> None:
+        origin = Origin.parse(delivery.reply)
+        if origin is not None and origin.sequence in (1, 8, 20) and len(lost) < 3:
+            lost.append(delivery.reply)
+        else:
+            hear(intake, delivery)
+
+    monkeypatch.setattr(Intake, "_hear", loses)
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *busy(agent))
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
+        assert len(lost) == 3
+        assert received(collector) == agent.made
+        assert status_of(collector)["delivery"]["trouble"] is None
+
+
+async def test_an_acknowledgement_that_got_lost_is_given_again(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When the bus delivers again what is kept already; it is not folded a second time."""
+    settings = StreamSettings(ack_wait_s=0.2)
+    monkeypatch.setattr("reachmap_collector.streams.StreamSettings", lambda: settings)
+    lost: list[str] = []
+    publish = Bus.publish
+
+    async def loses(bus: Bus, subject: str, payload: bytes, reply: str = "") -> None:
+        if payload == b"+ACK" and not lost:
+            lost.append(subject)
+        else:
+            await publish(bus, subject, payload, reply)
+
+    monkeypatch.setattr(Bus, "publish", loses)
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *busy(agent, 1))
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
+        assert lost
+        assert collector._intake.taken == 2
+        assert collector._intake.redelivered >= 1
+
+
 async def test_no_more_waits_in_memory_than_there_is_room_for(
     jetstream: Any,
     store: Any,
@@ -508,14 +568,17 @@ async def test_a_collector_that_is_killed_around_a_commit_loses_nothing(
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        ("$JS.ACK.reports.collector.1.42.43.1700000000500000000.7", Origin(42, 1_700_000_000.5, 7)),
+        (
+            "$JS.ACK.reports.collector.1.42.43.1700000000500000000.7",
+            Origin(42, 43, 1_700_000_000.5, 7),
+        ),
         (
             "$JS.ACK.hub.hash.reports.collector.2.42.43.1700000000500000000.0",
-            Origin(42, 1_700_000_000.5, 0),
+            Origin(42, 43, 1_700_000_000.5, 0),
         ),
         (
             "$JS.ACK._.hash.reports.collector.2.42.43.1700000000500000000.0.rnd",
-            Origin(42, 1_700_000_000.5, 0),
+            Origin(42, 43, 1_700_000_000.5, 0),
         ),
         ("", None),
         ("_INBOX.x", None),

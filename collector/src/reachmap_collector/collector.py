@@ -9,8 +9,8 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -47,7 +47,17 @@ from reachmap_collector.reports import (
 from reachmap_collector.roster import Remembered, Roster
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.states import States
-from reachmap_collector.store.api import Batch, DeadLetter, Kept, Selection, Store, Transition
+from reachmap_collector.store import much_is_read
+from reachmap_collector.store.api import (
+    Batch,
+    DeadLetter,
+    Kept,
+    PlanSlots,
+    Received,
+    Selection,
+    Store,
+    Transition,
+)
 from reachmap_collector.streams import Streams, StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
@@ -95,16 +105,38 @@ Result = TypeVar("Result")
 _log = log.get("collector")
 
 
-def _told_before(store: Store) -> list[Transition]:
-    """The last change of each flow, and the latest of all: they say since when it has been so."""
-    told = list(store.latest())
-    flows = len(told)
-    page = store.history(limit=_PAGE)
-    while True:
-        told += page.transitions
-        if page.next is None or len(told) > flows + _RECENT:
-            return told
-        page = store.history(limit=_PAGE, before=page.next)
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What the store has of the time before a restart."""
+
+    plans: Sequence[PlanSlots]
+    hellos: Sequence[Kept]
+    losses: Sequence[Kept]
+    diagnoses: Sequence[Kept]
+    received: Sequence[Received]
+    latest: Sequence[Transition]
+    """The last change of each flow."""
+    older: Sequence[Transition]
+    """The latest of all changes: they say since when it has been so."""
+
+    @classmethod
+    def read(cls, store: Store) -> "Remains":
+        """All of it; it takes its time."""
+        with much_is_read():
+            page = store.history(limit=_PAGE)
+            older = [*page.transitions]
+            while page.next is not None and len(older) < _RECENT:
+                page = store.history(limit=_PAGE, before=page.next)
+                older += page.transitions
+            return cls(
+                plans=[*store.plans()],
+                hellos=[*store.kept(_HELLOS)],
+                losses=[*store.kept(LOSSES)],
+                diagnoses=[*store.kept(DIAGNOSES)],
+                received=[*store.received()],
+                latest=[*store.latest()],
+                older=older,
+            )
 
 
 class Collector:
@@ -173,12 +205,7 @@ class Collector:
         """Begin where the collector before this one ended; wait for the store if need be."""
         while True:
             try:
-                plans = await self._keeper.read(lambda store: list(store.plans()))
-                hellos = await self._keeper.read(lambda store: list(store.kept(_HELLOS)))
-                losses = await self._keeper.read(lambda store: list(store.kept(LOSSES)))
-                diagnoses = await self._keeper.read(lambda store: list(store.kept(DIAGNOSES)))
-                received = await self._keeper.read(lambda store: list(store.received()))
-                told = await self._keeper.read(_told_before)
+                remains = await self._keeper.read(Remains.read)
             except StoreError as error:
                 self._keeper.trouble = str(error)
                 _log.warning("the store cannot be read, the map waits for it", reason=str(error))
@@ -186,18 +213,22 @@ class Collector:
             else:
                 break
         self._keeper.trouble = ""
-        for row in plans:
+        for row in remains.plans:
             self._known.add(slots_of(row))
-        last_heard = {(row.agent, row.boot): row.last for row in received}
-        for kept in hellos:
+        last_heard = {(row.agent, row.boot): row.last for row in remains.received}
+        for kept in remains.hellos:
             with contextlib.suppress(MalformedMessage):  # kept by another version
                 said = codec.decode(Remembered, kept.value or b"")
                 heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
                 self.roster.restore(said, heard)
         self._compile()
-        if former := self.topology.former:
-            told = [replace(one, flow=renamed(one.flow, former)) for one in told]
-        useless = self._reports.restore(told, received, losses, diagnoses)
+        useless = self._reports.restore(
+            self._now_called(remains.latest),
+            remains.received,
+            remains.losses,
+            remains.diagnoses,
+            self._now_called(remains.older),
+        )
         self._handed.restore()
         self._keeper.add(useless)
         for hello in self._early:
@@ -205,7 +236,14 @@ class Collector:
         self._early.clear()
         self._is_restored = True
         self._changed.set()
-        _log.info("map restored", changes=len(told), agents=len(hellos))
+        _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
+
+    def _now_called(self, changes: Sequence[Transition]) -> Iterable[Transition]:
+        """The same changes, by what their hosts are called now."""
+        former = self.topology.former
+        if not former:
+            return changes
+        return (replace(one, flow=renamed(one.flow, former)) for one in changes)
 
     def bus_is_back(self) -> None:
         """The server was away, and may have lost all that it had."""

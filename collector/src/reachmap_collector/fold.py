@@ -8,7 +8,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,26 @@ from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, FlowKey, Flows,
 from reachmap_collector.records import FlowRecord, Source, Told
 from reachmap_collector.slots import Ends, Place, place_of
 from reachmap_shared.messages import Observation
-from reachmap_shared.vocabulary import Expectation, Outcome
+from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome
 
 KEPT: Final = 2_000
 """Well flows that have a record of their own: some 2 MB of them."""
 
 _HIDDEN: Final = 32
 """Addresses of a name that are remembered, those that it has no more included."""
+
+
+class Well(NamedTuple):
+    """What the map remembers of a flow to an address that is open and healthy."""
+
+    at: float
+    boot: str
+    number: int
+    answered_by: AnsweredBy | None
+    connect_us: int
+    local: str
+    window: bool
+    certificate_until: int | None
 
 
 class _Name:
@@ -59,8 +72,8 @@ class FlowMap:
         """How often something was told that is new: who looked since then saw all of it."""
         self._kept = kept
         self._words = columns.Words()
-        self._indexes: dict[int, tuple[tuple[Target, ...], dict[Place, int]]] = {}
-        """By the identity of a tuple of targets: where each place stands in it."""
+        self._indexes: dict[int, tuple[tuple[Target, ...], dict[Place, int], tuple[str, ...]]] = {}
+        """By the identity of a tuple of targets: where each place stands in it, and its service."""
         self._covers: dict[tuple[int, int], tuple[object, object, Bits | None]] = {}
         self._records: dict[int, FlowRecord] = {}
         """By row."""
@@ -184,6 +197,51 @@ class FlowMap:
         if len(name.records) > _HIDDEN:
             _forget_the_oldest(name)
         return True
+
+    def begin(self, well: Iterable[tuple[FlowKey, str, Well]]) -> None:
+        """Fill the rows of flows, with their services, of which nothing was told before."""
+        rows: list[int] = []
+        values: list[tuple[float | int, ...]] = []
+        for flow, service, told in well:
+            targets = self.expected.targets.get(flow.source, ())
+            place = self._index(targets).get(place_of(flow))
+            if place is None or self._indexes[id(targets)][2][place] != service:
+                continue
+            rows.append(self.expected.start(flow.source) + place)
+            values.append(
+                (
+                    told.at,
+                    told.at,
+                    min(told.number, columns.MOST),
+                    self._words.code(told.boot),
+                    min(max(0, told.connect_us), columns.MOST),
+                    columns.certificate(told.certificate_until),
+                    self._words.code(_without_port(told.local)),
+                    columns.ANSWER_CODES[told.answered_by],
+                    columns.HEALTHY | columns.WINDOW * told.window,
+                )
+            )
+        if rows:
+            *columns_, flags = zip(*values, strict=True)
+            for name, column in zip(_TOLD_OF_WELL, columns_, strict=True):
+                self.rows[name][rows] = column
+            self.rows["flags"][rows] |= np.asarray(flags, np.uint8)
+            self.rows["outcome"][rows] = columns.OUTCOME_CODES[Outcome.OPEN]
+
+    def has(self, flow: FlowKey, boot: str, number: int) -> bool:
+        """Whether a change is what was told last of a flow."""
+        row = self._row(flow)
+        if row is None or self.rows["outcome"][row] == columns.NOTHING:
+            return False
+        mine = self.rows[row]
+        return bool(mine["number"] == number and self._words.text(mine["boot"]) == boot)
+
+    def unheard(self) -> set[str]:
+        """The sources of flows that could be checked, and of which nothing was told."""
+        rows = self.rows["outcome"] == columns.NOTHING
+        rows &= self.rows["flags"] & columns.UNADDRESSED == 0
+        rows[[row for row, shown in self.resolved().items() if shown]] = False
+        return {self.expected[row].key.source for row in np.flatnonzero(rows).tolist()}
 
     def diagnose(self, flow: FlowKey, service: str, diagnosed: Diagnosed) -> bool:
         """Keep what was found out about a flow last; returns False when it is none of the map's."""
@@ -319,7 +377,8 @@ class FlowMap:
         held = self._indexes.get(id(targets))
         if held is None:
             index = {one.place: number for number, one in enumerate(targets)}
-            held = self._indexes[id(targets)] = targets, index
+            services = tuple(str(one.service) for one in targets)
+            held = self._indexes[id(targets)] = targets, index, services
         return held[1]
 
     def _record(self, row: int) -> FlowRecord:
@@ -378,6 +437,10 @@ class FlowMap:
             if len(self._well) > self._kept:
                 del self._records[self._well.popitem(last=False)[0]]
 
+
+_TOLD_OF_WELL: Final = (
+    *("at", "since", "number", "boot", "connect_us", "certificate", "local", "answered"),
+)
 
 _OF_TOPOLOGY: Final = columns.FORBIDDEN | columns.UNADDRESSED
 

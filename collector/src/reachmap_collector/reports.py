@@ -5,14 +5,15 @@ counted, and kept as a dead letter. Whatever is taken goes to the map and to the
 """
 
 import contextlib
+import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from reachmap_collector.diagnose import Diagnosed, find
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.fold import FlowMap, Well
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.records import Period, Told, lean
@@ -68,6 +69,9 @@ class _KeptDiagnosis:
     diagnosis: Diagnosis
 
 
+_NOTHING: Final = Batch()
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What became of one report."""
@@ -121,7 +125,7 @@ class Reports:
         account.last = max(account.last, arrived)
         if report.sequence in account.sequences:
             self.duplicates += 1
-            return Taken(Batch(), account)
+            return Taken(_NOTHING, account)
         try:
             batch = _TAKERS[report.kind](self, report, account, arrived)
         except (MalformedMessage, _Unusable) as error:
@@ -177,8 +181,16 @@ class Reports:
         received: Iterable[Received],
         losses: Iterable[Kept],
         diagnoses: Iterable[Kept] = (),
+        older: Iterable[Transition] = (),
     ) -> Batch:
         """Begin with what the store has. The plans that it knows have to be known already.
+
+        Args:
+            latest: The last change of each flow.
+            received: What was taken of each boot.
+            losses: What agents said is lost.
+            diagnoses: What was found out.
+            older: Some of the changes before the last, those themselves perhaps included.
 
         Returns:
             What the store need not keep any longer.
@@ -198,7 +210,10 @@ class Reports:
                         if (known := self._ledger.get(kept.key, one.boot)) is not None:
                             known.refused = one.observations
         names = self._flows.names()
-        for change in sorted(latest, key=lambda one: one.at):
+        rest: list[Transition] = []
+        self._flows.begin(_well(latest, rest))
+        rest += (one for one in older if not self._flows.has(one.flow, one.boot, one.number))
+        for change in sorted(rest, key=lambda one: one.at):
             told = told_of(change)
             if told is None:  # let the agent say it again
                 self.doubt([change.agent])
@@ -214,7 +229,7 @@ class Reports:
             Kept(DIAGNOSES, one.key, None) for one in diagnoses if not self._recall(one)
         )
         # Of what the store does not know nobody may say that it is as told.
-        self.doubt({record.key.source for record in self._flows if record.last is None})
+        self.doubt(self._flows.unheard())
         return Batch(kept=useless)
 
     def _recall(self, kept: Kept) -> bool:
@@ -282,7 +297,9 @@ class Reports:
 
     def _take_roll_up(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(RollUp, report.body)
-        made = sum(body.made) + sum(max(0, line.made) for line in body.named)
+        made = sum(body.made)
+        if body.named:
+            made += sum(max(0, line.made) for line in body.named)
         try:
             slots = self._slots(report.agent, body.plan)
             _check_shape(body, len(slots.flows))
@@ -290,7 +307,8 @@ class Reports:
             account.refused += made
             raise
         account.observations += made
-        begins, ends = (_moment(report, ms, arrived) for ms in (body.begins_ms, body.ends_ms))
+        begins = _moment(report, body.begins_ms, arrived)
+        ends = _moment(report, body.ends_ms, arrived)
         counts = lean(body, slots.revision)
         period = Period(ends, account.boot, report.sequence, slots, counts)
         self._flows.source(report.agent).roll_up(period)
@@ -370,6 +388,48 @@ def kept_account(account: Account) -> Received:
     )
 
 
+def _well(
+    latest: Iterable[Transition], rest: list[Transition]
+) -> Iterator[tuple[FlowKey, str, Well]]:
+    """The changes of which a few numbers are enough; the others are put among the rest."""
+    for change in latest:
+        # The observation in full takes ten times as long, and there are a million of them.
+        fields = codec.fields_of(change.detail) if change.is_open else []
+        if len(fields) < _REQUIRED or not fields[_HEALTHY] or fields[_RESOLVED:]:
+            rest.append(change)
+            continue
+        yield (
+            change.flow,
+            change.service,
+            Well(
+                change.at,
+                change.boot,
+                change.number,
+                fields[_ANSWERED_BY],
+                fields[_CONNECT_US],
+                fields[_LOCAL],
+                *(
+                    *fields[_WINDOW : _CERTIFICATE + 1],
+                    *_DEFAULTS[max(0, len(fields) - _REQUIRED) :],
+                ),
+            ),
+        )
+
+
+_PLACES: Final = {field.name: place for place, field in enumerate(dataclasses.fields(Observation))}
+_ANSWERED_BY, _HEALTHY, _CONNECT_US, _LOCAL, _WINDOW, _CERTIFICATE, _RESOLVED = (
+    _PLACES[name]
+    for name in (
+        *("answered_by", "healthy", "connect_us", "local"),
+        *("window", "certificate_until", "resolved"),
+    )
+)
+_REQUIRED: Final = _PLACES["window"]
+"""How many fields an observation has at least."""
+_DEFAULTS: Final = (False, None)
+"""Of window and certificate, where they are left out."""
+
+
 def told_of(change: Transition) -> Told | None:
     """A change as the store kept it; None for one that another version kept."""
     try:
@@ -401,9 +461,9 @@ def _moment(report: Report, at_ms: int, arrived: float) -> float:
 
 
 def _check_shape(body: RollUp, slots: int) -> None:
-    columns = (body.made, body.failed, body.local_errors, body.flips, body.latency)
-    if any(len(column) not in (0, slots) for column in columns):
-        raise MalformedMessage(f"RollUp: expected columns of {slots} octets")
+    for column in (body.made, body.failed, body.local_errors, body.flips, body.latency):
+        if column and len(column) != slots:
+            raise MalformedMessage(f"RollUp: expected columns of {slots} octets")
     for line in body.named:
         counts = (line.made, line.failed, line.local_errors, line.flips)
         if not 0 <= line.slot < slots or not 0 <= line.latency < 256:

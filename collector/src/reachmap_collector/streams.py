@@ -192,9 +192,9 @@ class Streams:
             "name": subjects.REPORT_CONSUMER,
             "durable_name": subjects.REPORT_CONSUMER,
             "deliver_policy": "all",
-            # Each for itself: to acknowledge all up to one would take those with it that were
-            # delivered into a connection which broke, and that nobody ever saw.
-            "ack_policy": "explicit",
+            # One speaks for all up to it. That takes those with it that were delivered into a
+            # connection which broke, and that nobody ever saw: so the intake counts deliveries.
+            "ack_policy": "all",
             "ack_wait": int(self._settings.ack_wait_s * _NANO),
             "max_ack_pending": self._settings.max_waiting,
             "max_deliver": -1,

@@ -76,6 +76,11 @@ class Books:
         state = self.deployment.folder / "state"
         return [examine(state / f"{name}.spool") for name in self.deployment.clients]
 
+    def dropped(self, agent: str, boot: str) -> tuple[int, int]:
+        """Observations and changes that a start had to drop, by its own file."""
+        folder = self.deployment.folder / "state" / f"{agent}.spool"
+        return shown_lost((folder / f"{boot}.account").read_bytes())
+
     def kept(self, *, with_changes: bool = False) -> Kept:
         """What is in the store by now."""
         kept = Kept()

@@ -315,6 +315,9 @@ def test_a_disk_that_takes_nothing(begin: Any, tmp_path: Path, clocks: Clocks) -
     assert not spool.failure
     assert list((tmp_path / "spool").glob("r*"))
     assert [r.entry.made for r in waiting(spool)] == [3, 10, 5]
+    spool.account.made += 4
+    after = begin("after")
+    assert closed(after)["boot"] == Closed(made=32, lost=17, changes_lost=0), "3, 10 and 4"
 
 
 def test_memory_is_bounded_too(begin: Any, tmp_path: Path) -> None:

@@ -54,6 +54,18 @@ class Account:
                 self._numbers[place] = 0
             self._numbers[_OURS] = _MAGIC
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a file of it."""
+        return self._map is not None
+
+    def keep(self, path: Path) -> None:
+        """Go on in a file, after all. Raises OSError, and is as it was then."""
+        numbers, self._map = self._numbers, _mapped(path)
+        self._numbers = memoryview(self._map).cast("Q")
+        self._numbers[:] = numbers
+        numbers.release()
+
     def close(self) -> None:
         """Let go of it."""
         self._numbers.release()

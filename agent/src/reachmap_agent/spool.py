@@ -239,6 +239,7 @@ class Spool:
         if tries_disk:
             header = Header(boot, self._clock.os_boot, now_ms, self._clock.wall_ms())
             try:
+                self._starts.keep()
                 self._files.create(segment, header)
                 self._works()
             except OSError as error:

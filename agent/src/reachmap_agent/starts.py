@@ -65,6 +65,11 @@ class Starts:
         """Take up a start's account. Raises OSError where the disk does not take it."""
         self._open[boot] = self._files.account(boot) if on_disk else Account(None)
 
+    def keep(self) -> None:
+        """Have this start's on disk, if that took nothing when it began. Raises OSError."""
+        if not self.own.is_kept:
+            self._files.keep_account(self._boot, self.own)
+
     def standing(self, boot: str) -> Earlier:
         """How a start's account stands: what is nowhere any more is lost."""
         account = self._open[boot]

@@ -79,7 +79,10 @@ def collector(books: Books, dice: random.Random, figures: Figures) -> None:
     with deployment.disks["data"].full():
         _toggle(deployment, dice)
         until(deployment.is_right, "a right map while the collector's disk is full")
-        until(lambda: bool(_store_trouble(deployment)), "the status says that the store is full")
+        until(
+            lambda: "full" in _trouble(deployment, "store"),
+            "the status says that the store is full",
+        )
         time.sleep(dice.uniform(0, 3))
         if ends:
             _end(deployment.collector, dice)
@@ -89,7 +92,9 @@ def collector(books: Books, dice: random.Random, figures: Figures) -> None:
                 time.sleep(dice.uniform(0, 3))
     if ends and not started:
         deployment.collector.start()
-    until(lambda: deployment.ask("status") != {} and not _store_trouble(deployment), "it is kept")
+    until(
+        lambda: deployment.ask("status") != {} and not _trouble(deployment, "store"), "it is kept"
+    )
 
 
 def server(books: Books, dice: random.Random, figures: Figures) -> None:
@@ -99,7 +104,8 @@ def server(books: Books, dice: random.Random, figures: Figures) -> None:
     with deployment.disks["nats0"].full():
         _toggle(deployment, dice)
         until(lambda: books.waiting() > waited, "the agents keep what the server does not")
-        time.sleep(dice.uniform(0, 5))
+        until(lambda: "takes no reports" in _trouble(deployment, "delivery"), "the status says so")
+        time.sleep(dice.uniform(0, 3))
     _end(deployment.nats[0], dice)
     deployment.nats[0].start()
     figures.faults["that was started again, when there was room"] += 1
@@ -122,5 +128,5 @@ def _in_memory(deployment: Deployment) -> list[str]:
     return [row["agent"] for row in rows if any("in memory" in note for note in row["notes"])]
 
 
-def _store_trouble(deployment: Deployment) -> str:
-    return deployment.ask("status").get("store", {}).get("trouble") or ""
+def _trouble(deployment: Deployment, part: str) -> str:
+    return deployment.ask("status").get(part, {}).get("trouble") or ""

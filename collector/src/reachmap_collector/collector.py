@@ -246,7 +246,7 @@ class Collector:
     def status(self, judgements: list[Judgement], agents: list[views.Json]) -> views.Json:
         """The whole in one line's worth, of what `judgements` and `agents` gave at one moment."""
         delivery = views.Delivery(
-            trouble=self._intake.trouble or self._plan_trouble,
+            trouble=self._intake.trouble or self._intake.refusal or self._plan_trouble,
             lag=self._intake.lag.pending,
             in_stream=self._intake.lag.messages,
             stream_octets=self._intake.lag.octets,

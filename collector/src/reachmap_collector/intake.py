@@ -14,6 +14,7 @@ from typing import Final
 from reachmap_collector.errors import StreamRefused
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.reports import Taken
+from reachmap_collector.store.api import Batch
 from reachmap_collector.streams import Lag, Streams
 from reachmap_shared import log, subjects
 from reachmap_shared.bus import Bus, Delivery
@@ -31,6 +32,7 @@ _MAX_WAITING_OCTETS: Final = 64 << 20
 """Of reports that wait for the store."""
 
 _LOOK_EVERY_S: Final = 5.0
+_PROBE_EVERY_S: Final = 10.0
 _RETRY_S: Final = 1.0
 
 _NOTHING_NOW: Final = frozenset({"404", "408"})
@@ -87,6 +89,8 @@ class Intake:
         self.lag = Lag()
         self.trouble = ""
         """What keeps reports from coming right now; empty while nothing does."""
+        self.refusal = ""
+        """Why the stream takes no reports from agents; empty while it does."""
         self.caught_up = False
         """Whether all that the stream had at the last delivery has come."""
         self.drained = float("-inf")
@@ -112,6 +116,7 @@ class Intake:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._acknowledge())
             tasks.create_task(self._watch())
+            tasks.create_task(self._probe())
             tasks.create_task(self._pull(inbox))
 
     def look_again(self) -> None:
@@ -194,8 +199,11 @@ class Intake:
             self.redelivered += 1  # it still waits for the store
             return
         arrived = min(self._streams.clock.ours(origin.arrived_s), self._streams.clock.now())
-        taken = self._take(delivery.subject, delivery.payload, arrived)
-        self.taken += 1
+        if delivery.subject == subjects.PROBE:
+            taken = Taken(Batch(), None)
+        else:
+            taken = self._take(delivery.subject, delivery.payload, arrived)
+            self.taken += 1
         self._held.add(origin.sequence)
         consumer = self._consumer
 
@@ -233,6 +241,26 @@ class Intake:
                 self._stumbled(error)
                 self.look_again()
 
+    async def _probe(self) -> None:
+        """A stream whose disk was full stores nothing any more, and says so to nobody."""
+        while True:
+            await asyncio.sleep(_PROBE_EVERY_S)
+            if not self._is_set_up or not self._bus.is_connected:
+                continue
+            try:
+                await self._streams.probe()
+            except StreamRefused as error:
+                self._refuse(f"the stream takes no reports: {error}")
+            except BusUnavailable:
+                self._refuse(_MUTE)
+            else:
+                self.refusal = ""
+
+    def _refuse(self, reason: str) -> None:
+        if not self.refusal:
+            _log.warning("agents keep their reports", reason=reason)
+        self.refusal = reason
+
     def _stumbled(self, error: Exception) -> None:
         if not self.trouble:
             _log.warning("no reports come in", reason=str(error))
@@ -240,3 +268,8 @@ class Intake:
 
 
 _LOST: Final = Delivery("", b"", "", {})
+
+_MUTE: Final = (
+    "the stream takes no reports, and does not say why: "
+    "a NATS server whose disk was full has to be started again"
+)

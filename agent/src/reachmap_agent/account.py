@@ -32,7 +32,8 @@ when the disk is full."""
     _NOTED_PREFIX,
     _LOST,
     _CHANGES_LOST,
-) = range(13)
+    _LAST,
+) = range(14)
 
 
 class Account:
@@ -122,6 +123,15 @@ class Account:
     @closed_ms.setter
     def closed_ms(self, wall_ms: int) -> None:
         self._numbers[_CLOSED] = wall_ms
+
+    @property
+    def last_ms(self) -> int:
+        """When the start began or made its last report, by the wall clock."""
+        return self._numbers[_LAST]
+
+    @last_ms.setter
+    def last_ms(self, wall_ms: int) -> None:
+        self._numbers[_LAST] = max(0, wall_ms)
 
     def show_lost(self, made: int, changes: int) -> None:
         """What had to be dropped so far: for whoever looks from outside."""

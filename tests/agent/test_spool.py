@@ -703,7 +703,9 @@ while True:
         spool.rewind()
         for _ in range(number % 4):
             waits = spool.history(Lane.ROLL_UPS)
-            if waits is not None and waits.segment.boot == sys.argv[2]:
+            while waits is not None and waits.segment.boot != sys.argv[2]:
+                waits = spool.history(Lane.ROLL_UPS)
+            if waits is not None:
                 print(waits.entry.sequence, flush=True)
                 spool.forget(waits)
 """

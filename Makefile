@@ -28,7 +28,7 @@ lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes half an hour
+soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes three quarters of an hour
 	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
 	  || echo "No wheel of atheris for this Python: the decoders are not fuzzed"
 	$(BIN)/python soak/run.py $(SOAK)

@@ -42,6 +42,7 @@ from reachmap_shared.messages import (
     Changes,
     CheckSpec,
     Closed,
+    Earlier,
     Hello,
     ListenerSpec,
     NamedTarget,
@@ -577,8 +578,27 @@ async def test_it_leaves_in_good_order(
     hello = fake.hello()
     assert (hello.presence, hello.listeners) == (Presence.LEAVING, ())
     assert [said.presence for said in fake.said(Hello)].count(Presence.LEAVING) == 1
+    last = fake.pulse()
+    assert (last.made, last.waiting, last.lost) == (2, 0, 0), "all that it made is told"
     with socket.socket() as service:
         service.bind((LOOPBACK, port))
+
+
+async def test_it_tells_how_its_earlier_starts_stand(
+    fake: FakeBus, eventually: Any, checks: Checks
+) -> None:
+    """In its hello, again and again: the bus may lose their own last words."""
+    checks.go.set()
+    async with running() as stop:
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(plan("r1", check(1), check(2)))
+        await eventually(lambda: fake.pulse().made >= 2)
+        await stop()
+    last = fake.pulse()
+    async with running():
+        await eventually(lambda: fake.hello().boot != last.boot)
+        await eventually(lambda: fake.hello().earlier[0].waiting == 0)
+        assert fake.hello().earlier == (Earlier(last.boot, last.made, 0, 0, 0),)
 
 
 async def test_it_does_not_wait_for_ever_for_its_checks(

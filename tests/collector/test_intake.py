@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -461,6 +462,31 @@ async def test_the_server_may_go_and_come_back(
         store.is_away = False
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
         assert last_seen(collector) == [DOWN, OPEN, DOWN]
+
+
+async def test_a_stream_that_takes_nothing_is_told_of(
+    jetstream: Any,
+    store: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For as long as it lasts: agents keep their reports, and nobody else would say so."""
+    monkeypatch.setattr("reachmap_collector.intake._PROBE_EVERY_S", 0.05)
+    small = partial(StreamSettings, max_octets=2000)
+    monkeypatch.setattr("reachmap_collector.streams.StreamSettings", small)
+
+    def trouble(collector: Collector) -> str:
+        return status_of(collector)["delivery"]["trouble"] or ""
+
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *busy(agent)[:1])
+        store.is_away = True
+        await eventually(lambda: "maximum bytes exceeded" in trouble(collector))
+        store.is_away = False
+        await eventually(lambda: trouble(collector) == "")
+        assert (collector._intake.taken, collector.refused) == (1, {})
 
 
 async def test_what_vanished_with_the_bus_is_counted(

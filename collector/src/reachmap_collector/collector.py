@@ -319,7 +319,7 @@ class Collector:
     def status(self, flows: Mapping[State, int], agents: list[views.Json]) -> views.Json:
         """The whole in one line's worth: flows by state, and what `agents` gave at that moment."""
         delivery = views.Delivery(
-            trouble=self._intake.trouble or self._plan_trouble,
+            trouble=self._intake.trouble or self._intake.refusal or self._plan_trouble,
             lag=self._intake.lag.pending,
             in_stream=self._intake.lag.messages,
             stream_octets=self._intake.lag.octets,

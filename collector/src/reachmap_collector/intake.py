@@ -18,6 +18,7 @@ from typing import Final
 from reachmap_collector.errors import StreamRefused
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.reports import Taken
+from reachmap_collector.store.api import Batch
 from reachmap_collector.streams import Lag, Streams
 from reachmap_shared import log, subjects
 from reachmap_shared.bus import Bus, Delivery
@@ -35,6 +36,7 @@ _MAX_WAITING_OCTETS: Final = 64 << 20
 """Of reports that wait for the store."""
 
 _LOOK_EVERY_S: Final = 5.0
+_PROBE_EVERY_S: Final = 10.0
 _RETRY_S: Final = 1.0
 
 _NOTHING_NOW: Final = frozenset({"404", "408"})
@@ -93,6 +95,8 @@ class Intake:
         self.lag = Lag()
         self.trouble = ""
         """What keeps reports from coming right now; empty while nothing does."""
+        self.refusal = ""
+        """Why the stream takes no reports from agents; empty while it does."""
         self.caught_up = False
         """Whether all that the stream had at the last delivery has come."""
         self.drained = float("-inf")
@@ -117,8 +121,8 @@ class Intake:
         """Where to say so."""
         self._is_to_ack = asyncio.Event()
         self._requests = 0
-        self._asked = float("-inf")
-        """When the request under way was made, by our clock."""
+        self._asked = 0.0
+        """When the last request was made, by our clock."""
         self._place = ""
         """Where words on the last request come."""
         self._left = 0
@@ -133,6 +137,7 @@ class Intake:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._acknowledge())
             tasks.create_task(self._watch())
+            tasks.create_task(self._probe())
             tasks.create_task(self._pull(inbox))
 
     def look_again(self) -> None:
@@ -198,14 +203,9 @@ class Intake:
             if (origin := Origin.parse(delivery.reply)) is not None:
                 self._receive(delivery, origin)
                 self._left -= 1
-                if not origin.pending:
-                    self.drained = self._asked
                 if self._left == 0:
                     self._end()
             elif self._is_over(delivery):
-                # With some unacknowledged the server may have held the rest back.
-                if self.caught_up and self._kept == self._reached:
-                    self.drained = self._asked
                 self._end()
         except Exception as error:  # noqa: BLE001  the client would swallow it, and we the report
             self._is_set_up = False
@@ -218,6 +218,9 @@ class Intake:
         status = delivery.headers.get("Status", "")
         if status in _NOTHING_NOW:
             self.caught_up = True
+            # With some unacknowledged the server may have held the rest back.
+            if self._kept == self._reached:
+                self.drained = self._asked
             return True
         if status.startswith("1"):  # a heartbeat, or flow control
             return False
@@ -231,14 +234,19 @@ class Intake:
             raise StreamRefused("some reports got lost on their way here, and have to come again")
         self._delivered = origin.delivery
         self.caught_up = origin.pending == 0
+        if self.caught_up:
+            self.drained = self._asked
         if origin.sequence <= self._reached:
             self.redelivered += 1
             if origin.sequence <= self._kept:  # the bus did not hear of it
                 self._is_to_ack.set()
             return
         arrived = min(self._streams.clock.ours(origin.arrived_s), self._streams.clock.now())
-        taken = self._take(delivery.subject, delivery.payload, arrived)
-        self.taken += 1
+        if delivery.subject == subjects.PROBE:
+            taken = Taken(Batch(), None)
+        else:
+            taken = self._take(delivery.subject, delivery.payload, arrived)
+            self.taken += 1
         self._reached = origin.sequence
         kept = partial(self._is_kept, self._epoch, origin.sequence, delivery.reply)
         self._keeper.add(taken.batch, taken.account, len(delivery.payload), kept)
@@ -273,7 +281,33 @@ class Intake:
                 self._stumbled(error)
                 self.look_again()
 
+    async def _probe(self) -> None:
+        """A stream whose disk was full stores nothing any more, and says so to nobody."""
+        while True:
+            await asyncio.sleep(_PROBE_EVERY_S)
+            if not self._is_set_up or not self._bus.is_connected:
+                continue
+            try:
+                await self._streams.probe()
+            except StreamRefused as error:
+                self._refuse(f"the stream takes no reports: {error}")
+            except BusUnavailable:
+                self._refuse(_MUTE)
+            else:
+                self.refusal = ""
+
+    def _refuse(self, reason: str) -> None:
+        if not self.refusal:
+            _log.warning("agents keep their reports", reason=reason)
+        self.refusal = reason
+
     def _stumbled(self, error: Exception) -> None:
         if not self.trouble:
             _log.warning("no reports come in", reason=str(error))
         self.trouble = str(error)
+
+
+_MUTE: Final = (
+    "the stream takes no reports, and does not say why: "
+    "a NATS server whose disk was full has to be started again"
+)

@@ -139,6 +139,10 @@ class Streams:
             await self._ask(f"STREAM.PURGE.{subjects.REPORT_STREAM}", {"seq": floor + 1})
             self._purged = floor
 
+    async def probe(self) -> None:
+        """See that the stream takes reports, by one that is none."""
+        _checked(await self._bus.request(subjects.PROBE, b"", _TIMEOUT_S))
+
     async def planned(self) -> list[str]:
         """The agents whose plans are in the bucket."""
         prefix = subjects.plan("x")[:-1]

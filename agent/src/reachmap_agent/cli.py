@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _loader(options: argparse.Namespace) -> Load:
     """What reads the settings, now and whenever it is asked."""
     arguments = {key: getattr(options, key, None) for key in settings.ARGUMENTS}
-    arguments["addresses"] = options.address
+    arguments["addresses"] = getattr(options, "address", None)
     return lambda: settings.load(options.config, os.environ, arguments)
 
 
@@ -131,8 +131,23 @@ def _reclaim(load: Load, options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS: Final = {"run": _run, "doctor": _doctor, "reclaim": _reclaim}
+def _service(load: Load, options: argparse.Namespace) -> int:
+    # Here, since it is Windows's alone.
+    from reachmap_agent import scm
 
+    if sys.platform == "win32":
+        from reachmap_agent.scm import command
+
+        return command.run(options.action, load)
+    instead = scm.INSTEAD.get(sys.platform, scm.INSTEAD_ELSEWHERE)
+    print(f"reachmap-agent: services of this kind are Windows's; {instead}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+_COMMANDS: Final = {"run": _run, "doctor": _doctor, "reclaim": _reclaim, "service": _service}
+
+
+_SERVICE_ACTIONS: Final = ("install", "remove", "start", "stop", "status", "firewall")
 
 _BUS_FILES: Final = {
     "--nats-credentials": "what to show to the NATS server: credentials from `reachmap enroll`",
@@ -221,4 +236,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     reclaim.add_argument("port", metavar="[TRANSPORT/]PORT")
+    manage = commands.add_parser(
+        "service",
+        help="run the agent as a service of Windows",
+        description="Install the agent as a service of Windows, remove it, start or stop it, say "
+        "how it fares (exit code 1 unless it runs), or print the firewall rules that this host's "
+        "plan needs, as PowerShell. The service reads %ProgramData%\\reachmap\\agent.toml. "
+        "On other systems it says what to use instead, with exit code 2.",
+        epilog="example:\n  reachmap-agent service firewall > firewall.ps1\n"
+        "  powershell -ExecutionPolicy Bypass -File firewall.ps1 -WhatIf",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    manage.add_argument("action", choices=_SERVICE_ACTIONS)
+    other = manage.add_argument_group("for firewall, where its plan is not the service's")
+    other.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
+    other.add_argument("--id", metavar="NAME", help="this host's name in the topology")
+    other.add_argument("--state", metavar="DIR", help="where the agent keeps its plan")
+    manage.add_argument("--verbose", action="store_true", help="log more")
     return parser

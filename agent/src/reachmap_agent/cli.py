@@ -28,7 +28,13 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 """Wrong usage or settings: starting again will not help."""
 
-_EXAMPLES = """\
+_START: Final = (
+    "reachmap-agent service start"
+    if sys.platform == "win32"
+    else "systemctl restart reachmap-agent"
+)
+
+_EXAMPLES = f"""\
 examples:
   reachmap-agent run --nats nats://nats-1.example:4222
         join as this machine's hostname; the collector's topology says what to do
@@ -37,7 +43,7 @@ examples:
   reachmap-agent run --id nats-1 --address 10.0.0.5 --address fd00::5
         say at which addresses others reach this host, and listen only there
 
-Settings come from --config (/etc/reachmap/agent.toml when it exists), then the environment
+Settings come from --config ({settings.DEFAULT_PATH} when it exists), then the environment
 (REACHMAP_NATS_URL, REACHMAP_ID, REACHMAP_ROLES, REACHMAP_ADDRESSES, REACHMAP_STATE,
 REACHMAP_CERTIFICATE, REACHMAP_KEY, REACHMAP_NATS_CREDENTIALS, REACHMAP_NATS_NKEY,
 REACHMAP_NATS_CA, REACHMAP_NATS_CERTIFICATE, REACHMAP_NATS_KEY), then these options.
@@ -109,7 +115,7 @@ def _join(options: argparse.Namespace) -> int:
         print(f"reachmap-agent: {error}", file=sys.stderr)
         print("what was written stays; the agent goes on trying once it runs", file=sys.stderr)
         return EXIT_FAILED
-    print("next: start or restart the agent (systemctl restart reachmap-agent)")
+    print(f"next: start or restart the agent ({_START})")
     return 0
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import views
-from reachmap_collector.ledger import Ledger, Loss, Losses
+from reachmap_collector.ledger import Ledger, Loss, Losses, Vanished
 from reachmap_collector.planner import Announcement, members
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.views import By
@@ -392,7 +392,9 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
     stage.pulse("pc-1", NOW - 2.04, skew_s=-60.04, plan="r1", **numbers)
     account = stage.ledger.account("pc-1", "boot-1")
     account.observations, account.refused = 5, 2
-    stage.ledger.losses["pc-1"] = Losses((Loss("boot-0", 9, 3, 0),))
+    vanished = (Vanished("boot-1", 2), Vanished("boot-0", 4))
+    losses = Losses((Loss("boot-0", 9, 3, 0),), vanished=vanished, vanished_before=1)
+    stage.ledger.losses["pc-1"] = losses
     [row] = [row for row in stage.agents(NOW) if row["agent"] == "pc-1"]
     assert json.loads(json.dumps(row)) == {
         "agent": "pc-1",
@@ -431,10 +433,13 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         "clock_skew_s": -60.0,
         "observations_received": 5,
         "observations_refused": 2,
+        "observations_vanished": 2,
         "dropped_before": 3,
+        "vanished_before": 5,
         "notes": [
             "announces role 'anything', which the topology does not know",
             "1 observation dropped, which the map lacks",
+            "7 observations vanished with the bus's storage, which the map lacks",
             "1 change dropped, which the history lacks",
             "keeps what waits in memory alone: ENOSPC",
             "its clock is 60 s behind the bus's; ages stay right",
@@ -641,7 +646,8 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
     account.observations, account.refused = 5, 2
     account.sequences.add(1, 4)
     account.sequences.add(6)
-    stage.ledger.losses["gone"] = Losses((Loss("boot-0", 9, 1, 0),))
+    losses = Losses((Loss("boot-0", 9, 1, 0),), vanished=(Vanished("boot-0", 4),))
+    stage.ledger.losses["gone"] = losses
     delivery = views.Delivery(
         lag=1,
         in_stream=2,
@@ -674,7 +680,7 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
             "bus_clock_offset_s": 0.123,
         },
         "store": {"trouble": "the disk is full", "waiting": 7, "dead_letters": 8},
-        "observations": {"received": 5, "refused": 2, "waiting": 3, "dropped": 5},
+        "observations": {"received": 5, "refused": 2, "waiting": 3, "dropped": 5, "vanished": 4},
     }
     assert set(status["agents"]) == set(AgentState)
 

@@ -123,6 +123,7 @@ class Herald:
             targets=tuple(
                 NamedTarget(role, hosts[:_TARGETS]) for role, hosts in sorted(found.targets.items())
             ),
+            earlier=self._spool.earlier,
         )
 
     async def _own_addresses(self, connection: Bus) -> tuple[str, ...]:

@@ -89,6 +89,8 @@ class Intake:
         """What keeps reports from coming right now; empty while nothing does."""
         self.caught_up = False
         """Whether all that the stream had at the last delivery has come."""
+        self.drained = float("-inf")
+        """By our clock: all that the stream had then has come, or never will."""
         self.taken = 0
         """Reports that came, those that were refused included."""
         self.redelivered = 0
@@ -146,6 +148,7 @@ class Intake:
             "max_bytes": _BATCH_OCTETS,
             "expires": int(_EXPIRES_S * 1e9),
         }
+        asked = self._streams.clock.now()
         self._requests += 1
         place = f"{inbox}.{self._requests}"
         await self._bus.publish(_NEXT, json.dumps(body).encode(), place)
@@ -157,8 +160,15 @@ class Intake:
                     if (origin := Origin.parse(delivery.reply)) is not None:
                         self._receive(delivery, origin)
                         left -= 1
+                        if not origin.pending:
+                            self.drained = asked
                         await asyncio.sleep(0)  # pulses and questions get their turn in a backlog
-                    elif delivery is _LOST or self._is_over(delivery, place):
+                    elif delivery is _LOST:
+                        return
+                    elif self._is_over(delivery, place):
+                        # With some unacknowledged the server may have held the rest back.
+                        if self.caught_up and not self._held:
+                            self.drained = asked
                         return
         except TimeoutError:
             _log.debug("no word on a request for reports")

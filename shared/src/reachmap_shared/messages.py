@@ -36,6 +36,9 @@ MAX_CHECKS = 20_000
 MAX_RESOLVED = 8
 """Addresses of one name that are checked; more is a fleet, and no host."""
 
+MAX_EARLIER = 32
+"""Starts of an agent that it tells of besides its own."""
+
 MAX_BODY = 512 * 1024
 """Bytes in a report's body: half of what a NATS server takes by default."""
 
@@ -81,6 +84,21 @@ class NamedTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """How the account of an earlier start of the same agent stands."""
+
+    boot: Boot
+    made: int
+    """Observations that it made."""
+    lost: int
+    """Those of them that nobody will ever hear of."""
+    waiting: int
+    """Those of them that wait for their delivery: all the rest the bus has taken."""
+    changes_lost: int
+    """Changes that nobody will ever hear of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """Who an agent is; sent on joining, on change, and when asked."""
 
@@ -110,6 +128,9 @@ class Hello:
     """Where its services are; what others dial, unless the topology says."""
     targets: Annotated[tuple[NamedTarget, ...], Max(64)] = ()
     """Whom it is told to reach: for comparison with the topology."""
+    earlier: Annotated[tuple[Earlier, ...], Max(MAX_EARLIER)] = ()
+    """The starts before this one, as far as the agent remembers them: what a bus lost of their own
+    last words is told again here."""
 
 
 @dataclass(frozen=True, slots=True)

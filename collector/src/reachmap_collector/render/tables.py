@@ -214,7 +214,8 @@ FLOW_COLUMNS: Final = (
 )
 AGENT_COLUMNS: Final = (
     *("agent", "state", "in_topology", "expected", "roles", "heard", "age_s", "joined", "boot"),
-    *("hostname", "addresses", "announced_roles", "version", "platform", "capabilities"),
+    *("hostname", "addresses", "announced_roles", "announced_ports", "announced_targets"),
+    *("version", "platform", "capabilities"),
     *("plan", "plan_refused", "listeners", "checks_done", "checks_late_ms"),
     *("observations_dropped", "observations_waiting", "changes_dropped", "clock_skew_s"),
     *("observations_received", "observations_refused", "observations_vanished"),

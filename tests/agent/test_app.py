@@ -326,7 +326,7 @@ async def test_it_says_what_openuem_s_settings_say(fake: FakeBus, eventually: An
         await eventually(lambda: fake.said(Hello))
         hello = fake.hello()
     assert hello.ports == (OwnPort("agent:1443", 1433), OwnPort("agent:2022", 2222))
-    assert hello.targets == (NamedTarget("db", ("db-1",)), NamedTarget("nats-server", many[:64]))
+    assert hello.targets == (NamedTarget("db", ("db-1",)), NamedTarget("nats-server", many[:32]))
 
 
 async def test_it_finds_its_addresses_out(

@@ -1,4 +1,7 @@
-"""How reachmap logs: one line an event on standard error, JSON when nobody is watching."""
+"""How reachmap logs: one line an event, JSON when nobody is watching.
+
+It goes to standard error, if nothing else is said.
+"""
 
 import contextlib
 import logging
@@ -25,13 +28,15 @@ class _Lossy:
             self._stream.flush()
 
 
-def configure(*, verbose: bool = False, quiet: bool = False) -> None:
+def configure(*, verbose: bool = False, quiet: bool = False, stream: TextIO | None = None) -> None:
     """Set up structlog for this process.
 
     Args:
         verbose: Show debug events too.
         quiet: Show errors alone.
+        stream: Where to, if not standard error.
     """
+    stream = sys.stderr if stream is None else stream
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -39,7 +44,7 @@ def configure(*, verbose: bool = False, quiet: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    if not sys.stderr.isatty():
+    if not stream.isatty():
         processors += [
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
@@ -50,7 +55,7 @@ def configure(*, verbose: bool = False, quiet: bool = False) -> None:
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(
-            _Lossy(sys.stderr)  # type: ignore[arg-type]  # it has all that is used of a file
+            _Lossy(stream)  # type: ignore[arg-type]  # it has all that is used of a file
         ),
         cache_logger_on_first_use=True,
     )

@@ -19,8 +19,8 @@ demo: $(VENV)/.run  ## A whole OpenUEM deployment on this machine: its map, two 
 test: $(VENV)/.dev  ## All tests, against a real NATS server and real agents
 	$(BIN)/python -m pytest $(PYTEST)
 
-lab: $(VENV)/.dev  ## Real firewalls in network namespaces, and what one agent, and two, can tell of each
-	$(BIN)/python -m pytest tests/lab --table --no-header
+lab: $(VENV)/.dev  ## Real faults in network namespaces, who can tell what of each; writes docs/fault-matrix.md
+	$(BIN)/python -m pytest tests/lab --table --matrix docs/fault-matrix.md --no-header
 
 lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -11,9 +12,11 @@ import pytest
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.diagnosis import policy
 from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser, Near
+from reachmap_agent.diagnosis.policy import SETTLE_S
 from reachmap_agent.diagnosis.runner import Runner
 from reachmap_agent.diagnosis.witness import MAX_WATCHES, Witness
 from reachmap_agent.prober import Job
+from reachmap_agent.protocols import REGISTRY
 from reachmap_shared import codec, keys
 from reachmap_shared.diagnosis import (
     Diagnosis,
@@ -95,6 +98,28 @@ async def test_what_went_well_meanwhile_is_not_walked(carried: Bus, port: int) -
     assert found.path.first.outcome is Outcome.OPEN
     assert (found.path.walk, found.path.last) == ((), None)
     assert carried.asked == [Phase.WATCH, Phase.TELL]
+
+
+async def test_a_connection_that_stalls_is_looked_into_soon(carried: Bus, port: int) -> None:
+    """All that needs patience is waited for at once: it is known before ten seconds are over."""
+    stalls = job(port)
+    stalls = replace(stalls, protocol=REGISTRY["http"])
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        socket.create_server(("127.0.0.1", port + 1)),
+    ):
+        began = time.monotonic()
+        near = Near(Relation.SAME_HOST, job(port + 1, 1))
+        found = await diagnosed(carried.ask, port, job=stalls, near=(near,))
+        took_s = time.monotonic() - began
+    assert found.path.first.outcome is Outcome.STALLED
+    assert found.path.last is not None
+    assert found.path.last.outcome is Outcome.STALLED
+    assert [rung.outcome for rung in found.path.ladder] == [Outcome.STALLED]
+    assert [hop.met for hop in found.path.payload_walk] == [Met.DATA]
+    assert [one.outcome for one in found.path.related] == [Outcome.OPEN]
+    # It began a second after the flow broke, and there are hops to wait for, where there is a way.
+    assert took_s < 10 - SETTLE_S - 1.4
 
 
 async def test_where_no_agent_is_nobody_is_asked(carried: Bus, port: int) -> None:

@@ -19,7 +19,7 @@ from reachmap_agent.diagnosis import host, probe
 from reachmap_agent.diagnosis.line import Ports, random_block
 from reachmap_agent.diagnosis.probe import Subject
 from reachmap_agent.diagnosis.sight import Looking
-from reachmap_agent.diagnosis.walk import walk, walk_payload
+from reachmap_agent.diagnosis.walk import lasts_unasked, walk, walk_payload
 from reachmap_agent.prober import Job
 from reachmap_shared.diagnosis import (
     MAX_HOPS,
@@ -161,24 +161,29 @@ class Diagnoser:
     async def _gathered(
         self, subject: Subject, near: tuple[Near, ...], looking: Looking, local: str, *, ours: bool
     ) -> PathEvidence:
-        first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
+        # Whoever waits for a silent flow can check those nearby meanwhile: a diagnosis is to be
+        # there soon.
+        async with asyncio.TaskGroup() as tasks:
+            nearby = tasks.create_task(self._related(near))
+            first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
+            fails_outside = first.outcome is not Outcome.OPEN and first.met is not Met.OWN
+            if not fails_outside:
+                nearby.cancel()
         steps: tuple[Hop, ...] = ()
         payload_steps: tuple[Hop, ...] = ()
         ladder: tuple[Recheck, ...] = ()
         related: tuple[Related, ...] = ()
         last: Recheck | None = None
-        if first.outcome is not Outcome.OPEN and first.met is not Met.OWN:
-            related = await self._related(near)
+        if fails_outside:
+            related = nearby.result()
             most = _far(related)
             steps = await walk(subject, most)
             if first.outcome in _PAYLOAD and subject.transport is Transport.TCP:
-                ladder = await _ladder(subject)
-                fits = any(rung.outcome is Outcome.OPEN for rung in ladder)
-                size = _LONG if fits else probe.FIRST_WORDS
-                payload_steps = await walk_payload(subject, most, size)
+                ladder, payload_steps = await _payload_ways(subject, most)
         if first.outcome is not Outcome.OPEN:
             # What is met with silence at first need not be waited for as long again.
-            patience_s = _QUICK_S if first.met is Met.SILENCE else _CHECK_S
+            is_silent = first.met is Met.SILENCE or first.outcome is Outcome.STALLED
+            patience_s = _QUICK_S if is_silent else _CHECK_S
             last = _no_impostor(await probe.recheck(subject, patience_s), ours=ours)
         return PathEvidence(
             local, first, last, steps, payload_steps, ladder, related, looking.end()
@@ -231,6 +236,18 @@ def _no_impostor(seen: Recheck, *, ours: bool) -> Recheck:
     if ours and seen.outcome is Outcome.OPEN and not seen.proven:
         return replace(seen, outcome=Outcome.WRONG_PEER)
     return seen
+
+
+async def _payload_ways(subject: Subject, most: int) -> tuple[tuple[Recheck, ...], tuple[Hop, ...]]:
+    """Which segments get through, and how far payload gets."""
+    async with asyncio.TaskGroup() as tasks:
+        idle = tasks.create_task(lasts_unasked(subject))
+        ladder = await _ladder(subject)
+    # There is no telling where connections are broken off whether or not anything is said.
+    if not idle.result():
+        return ladder, ()
+    fits = any(rung.outcome is Outcome.OPEN for rung in ladder)
+    return ladder, await walk_payload(subject, most, _LONG if fits else probe.FIRST_WORDS)
 
 
 async def _ladder(subject: Subject) -> tuple[Recheck, ...]:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import random
 import resource
 import socket
+import struct
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -12,15 +14,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reachmap_agent import checks, clock
+from reachmap_agent import checks, clock, prober
 from reachmap_agent.checks import Checks
 from reachmap_agent.clock import Clock
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.diagnosis.diagnoser import Diagnoser
+from reachmap_agent.diagnosis.runner import Runner
+from reachmap_agent.engine.attempt import Attempt
 from reachmap_agent.engine.engine import Engine
+from reachmap_agent.ledger import Ledger
 from reachmap_agent.prober import Found, Job
 from reachmap_agent.schedule import phase
-from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
+from reachmap_agent.wire.exchange import Verdict
+from reachmap_shared.messages import Change, CheckSpec, Observation, Plan, WindowReply
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
 
 AGENT = "a"
@@ -70,7 +79,12 @@ class FakeProber:
         return [Found((address, 80), addresses, 7, ("found",)) for address in addresses]
 
     def start(
-        self, job: Job, timeout_s: float, done: Callable[[Observation], None], found: Found | None
+        self,
+        job: Job,
+        timeout_s: float,
+        done: Callable[[Observation], None],
+        found: Found | None = None,
+        as_before: None = None,
     ) -> None:
         assert timeout_s == 1.0
         if found is not None:
@@ -395,6 +409,129 @@ async def test_a_change_of_address_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         stage.prober.names = {"b.example": ()}
         await stage.until(lambda: len(stage.seen) == 4)
         assert stage.seen[-1][1].outcome is Outcome.NAME_FAILURE
+
+
+COMES_TO = (
+    Verdict(Outcome.OPEN, ("connected",)),
+    Verdict(Outcome.OPEN, ("a greeting",), AnsweredBy.SERVICE),
+    Verdict(Outcome.OPEN, ("a greeting",), AnsweredBy.SERVICE, healthy=False),
+    Verdict(Outcome.REFUSED, ("refused",)),
+)
+LOST_SYN = struct.pack("=8x24I32x2I", *(int(field == 23) for field in range(26)))
+
+
+class Desk:
+    """Checks of three flows, and the accounts of what they saw."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, *, short_work: bool) -> None:
+        self.ledger = Ledger()
+        self.short = 0
+        self.news: list[Change | None] = []
+        diagnoser = Diagnoser(nobody, random.Random(1), lambda: 0, nobody)
+        self.runner = Runner(AGENT, diagnoser, lambda _: None)
+        again = self._see_again if short_work else None
+        self.checks = Checks(AGENT, tasks, nobody, self._see, clock.system(), see_again=again)
+        its = plan(specs(3), interval_s=1_000.0)
+        self.ledger.take_up(its, (), 0)
+        self.checks.apply(its, CONTEXTS)
+        self.runner.apply(its.revision, self.checks.jobs, its.interval_s)
+
+    def _see(self, revision: str, one: Observation, confirmed: bool) -> None:
+        self.news.append(self.ledger.see(one, confirmed=confirmed))
+        if confirmed:
+            self.runner.saw(revision, one)
+
+    def _see_again(self, _revision: str, slot: int, at_ms: int, connect_us: int) -> None:
+        self.short += 1
+        self.news.append(None)
+        self.ledger.see_again(slot, at_ms, connect_us)
+
+    def end(self, slot: int, verdict: Verdict, at_ms: int, *, lost: bool, window: bool) -> None:
+        """A check of a slot comes to this."""
+        current = self.checks._round
+        assert current is not None
+        current.under_way[slot] = 1
+        self.checks._flying += 1
+        attempt = Attempt(Transport.TCP, ("", 1), None, None, reset=True, done=lambda _: None)
+        attempt.verdict, attempt.own = verdict, ("127.0.0.1", 40_000 + at_ms)
+        attempt.tcp_info = LOST_SYN if lost else bytes(len(LOST_SYN))
+        attempt.started_ns, attempt.connected_ns = 1, 1 + at_ms * 1_000
+        if window:
+            current.expect_anything(slot)
+        elif current.as_before is not None and current.as_before(slot, attempt, at_ms):
+            return
+        seen = prober._observation(current.jobs[slot], verdict, at_ms, attempt)
+        current.ended(replace(seen, window=window))
+
+    def accounts(self) -> list[Any]:
+        """All that anybody will ever hear, and that decides about it."""
+        book = self.ledger
+        told = (book.made, book.told, book.whole(), book.standing(1_000), book.close_period(1_000))
+        confirmed = self.checks._round.confirmation
+        doubts = {flow: (one.face, one.agreed) for flow, one in confirmed._doubts.items()}
+        return [self.news, told, confirmed._known, doubts, self.runner._works, self.runner._flows]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from((*COMES_TO[:1] * 4, *COMES_TO)),
+            st.integers(0, 9).map(lambda dice: dice == 0),
+            st.integers(0, 9).map(lambda dice: dice == 0),
+        ),
+        max_size=60,
+    )
+)
+def test_short_work_is_heard_of_by_nobody(plays: list[tuple[int, Verdict, bool, bool]]) -> None:
+    """Whatever checks come to: told changes, roll-up, pulse and diagnoses are the same with it."""
+
+    async def play() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            long, short = (Desk(tasks, short_work=how) for how in (False, True))
+            for at_ms, (slot, verdict, lost, window) in enumerate(plays):
+                for desk in (long, short):
+                    desk.end(slot, verdict, at_ms, lost=lost, window=window)
+            assert long.accounts() == short.accounts()
+            assert not long.short
+            for desk in (long, short):
+                await desk.checks.stop(0)
+
+    asyncio.run(play())
+
+
+async def test_what_is_well_is_short_work() -> None:
+    """From the third time on that it is seen, until it is seen in another way."""
+    async with asyncio.TaskGroup() as tasks:
+        desk = Desk(tasks, short_work=True)
+        for at_ms, (verdict, short) in enumerate(
+            [(0, 0), (0, 1), (0, 2), (1, 2), (0, 2), (0, 3), (3, 3), (3, 3), (3, 3), (3, 3)]
+        ):
+            desk.end(1, COMES_TO[verdict], at_ms, lost=False, window=False)
+            assert desk.short == short
+        await desk.checks.stop(0)
+
+
+async def test_a_plan_that_is_no_more_makes_no_short_work() -> None:
+    """Its flows are to be told anew, even where the next plan is the same."""
+    async with asyncio.TaskGroup() as tasks:
+        desk = Desk(tasks, short_work=True)
+        before = desk.checks._round
+        assert before is not None and before.as_before is not None
+        for at_ms in range(3):
+            desk.end(1, COMES_TO[0], at_ms, lost=False, window=False)
+        assert desk.short == 2
+        desk.checks.apply(plan(specs(3), interval_s=1_000.0), CONTEXTS)
+        attempt = Attempt(Transport.TCP, ("", 1), None, None, reset=True, done=lambda _: None)
+        attempt.verdict, attempt.connected_ns = COMES_TO[0], 1
+        attempt.tcp_info = bytes(len(LOST_SYN))
+        assert not before.as_before(1, attempt, 4)
+        await desk.checks.stop(0)
+
+
+async def nobody(*_: object) -> None:
+    """Can be asked."""
+    raise AssertionError
 
 
 async def test_on_real_sockets() -> None:

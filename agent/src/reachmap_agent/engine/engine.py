@@ -100,7 +100,7 @@ class Engine:
         self._closed = True
         for attempt in list(self._attempts.values()):
             self._release(attempt)
-        self._deadlines.close()
+        self._deadlines.rest()
         self._poller.close()
 
     def _connect(self, attempt: Attempt, timeout_s: float) -> None:
@@ -179,10 +179,10 @@ class Engine:
                 code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 attempt.broken = code if code in BROKEN else 0  # RST came since we looked
         self._poller.reading(attempt.descriptor)
-        if attempt.patience_s is not None:
-            self._deadlines.set(attempt, attempt.patience_s)
         self._advance(attempt, attempt.exchange.__next__)
         self._receive(attempt)
+        if attempt.patience_s is not None and attempt.verdict is None:
+            self._deadlines.set(attempt, attempt.patience_s)
 
     def _receive(self, attempt: Attempt) -> None:
         """Read all that is there, as an edge-triggered poller wants it."""
@@ -296,6 +296,8 @@ class Engine:
             if attempt.descriptor >= 0:
                 del self._attempts[attempt.descriptor]
                 self._poller.forget(attempt.descriptor)
+                if not self._attempts:
+                    self._deadlines.rest()
             farewell = verdict.farewell if verdict is not None else b""
             self._sockets.leave(attempt, farewell, clean=_is_clean(attempt))
         if attempt.exchange is not None:

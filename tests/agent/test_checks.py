@@ -228,13 +228,16 @@ async def test_a_plan_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_plan_is_no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not looked through again and again while it holds, and is gone when another does."""
+    usual = gc.get_threshold()
     async with staged(monkeypatch) as stage:
         stage.checks.apply(plan(specs(3)), CONTEXTS)
         assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() > usual
         before = weakref.ref(stage.checks._round.schedule)
         stage.checks.apply(plan((), "none"), CONTEXTS)
         assert before() is None
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == usual
 
 
 async def test_stop_waits_for_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,10 @@ SeeAgain = Callable[[str, int, int, int], None]
 """Is given the revision of the plan, the slot, when and in how many microseconds it connected."""
 
 _FOR_LISTENERS: Final = ListenerLimits().descriptors
+_YOUNG: Final = 5_000
+"""New objects until Python looks for garbage among them: checks under way are hundreds of objects
+each time, and none of them is ever any."""
+
 _ABREAST: Final = 8
 """Of what comes along early so many start at once. The others follow as one ends, and get its
 socket: that is cheaper than one of their own, and nobody in between sees a burst."""
@@ -78,6 +82,7 @@ class Checks:
         self._room = _room(for_listeners)
         self._flying = 0
         self._stopped = False
+        self._garbage = gc.get_threshold()
         self._idle = asyncio.Event()
         self._idle.set()
         self.late_s = 0.0
@@ -96,6 +101,7 @@ class Checks:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_YOUNG)
         self._wake_at(self._round.schedule.next_due())
 
     @property
@@ -121,6 +127,7 @@ class Checks:
         finally:
             self._engine.close()
             gc.unfreeze()
+            gc.set_threshold(*self._garbage)
 
     def _wake_at(self, when: float | None) -> None:
         if self._timer is not None:
@@ -143,7 +150,8 @@ class Checks:
             return
         now = self._loop.time()
         for slot, late_s in current.schedule.pop_due(now):
-            current.call(slot, now - late_s)
+            if current.begin(slot):
+                current.queue.append(_Due(slot, now - late_s))
         self._start_queued()
         for _ in range(_ABREAST):
             if not self._take_along(current):
@@ -159,8 +167,8 @@ class Checks:
         if early is None:
             return False
         slot, late_s = early
-        current.call(slot, now - late_s)
-        self._start_queued()
+        if current.begin(slot):
+            self._start(current, _Due(slot, now - late_s))
         return True
 
     def _start_queued(self) -> None:
@@ -169,19 +177,23 @@ class Checks:
         if current is None:
             return
         while current.queue and self._flying < self._room:
-            self._flying += 1
-            self._idle.clear()
-            due = current.queue.popleft()
-            job = current.jobs[due.slot]
-            if job.address is None and due.found is None:
-                self._tasks.create_task(self._resolve(current, job, due))
-                continue
-            self.late_s = max(self.late_s, self._loop.time() - due.at)
-            if job.spec.window and current.last_answer.get(job.slot) is not AnsweredBy.SERVICE:
-                self._tasks.create_task(self._check_through_window(current, job, due.found))
-                continue
-            timeout_s = current.timeout_s(job, due.found)
-            self._prober.start(job, timeout_s, current.ended, due.found, current.as_before)
+            self._start(current, current.queue.popleft())
+
+    def _start(self, current: "_Round", due: "_Due") -> None:
+        self._flying += 1
+        self._idle.clear()
+        job = current.jobs[due.slot]
+        if job.address is None and due.found is None:
+            self._tasks.create_task(self._resolve(current, job, due))
+            return
+        late_s = self._loop.time() - due.at
+        if late_s > self.late_s:
+            self.late_s = late_s
+        if job.spec.window and current.last_answer.get(job.slot) is not AnsweredBy.SERVICE:
+            self._tasks.create_task(self._check_through_window(current, job, due.found))
+            return
+        timeout_s = current.timeout_s(job, due.found)
+        self._prober.start(job, timeout_s, current.ended, due.found, current.as_before)
 
     async def _resolve(self, current: "_Round", job: Job, due: "_Due") -> None:
         """Make of a name's turn one for each of its addresses."""
@@ -308,11 +320,12 @@ class _Round:
         """How many checks of a slot are due or in flight: a name may have several addresses."""
         self.queue: deque[_Due] = deque()
 
-    def call(self, slot: int, at: float) -> None:
-        """It is a slot's turn; one that still runs from its last is not run twice at once."""
-        if slot not in self.under_way:
-            self.under_way[slot] = 1
-            self.queue.append(_Due(slot, at))
+    def begin(self, slot: int) -> bool:
+        """Let a slot have its turn, unless it still has its last: none is run twice at once."""
+        if slot in self.under_way:
+            return False
+        self.under_way[slot] = 1
+        return True
 
     def is_as_before(self, slot: int, attempt: Attempt) -> bool:
         """Whether a slot is well just as it was: then an observation would tell nothing new."""

@@ -172,6 +172,37 @@ async def test_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -
         assert 1 < stage.checks.late_s < 3
 
 
+async def test_what_is_due_soon_follows_as_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few start together, then one for each that ends; the next wake-up is for what is left."""
+    hosts = tuple(
+        replace(spec, address=f"127.0.{place // 250}.{1 + place % 250}")
+        for place, spec in enumerate(specs(1_000))
+    )
+    async with staged(monkeypatch, room=1_000) as stage:
+        stage.checks.apply(plan(hosts, interval_s=10.0), CONTEXTS)
+        await stage.until(lambda: bool(stage.prober.started))
+        schedule = stage.checks._round.schedule
+        for _ in range(5):
+            before = len(stage.prober.started)
+            stage.prober.end()
+            assert len(stage.prober.started) == before + 1
+        while stage.prober.flying:
+            stage.prober.end()
+        assert stage.checks._timer.when() == schedule.next_due()
+        assert len(stage.prober.started) < 500
+
+
+async def test_nothing_comes_along_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due waits for it, and comes first."""
+    async with staged(monkeypatch, room=3) as stage:
+        stage.checks.apply(plan(specs(100), interval_s=0.5), CONTEXTS)
+        await stage.until(lambda: len(stage.checks._round.queue) > 3)
+        due = [one.slot for one in stage.checks._round.queue][:3]
+        for _ in due:
+            stage.prober.end()
+        assert [slot for _, slot in stage.prober.started[3:]] == due
+
+
 async def test_none_is_run_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes longer than the interval misses turns; it has its next one after its end."""
     async with staged(monkeypatch) as stage:

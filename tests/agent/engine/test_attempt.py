@@ -74,7 +74,7 @@ def test_what_is_learnt_later_counts() -> None:
         ({"verdict": None}, False),
         ({"verdict": Verdict(Outcome.OPEN, reached=Reached(("192.0.2.9", 1), None))}, False),
         ({"tcp_info": tcp_info(250, 1)}, False),
-        ({"tcp_info": b""}, False),
+        ({"tcp_info": b""}, True),  # a datagram, or a system that does not tell
         ({"icmp": Icmp(4, 3, 1, "192.0.2.7", 113, 0)}, False),
     ],
     ids=str,

@@ -112,7 +112,7 @@ class Attempt:
         return (
             self.connected_ns > 0
             and self.icmp is None
-            and nothing_lost(self.tcp_info)
+            and not self.lost_syns
             and verdict is not None
             and verdict.reached is None
         )

@@ -282,7 +282,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
     made = Checks()
     under_way = set()
 
-    def start(self: Any, job: Any, timeout_s: float, done: Any, _found: Any) -> None:
+    def start(self: Any, job: Any, timeout_s: float, done: Any, *_: Any) -> None:
         async def run() -> None:
             done(await made(job.spec, job.slot, job.target(), timeout_s))
 

@@ -340,7 +340,8 @@ async def observe(lab: Lab, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
         transport = Transport(row["transport"])
         spec = CheckSpec("b", "b:1", address, row["port"], transport, "tcp", "")
-        job = Job(0, spec, _asking(row["size"]), (address, row["port"]))
+        plain = Target(address, transport=transport)
+        job = Job(0, spec, _asking(row["size"]), (address, row["port"]), plain)
         with lab.inside(row["source"]):
             prober.start(job, row["timeout_s"], done)
 

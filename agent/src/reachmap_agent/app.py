@@ -78,6 +78,7 @@ class Agent:
             self._see,
             clocks,
             settings.listeners.descriptors,
+            self._reporter.see_again,
         )
         self._herald = Herald(
             settings, boot, clocks, self._listeners, spool, self._reporter, self._checks.take_late_s

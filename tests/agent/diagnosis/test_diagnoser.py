@@ -270,3 +270,20 @@ async def test_what_nobody_asks_about_is_not_looked_into(
         found = await sent.get()
         assert (found.slot, found.address) == (1, "127.0.0.1")
         running.cancel()
+
+
+async def test_addresses_that_a_name_had_are_forgotten() -> None:
+    """However often it moves, what is kept of it is what it has now."""
+    runner = Runner("a", Diagnoser(no_window, random.Random(1), lambda: 0, no_window), print)
+    named = job(80)
+    named = replace(named, spec=replace(named.spec, address="b.example"), address=None)
+    runner.apply("rev", [named, job(81, 1)], 10.0)
+    runner.saw("rev", seen(1, Outcome.OPEN))
+    for number in range(100):
+        now = tuple(f"192.0.2.{number + one}" for one in (0, 1))
+        for address in now:
+            for outcome in (Outcome.REFUSED, Outcome.OPEN, Outcome.REFUSED):
+                runner.saw("rev", replace(seen(0, outcome, address), resolved=now))
+        kept = {(1, "127.0.0.1"), *((0, address) for address in now)}
+        assert set(runner._works) == set(runner._flows) == kept
+        assert set(runner._policy._known) == kept - {(1, "127.0.0.1")}

@@ -40,8 +40,11 @@ Reader = Callable[[object], Any]
 
 
 class _Unfit(Exception):
-    """A value that is not as declared. Its path is found on the way out: most messages are right,
-    and shall not pay for the names of all their fields."""
+    """A value that is not as declared.
+
+    Its path is found on the way out: most messages are right, and shall not pay for the names of
+    all their fields.
+    """
 
     def __init__(self, expected: str) -> None:
         super().__init__(expected)
@@ -198,7 +201,7 @@ def _tuple(item_reader: Reader, size: int) -> Reader:
         read: list[Any] = []
         try:
             for item in value:
-                read.append(item_reader(item))
+                read.append(item_reader(item))  # noqa: PERF401  an error tells how far it came
         except _Unfit as unfit:
             unfit.path.append(f"[{len(read)}]")
             raise

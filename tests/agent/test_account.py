@@ -14,14 +14,14 @@ def test_what_is_counted_is_kept(tmp_path: Path) -> None:
     account = Account(path)
     assert (account.made, account.told, account.delivered, account.sequence) == (0, 0, 0, 0)
     assert account.changes_delivered == 0 and not account.is_closed and account.noted is None
-    account.made, account.told, account.sequence, account.is_closed = 1 << 40, 7, 3, True
+    account.made, account.told, account.sequence, account.closed_ms = 1 << 40, 7, 3, 9
     account.show_lost(5, 6)
     assert shown_lost(path.read_bytes()) == (5, 6), "there without closing, as after a kill"
     again = Account(path)
-    assert (again.made, again.told, again.sequence, again.is_closed) == (1 << 40, 7, 3, True)
+    assert (again.made, again.told, again.sequence, again.closed_ms) == (1 << 40, 7, 3, 9)
+    assert again.is_closed
     account.close()
-    again.close(remove=True)
-    assert not path.exists()
+    again.close()
 
 
 def test_a_note_holds_until_it_is_settled(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_without_a_file_it_counts_all_the_same() -> None:
     account.note(0, 1, 3, 0)
     account.settle()
     assert (account.made, account.delivered) == (3, 3)
-    account.close(remove=True)
+    account.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 4095])

@@ -21,6 +21,7 @@ import pytest
 
 from reachmap_agent import app, delivery, identity, presence, prober, reporter, schedule
 from reachmap_agent.diagnosis import policy
+from reachmap_agent.openuem import Found
 from reachmap_agent.settings import Settings
 from reachmap_shared import __version__, bus, codec, keys, subjects
 from reachmap_shared.access import Access
@@ -43,7 +44,9 @@ from reachmap_shared.messages import (
     Closed,
     Hello,
     ListenerSpec,
+    NamedTarget,
     Observation,
+    OwnPort,
     Plan,
     Presence,
     Pulse,
@@ -307,6 +310,22 @@ async def test_it_says_who_it_is(fake: FakeBus, eventually: Any) -> None:
     assert hello.heartbeat_s == app.HEARTBEAT_S
     assert (hello.number, hello.plan_refused, hello.listeners) == (0, "", ())
     assert (hello.changes_lost, hello.spool_failure) == (0, "")
+    assert (hello.ports, hello.targets) == ((), ())
+
+
+async def test_it_says_what_openuem_s_settings_say(fake: FakeBus, eventually: Any) -> None:
+    """Where its services are, whom it is told to reach, and no more than a hello has room for."""
+    many = tuple(f"nats-{number}" for number in range(100))
+    found = Found(
+        ("agent",),
+        {"agent:2022": 2222, "agent:1443": 1433},
+        {"nats-server": many, "db": ("db-1",)},
+    )
+    async with running(dataclasses.replace(ME, found=found)):
+        await eventually(lambda: fake.said(Hello))
+        hello = fake.hello()
+    assert hello.ports == (OwnPort("agent:1443", 1433), OwnPort("agent:2022", 2222))
+    assert hello.targets == (NamedTarget("db", ("db-1",)), NamedTarget("nats-server", many[:64]))
 
 
 async def test_it_finds_its_addresses_out(

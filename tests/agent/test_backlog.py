@@ -104,7 +104,7 @@ def test_acknowledged_in_any_order(order: list[int], so_far: int, void: set[int]
         grown += made
         assert segment.is_acked(place)
     assert segment.is_done is (so_far == 8)
-    beyond, _ = segment.drop()
+    beyond, _ = segment.beyond
     assert grown + beyond + segment.made == whole
     assert segment.made == sum(1 << p for p in order[so_far:] if p not in void)
     assert segment.changes == segment.made << 8

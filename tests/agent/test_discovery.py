@@ -38,9 +38,22 @@ def test_each_system_has_a_place_of_its_own(tmp_path: Path, platform: str, place
 
 def test_auto_stands_for_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside roles that are named, each once."""
-    monkeypatch.setattr(discovery, "look", lambda: Found(roles=("agent", "agent-updater")))
+    found = Found(roles=("agent", "agent-updater"), ports={"agent:2022": 2222})
+    monkeypatch.setattr(discovery, "look", lambda: found)
     loaded = settings.load(None, {}, {"roles": "auto,browser,agent"})
     assert loaded.roles == ("browser", "agent", "agent-updater")
+    assert loaded.found == found
+    assert settings.load(None, {}, {"roles": "browser"}).found == Found()
+
+
+def test_another_port_is_another_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload takes it up."""
+    loaded = []
+    for port in (2222, 2222, 2223):
+        found = Found(ports={"agent:2022": port})
+        monkeypatch.setattr(discovery, "look", lambda found=found: found)
+        loaded.append(settings.load(None, {}, {"roles": "auto"}))
+    assert loaded[0] == loaded[1] != loaded[2]
 
 
 def test_a_file_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from reachmap_agent.clock import Clock
 from reachmap_agent.segment_files import SegmentFiles
 from reachmap_agent.spool import RETRY_DISK_MS, Found, Record, Spool, examine
 from reachmap_shared import codec
-from reachmap_shared.messages import Closed, ReportKind
+from reachmap_shared.messages import MAX_EARLIER, Closed, Earlier, ReportKind
 
 CHANGES, ROLL_UP, CLOSED = ReportKind.CHANGES, ReportKind.ROLL_UP, ReportKind.CLOSED
 DAY_MS = 86_400_000
@@ -133,16 +133,58 @@ def test_the_next_start_delivers_it(begin: Any) -> None:
     assert waiting(third) == [] or set(closed(third)) == {"two"}
 
 
-def test_an_account_is_closed_once(begin: Any, tmp_path: Path) -> None:
-    """However many starts follow; and is taken away when all of it is delivered."""
+def test_an_account_is_closed_once(begin: Any, tmp_path: Path, clocks: Clocks) -> None:
+    """However many starts follow; and is told for a week after all of it is delivered."""
     put(begin("one"))
     for number in range(3):
+        clocks.go(1000)
         last = begin(f"later-{number}")
     assert [r.segment.boot for r in waiting(last) if r.entry.kind is CLOSED].count("one") == 1
     for record in waiting(last):
         last.forget(record)
     names = {path.name for path in (tmp_path / "spool").iterdir()}
-    assert names == {"lock", "later-2.account"}
+    accounts = {f"{boot}.account" for boot in ("one", "later-0", "later-1", "later-2")}
+    assert names == {"lock", *accounts}
+    assert [one.boot for one in last.earlier] == ["one", "later-0", "later-1"]
+    assert last.earlier[0] == Earlier("one", made=10, lost=0, waiting=0, changes_lost=0)
+    clocks.go(MAX_AGE_MS + 1)
+    assert last.earlier == ()
+    after = begin("after")
+    assert [one.boot for one in after.earlier] == ["later-2"]
+    names = {path.name for path in (tmp_path / "spool").iterdir() if path.suffix}
+    assert names == {"later-2.account", "after.account"}
+
+
+def test_as_many_starts_are_told_of_as_a_hello_holds(
+    begin: Any, tmp_path: Path, clocks: Clocks
+) -> None:
+    """The latest, and no file is left of the others."""
+    for number in range(MAX_EARLIER + 8):
+        clocks.go(1000)
+        spool = begin(f"boot-{number:02}")
+        spool.account.made = number
+        for record in waiting(spool):
+            spool.forget(record)
+    told = spool.earlier
+    assert [one.made for one in told] == [one.lost for one in told] == [*range(7, 39)]
+    assert len(list((tmp_path / "spool").glob("*.account"))) == MAX_EARLIER + 1
+
+
+def test_what_the_bus_has_is_never_told_as_lost(begin: Any) -> None:
+    """Though it came out of its order, and what was before it had to go."""
+    before = begin("one")
+    for _ in range(12):
+        put(before, 10, bytes(100_000))
+    after = begin("two", max_bytes=1_000_000)
+    records = [record for record in waiting(after) if record.entry.kind is ROLL_UP]
+    after.forget(records[-1])
+    (told,) = after.earlier
+    assert (told.made, told.lost + told.waiting) == (120, 110)
+    while after.earlier[0].lost == told.lost:
+        put(after, 1, bytes(100_000))
+    (told,) = after.earlier
+    assert (told.made, told.lost + told.waiting) == (120, 110)
+    assert closed(after)["one"].lost == told.lost
 
 
 def test_what_was_delivered_before_a_crash_is_not_again(begin: Any) -> None:
@@ -410,7 +452,7 @@ class Life(RuleBasedStateMachine):
         self.close = Spool._close_account
 
         def close(spool: Spool, boot: str) -> None:
-            self.issued[boot] = spool._accounts[boot].sequence
+            self.issued[boot] = spool._starts[boot].sequence
             self.close(spool, boot)
 
         Spool._close_account = close  # type: ignore[method-assign]
@@ -514,7 +556,7 @@ class Life(RuleBasedStateMachine):
         records = waiting(self.spool)
         for record in choice.sample(records, min(some, len(records))):
             self.take(record, after)
-            if record.segment.boot not in self.spool._accounts and after is not None:
+            if self.spool._starts.get(record.segment.boot) is None and after is not None:
                 return
 
     def take(self, record: Record, after: int | None = None) -> None:
@@ -577,6 +619,18 @@ class Life(RuleBasedStateMachine):
         """Of the start at work: made is delivered, waiting or lost."""
         taken = sum(made for (boot, _), (made, _) in self.taken.items() if boot == self.boot)
         assert self.made[self.boot] == taken + self.spool.waiting + self.spool.lost
+
+    @invariant()
+    def earlier_starts_are_told_exactly(self) -> None:
+        """What is taken of them, waits or is lost comes to what they made."""
+        told = {one.boot: one for one in self.spool.earlier}
+        assert self.boot not in told
+        for boot, one in told.items():
+            if boot in self.made:
+                of_it = [made for (its, _), (made, _) in self.taken.items() if its == boot]
+                unsure, _ = self.unsure.get(boot, (0, 0))
+                assert one.made == self.made[boot]
+                assert one.made <= sum(of_it) + one.waiting + one.lost <= one.made + unsure
 
     def teardown(self) -> None:
         try:

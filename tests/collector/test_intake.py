@@ -389,6 +389,29 @@ async def test_no_more_waits_in_memory_than_there_is_room_for(
         assert received(collector) == agent.made
 
 
+async def test_a_bus_that_comes_back_while_there_is_no_room_is_asked_anew(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As soon as there is some, and not when a request expires that nobody heard."""
+    monkeypatch.setattr("reachmap_collector.intake._MAX_WAITING_OCTETS", 2000)
+    monkeypatch.setattr("reachmap_collector.intake._BATCH", 2)
+    monkeypatch.setattr("reachmap_collector.intake._EXPIRES_S", 60)
+    async with serving(jetstream, store, running) as (collector, bus):
+        store.is_away = True
+        await send(bus, *busy(agent, 30))
+        await eventually(lambda: collector._keeper.octets > 2000)
+        collector.bus_is_back()
+        store.is_away = False
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
+        assert received(collector) == agent.made
+
+
 async def test_a_store_that_is_away_at_the_start_is_waited_for(
     jetstream: Any,
     store: Any,
@@ -461,6 +484,45 @@ async def test_the_server_may_go_and_come_back(
         store.is_away = False
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
         assert last_seen(collector) == [DOWN, OPEN, DOWN]
+
+
+async def test_what_vanished_with_the_bus_is_counted(
+    jetstream: Any,
+    on_bus: Bus,
+    store: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a collector that was away meanwhile, and by the one after it; what is under way is not."""
+    monkeypatch.setattr("reachmap_collector.collector._SETTLE_EVERY_S", 0.05)
+    reports = busy(agent)
+
+    def counts(collector: Collector) -> tuple[int, int]:
+        observations = status_of(collector)["observations"]
+        return observations["received"], observations["vanished"]
+
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *reports[:6])
+        await eventually(lambda: is_done(collector))
+        await bus.publish(subjects.pulse("pc-1"), codec.encode(agent.pulse()))
+        # All that was made: the agent says that the bus has taken it, and so it does not yet.
+        await eventually(lambda: counts(collector) == (9, 21))
+        await send(bus, *reports[6:8])
+        await eventually(lambda: counts(collector) == (12, 18))
+    await send(on_bus, *reports[8:14])
+    await on_bus.request(f"$JS.API.STREAM.DELETE.{subjects.REPORT_STREAM}", b"", 5)
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *reports[14:])
+        await eventually(lambda: counts(collector) == (21, 9))
+        await bus.publish(subjects.pulse("pc-1"), codec.encode(agent.pulse()))
+        drained = collector._intake.drained
+        await eventually(lambda: collector._intake.drained > drained + 0.5)
+        await eventually(lambda: counts(collector) == (21, 9))
+    async with serving(jetstream, store, running) as (collector, _):
+        await eventually(lambda: is_done(collector) or collector._intake.caught_up)
+        assert counts(collector) == (21, 9)
 
 
 async def test_a_bus_without_jetstream_is_told_of(

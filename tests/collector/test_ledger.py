@@ -88,4 +88,4 @@ def test_final_accounts_without_end_are_summed_up() -> None:
     losses = Losses()
     for number in range(1000):
         losses = losses.given(Loss(f"boot-{number}", 10, 1, 0))
-    assert (losses.lost, len(losses.recent)) == (1000, 32)
+    assert (losses.lost, len(losses.recent)) == (1000, 128)

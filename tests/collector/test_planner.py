@@ -201,6 +201,98 @@ def test_an_address_announced_twice_is_one_flow_for_one_reason(topology: Any) ->
     assert len(flow.connections) == 1
 
 
+TWO = """
+admit = ["web"]
+[roles.web]
+listens = { "web:80" = {}, "web:443" = {} }
+[roles.dns]
+listens = { "dns:53" = { transport = "udp" } }
+[roles.browser]
+connects = ["web:80"]
+[hosts.b]
+roles = ["browser"]
+addresses = ["10.0.0.2"]
+[hosts.w]
+addresses = ["10.0.0.1"]
+"""
+
+
+def said_by_w(*ports: tuple[str, int]) -> SaidBy:
+    return {"w": Announcement(("web",), (), ports)}
+
+
+def test_a_port_that_an_agent_announces_is_dialled(topology: Any) -> None:
+    """And its listener is on it: OpenUEM's own settings say where the service is."""
+    said = said_by_w(("web:80", 8080))
+    deployment = topology(TWO)
+    assert ends(flows_of(deployment, said)) == ["b -> w 10.0.0.1:8080 reachable"]
+    plans = plans_of(deployment, said)
+    assert [spec.port for spec in plans["w"].listeners] == [8080, 443]
+
+
+def test_a_host_that_nobody_listed_has_ports_of_its_own_too(topology: Any) -> None:
+    """For the roles that it is admitted with."""
+    said = {"new": Announcement(("web",), ("10.0.0.9",), (("web:443", 8443), ("dns:53", 5353)))}
+    assert planner.members(topology(TWO), said)["new"].ports == {"web:443": 8443}
+
+
+def test_a_port_that_the_topology_lists_holds(topology: Any) -> None:
+    """For that service; the others are the agent's to say."""
+    listed = topology(f'{TWO}ports = {{ "web:80" = 81 }}')
+    member = planner.members(listed, said_by_w(("web:80", 8080), ("web:443", 8443)))["w"]
+    assert member.ports == {"web:80": 81, "web:443": 8443}
+
+
+@pytest.mark.parametrize(
+    "ports",
+    [
+        (("dns:53", 5353),),
+        (("nothing:1", 5),),
+        (("web:80", 0),),
+        (("web:80", -1),),
+        (("web:80", 65_536),),
+        (("web:80", 80),),
+        (("web:80", 443),),
+        (("web:80", 9), ("web:443", 9)),
+    ],
+)
+def test_an_announced_port_that_makes_no_sense_changes_nothing(
+    topology: Any, ports: tuple[tuple[str, int], ...]
+) -> None:
+    """Another role's, none at all, none other, one that another service of the host has."""
+    assert planner.members(topology(TWO), said_by_w(*ports))["w"].ports == {}
+
+
+def test_two_services_may_change_places(topology: Any) -> None:
+    """Each still has a port for itself."""
+    member = planner.members(topology(TWO), said_by_w(("web:80", 443), ("web:443", 80)))["w"]
+    assert member.ports == {"web:80": 443, "web:443": 80}
+
+
+@given(
+    ports=st.lists(
+        st.tuples(
+            st.sampled_from(["web:80", "web:443", "dns:53", "x", "postgres:5432"]),
+            st.integers(-5, 70_000),
+        ),
+        max_size=6,
+    )
+)
+def test_a_lie_about_ports_moves_no_flow_but_those_to_the_liar(
+    topology: Any, ports: list[tuple[str, int]]
+) -> None:
+    """Whatever an endpoint announces: others stay where they are, and each place is one service's."""
+    deployment = topology(f'{TWO}[hosts.v]\nroles = ["web", "dns"]\naddresses = ["10.0.0.3"]')
+    honest = flows_of(deployment, said_by_w())
+    lied = flows_of(deployment, said_by_w(*ports))
+    assert len(lied) == len(honest)
+    for before, after in zip(honest, lied, strict=True):
+        assert before.service == after.service
+        assert before.key == after.key or after.key.destination == "w"
+        assert after.key.address == before.key.address
+        assert 0 < after.key.port < 65_536
+
+
 def test_an_agent_that_nobody_listed_is_let_in_for_admitted_roles_alone(topology: Any) -> None:
     """Whoever reaches the bus cannot make itself a web server."""
     admitting = topology(f'admit = ["browser"]\n{SMALL}')

@@ -87,6 +87,7 @@ def test_every_query_has_a_name_that_a_subject_can_bear(queries: Queries) -> Non
         "progress",
         "status",
         "topology",
+        "trend",
     ]
     for name in queries.endpoints():
         assert subjects.query(name) == f"reachmap.query.{name}"

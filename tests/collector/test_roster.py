@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reachmap_collector.planner import Announcement
 from reachmap_collector.roster import MISSED_HEARTBEATS, AgentState, Roster
-from reachmap_shared.messages import Hello, Presence
+from reachmap_shared.messages import Hello, NamedTarget, OwnPort, Presence
 from reachmap_shared.vocabulary import ListenerState, Transport
 
 HEARTBEAT_S = 5.0
@@ -134,6 +134,15 @@ def test_a_hello_says_whether_anything_new_was_announced(roster: Roster, hello: 
     assert not roster.hear(hello(boot="b", presence=Presence.LEAVING, **same), 7)
     assert roster.hear(hello(boot="c", roles=("web",), addresses=("10.0.0.2",)), 8)
     assert roster.hear(hello(boot="c", roles=(), addresses=("10.0.0.2",)), 9)
+
+
+def test_a_port_is_news_and_a_target_is_not(roster: Roster, hello: Any) -> None:
+    """Plans are made of the one; the other is only compared."""
+    roster.hear(hello(), 0)
+    target = NamedTarget("db", ("db-1",))
+    assert roster.hear(hello(number=1, targets=(target,)), 1) is False
+    assert roster.hear(hello(number=2, ports=(OwnPort("web:80", 8080),)), 2) is True
+    assert roster.announcements()["pc-1"].ports == (("web:80", 8080),)
 
 
 def test_what_a_silent_agent_announced_stays(roster: Roster, hello: Any) -> None:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import views
-from reachmap_collector.ledger import Ledger, Loss, Losses
+from reachmap_collector.ledger import Ledger, Loss, Losses, Vanished
 from reachmap_collector.planner import Announcement, members
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.views import By
-from reachmap_shared.messages import Presence
+from reachmap_shared.messages import NamedTarget, OwnPort, Presence
 from reachmap_shared.vocabulary import Expectation, ListenerState, Outcome, State
 
 NOW = 1_760_000_000.0
@@ -385,12 +385,16 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         listeners=(listener("web:80", ListenerState.FAILED, "EACCES"),),
         changes_lost=1,
         spool_failure="ENOSPC",
+        ports=(OwnPort("web:80", 81),),
+        targets=(NamedTarget("web", ("web-1", "10.9.9.9")),),
     )
     numbers = {"made": 12, "late_ms": 3, "lost": 1, "waiting": 4}
     stage.pulse("pc-1", NOW - 2.04, skew_s=-60.04, plan="r1", **numbers)
     account = stage.ledger.account("pc-1", "boot-1")
     account.observations, account.refused = 5, 2
-    stage.ledger.losses["pc-1"] = Losses((Loss("boot-0", 9, 3, 0),))
+    vanished = (Vanished("boot-1", 2), Vanished("boot-0", 4))
+    losses = Losses((Loss("boot-0", 9, 3, 0),), vanished=vanished, vanished_before=1)
+    stage.ledger.losses["pc-1"] = losses
     [row] = [row for row in stage.agents(NOW) if row["agent"] == "pc-1"]
     assert json.loads(json.dumps(row)) == {
         "agent": "pc-1",
@@ -405,6 +409,8 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         "hostname": "pc-1.example",
         "addresses": ["10.0.1.1"],
         "announced_roles": ["anything"],
+        "announced_ports": {"web:80": 81},
+        "announced_targets": {"web": ["web-1", "10.9.9.9"]},
         "version": "0.1.0",
         "platform": "Linux",
         "capabilities": ["tcp"],
@@ -427,13 +433,17 @@ def test_an_agent_shows_all_it_says_of_itself(scene: Any, listener: Any) -> None
         "clock_skew_s": -60.0,
         "observations_received": 5,
         "observations_refused": 2,
+        "observations_vanished": 2,
         "dropped_before": 3,
+        "vanished_before": 5,
         "notes": [
             "announces role 'anything', which the topology does not know",
             "1 observation dropped, which the map lacks",
+            "7 observations vanished with the bus's storage, which the map lacks",
             "1 change dropped, which the history lacks",
             "keeps what waits in memory alone: ENOSPC",
             "its clock is 60 s behind the bus's; ages stay right",
+            "is told to reach web at 10.9.9.9, where the topology has no such host",
         ],
     }
 
@@ -636,7 +646,8 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
     account.observations, account.refused = 5, 2
     account.sequences.add(1, 4)
     account.sequences.add(6)
-    stage.ledger.losses["gone"] = Losses((Loss("boot-0", 9, 1, 0),))
+    losses = Losses((Loss("boot-0", 9, 1, 0),), vanished=(Vanished("boot-0", 4),))
+    stage.ledger.losses["gone"] = losses
     delivery = views.Delivery(
         lag=1,
         in_stream=2,
@@ -669,7 +680,7 @@ def test_the_status_counts_flows_and_agents(scene: Any) -> None:
             "bus_clock_offset_s": 0.123,
         },
         "store": {"trouble": "the disk is full", "waiting": 7, "dead_letters": 8},
-        "observations": {"received": 5, "refused": 2, "waiting": 3, "dropped": 5},
+        "observations": {"received": 5, "refused": 2, "waiting": 3, "dropped": 5, "vanished": 4},
     }
     assert set(status["agents"]) == set(AgentState)
 

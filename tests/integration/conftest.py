@@ -33,6 +33,21 @@ MARK = "REACHMAP_TEST_MARK"
 Json = dict[str, Any]
 
 
+SMALL = """
+checks = {{ interval_s = 0.5, timeout_s = 0.5 }}
+[roles.web]
+listens = {{ "web:{port}" = {{ protocol = "{protocol}" }} }}
+[roles.browser]
+connects = ["web:{port}"]
+[hosts.server]
+roles = ["web"]
+addresses = ["127.77.1.1"]
+[hosts.client]
+roles = ["browser"]
+addresses = ["127.77.1.2"]
+"""
+
+
 class Deployment:
     """One collector, its NATS server, and any number of agents, each a real process."""
 
@@ -54,6 +69,10 @@ class Deployment:
         """How the command line connects to the collector's own NATS server."""
         self.store.prepare()
         return self.store.access(Party.OPERATOR, Mode.JWT)
+
+    def write_small(self, port: int, protocol: str = "http") -> None:
+        """Have a topology of one server, one client, one flow."""
+        self.topology.write_text(SMALL.format(port=port, protocol=protocol))
 
     def serve(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the collector, and wait until it answers."""

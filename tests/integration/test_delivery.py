@@ -6,8 +6,6 @@ import socket
 from datetime import datetime, timedelta
 from typing import Any
 
-import pytest
-
 from reachmap_collector.store import open_store
 
 SMALL = """
@@ -23,14 +21,6 @@ roles = ["web"]
 [hosts.client]
 roles = ["browser"]
 """
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.77.1.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 def client(deployment: Any) -> Any:

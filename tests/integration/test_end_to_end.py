@@ -11,33 +11,11 @@ import pytest
 
 PORTS = Path(__file__).parent.parent / "collector" / "topology" / "openuem-ports.md"
 
-SMALL = """
-checks = {{ interval_s = 0.5, timeout_s = 0.5 }}
-[roles.web]
-listens = {{ "web:{port}" = {{ protocol = "http" }} }}
-[roles.browser]
-connects = ["web:{port}"]
-[hosts.server]
-roles = ["web"]
-addresses = ["127.77.1.1"]
-[hosts.client]
-roles = ["browser"]
-addresses = ["127.77.1.2"]
-"""
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.77.1.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
-
 
 @pytest.fixture
 def small(deployment: Any, port: int) -> Any:
     """One server, one client, one flow; collector and agents run, and the flow is ok."""
-    deployment.topology.write_text(SMALL.format(port=port))
+    deployment.write_small(port)
     deployment.collector = deployment.serve()
     deployment.server = deployment.agent("server", "127.77.1.1")
     deployment.client = deployment.agent("client", "127.77.1.2")
@@ -147,7 +125,7 @@ def test_the_bus_may_go_and_come_back(small: Any) -> None:
 
 def test_an_agent_may_be_there_before_its_bus(deployment: Any, port: int) -> None:
     """It waits for the NATS server as long as it takes, and reports once it is there."""
-    deployment.topology.write_text(SMALL.format(port=port))
+    deployment.write_small(port)
     for name, address in (("server", "127.77.1.1"), ("client", "127.77.1.2")):
         deployment.agent(name, address)
         log = deployment.folder / f"{len(list(deployment.folder.glob('*.log'))) - 1}.log"
@@ -243,7 +221,7 @@ def test_an_agent_that_is_not_listed_waits_until_it_is_admitted(small: Any) -> N
 
 def test_a_port_that_a_service_holds_is_left_to_it(deployment: Any, port: int) -> None:
     """The agent does not take it when the service goes: the service finds it free again."""
-    deployment.topology.write_text(SMALL.format(port=port))
+    deployment.write_small(port)
     deployment.serve()
     web = deployment.start_program(*web_server(port))
     deployment.until(lambda: is_open(port), "the web server listens")
@@ -262,7 +240,7 @@ def test_a_port_that_a_service_holds_is_left_to_it(deployment: Any, port: int) -
 
 def test_a_wrong_service_on_the_port_is_seen(deployment: Any, port: int) -> None:
     """Something that answers in another protocol is not taken for the service."""
-    deployment.topology.write_text(SMALL.format(port=port).replace('"http"', '"nats"'))
+    deployment.write_small(port, protocol="nats")
     deployment.serve()
     with socket.create_server(("127.77.1.1", port)) as other:
         other.settimeout(30)

@@ -80,7 +80,7 @@ def test_schemathesis_finds_nothing_wrong(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No issues found" in done.stdout
-    assert "Tested: 9" in done.stdout
+    assert "Tested: 13" in done.stdout
 
 
 def test_it_says_what_the_command_line_says(deployment: Any, port: int) -> None:

@@ -1,5 +1,6 @@
 """Enrolling, joining and revoking as people do it: by the commands, with real processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +27,23 @@ def join(deployment: Any, bundle: str, *options: str) -> subprocess.CompletedPro
         timeout=60,
         check=False,
     )
+
+
+WAY = ("name", "route", "tcp", "server", "tls", "login", "permission", "clock", "plan", "disk")
+
+
+def doctor(deployment: Any) -> dict[str, dict[str, str]]:
+    """`reachmap-agent doctor --json` on that host, by step."""
+    config = deployment.folder / "etc" / "agent.toml"
+    done = subprocess.run(
+        [sys.executable, "-m", "reachmap_agent", "doctor", "--json", "--config", str(config)],
+        env=deployment.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {row["name"]: row for row in json.loads(done.stdout)}
 
 
 def test_a_host_is_enrolled_joins_is_revoked_and_joins_again(deployment: Any, port: int) -> None:
@@ -64,12 +82,19 @@ def test_a_host_is_enrolled_joins_is_revoked_and_joins_again(deployment: Any, po
         return row
 
     deployment.until(lambda: "fresh" in state(), "pc-1 reports")
+    found = doctor(deployment)
+    assert [found[step]["result"] for step in WAY] == ["pass"] * len(WAY), found
+    assert found["permission"]["found"].startswith("pc-1 may speak under its own name")
 
     revoked = deployment.reachmap("revoke", "pc-1", "--data", data)
     assert "has thrown them out" in revoked.stdout
     deployment.until(lambda: "bus refuses us" in log.read_text(), "the agent says that it is out")
     refused = join(deployment, enrolled.stdout)
     assert refused.returncode == 1
+    found = doctor(deployment)
+    assert (found["tls"]["result"], found["login"]["result"]) == ("pass", "fail")
+    assert "reachmap enroll pc-1" in found["login"]["to_do"]
+    assert found["permission"]["result"] == "skipped"
     assert f"{config.parent / 'agent.creds'}" in refused.stderr
 
     again = deployment.reachmap("enroll", "pc-1", "--data", data)

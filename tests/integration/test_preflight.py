@@ -1,37 +1,12 @@
 """Preflight with real processes: what it waits for, what it says, and how it ends."""
 
-import socket
 import xml.etree.ElementTree as ET
 from typing import Any
-
-import pytest
-
-TOPOLOGY = """
-checks = {{ interval_s = 0.5, timeout_s = 0.5 }}
-[roles.web]
-listens = {{ "web:{port}" = {{ protocol = "http" }} }}
-[roles.browser]
-connects = ["web:{port}"]
-[hosts.server]
-roles = ["web"]
-addresses = ["127.77.1.1"]
-[hosts.client]
-roles = ["browser"]
-addresses = ["127.77.1.2"]
-"""
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.77.1.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 def test_preflight_from_nothing_to_ready(deployment: Any, port: int) -> None:
     """Away: 3, at once. Another topology: 2. An agent missing: 1, in time. All there: 0."""
-    deployment.topology.write_text(TOPOLOGY.format(port=port))
+    deployment.write_small(port)
     command = ["preflight", "--topology", str(deployment.topology)]
     away = deployment.reachmap(*command)
     assert (away.returncode, away.stdout) == (3, "")
@@ -39,7 +14,7 @@ def test_preflight_from_nothing_to_ready(deployment: Any, port: int) -> None:
 
     deployment.serve()
     other = deployment.folder / "other.toml"
-    other.write_text(TOPOLOGY.format(port=port) + '[hosts.third]\nroles = ["browser"]\n')
+    other.write_text(deployment.topology.read_text() + '[hosts.third]\nroles = ["browser"]\n')
     wrong = deployment.reachmap("preflight", "--topology", str(other))
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "runs with another topology" in wrong.stderr

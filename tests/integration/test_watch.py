@@ -3,13 +3,10 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 TOPOLOGY = """
 checks = {{ interval_s = 0.5, timeout_s = 0.5 }}
@@ -25,14 +22,6 @@ agent = false
 roles = ["browser"]
 addresses = ["127.77.1.2"]
 """
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.77.1.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 def lines(path: Path) -> list[Any]:

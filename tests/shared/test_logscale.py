@@ -11,8 +11,8 @@ from reachmap_shared import logscale
 
 @given(st.integers(1, 40_000_000))
 def test_a_time_comes_back_to_within_four_percent(us: int) -> None:
-    """From a microsecond to 40 seconds; below some 10 us to within half a microsecond."""
-    assert abs(logscale.us(logscale.code(us)) - us) <= max(0.51, 0.04 * us)
+    """From a microsecond to 40 seconds, but for whole microseconds being all it gives."""
+    assert abs(logscale.us(logscale.code(us)) - us) <= 0.5 + 0.036 * us
 
 
 def test_more_is_never_less() -> None:

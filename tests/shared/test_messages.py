@@ -15,11 +15,14 @@ from reachmap_shared.messages import (
     Changes,
     CheckSpec,
     Closed,
+    Earlier,
     Hello,
     ListenerReport,
     ListenerSpec,
     NamedCount,
+    NamedTarget,
     Observation,
+    OwnPort,
     Plan,
     Presence,
     Pulse,
@@ -35,6 +38,9 @@ from reachmap_shared.vocabulary import AnsweredBy, ListenerState, ListenMode, Ou
 LISTENER_REPORT = ListenerReport(
     "web:8080", 18080, Transport.TCP, ListenerState.CEDED, "another program", "nginx"
 )
+OWN_PORT = OwnPort("web:8080", 18080)
+NAMED_TARGET = NamedTarget("db", ("db-1", "10.0.0.5"))
+EARLIER = Earlier("00fe", 300, 4, 5, 1)
 HELLO = Hello(
     agent="pc-17",
     boot="00ff",
@@ -51,6 +57,9 @@ HELLO = Hello(
     listeners=(LISTENER_REPORT,),
     changes_lost=3,
     spool_failure="disk full",
+    ports=(OWN_PORT,),
+    targets=(NAMED_TARGET,),
+    earlier=(EARLIER,),
 )
 PULSE = Pulse(
     agent="pc-17",
@@ -132,12 +141,25 @@ REPORT = Report(
 GOLDEN: dict[str, tuple[Any, str]] = {
     "Hello": (
         HELLO,
-        "dc 00 10 02 a5 70 63 2d 31 37 a4 30 30 66 66 a4 68 65 72 65 ad 70 63 2d 31 37 2e 65 78 61 6d "
+        "dc 00 13 02 a5 70 63 2d 31 37 a4 30 30 66 66 a4 68 65 72 65 ad 70 63 2d 31 37 2e 65 78 61 6d "
         "70 6c 65 a5 30 2e 31 2e 30 a5 4c 69 6e 75 78 92 a5 61 67 65 6e 74 a3 77 65 62 92 a8 31 "
         "30 2e 30 2e 30 2e 37 a7 66 64 30 30 3a 3a 37 92 a3 74 63 70 a3 75 64 70 cb 40 14 00 00 "
         "00 00 00 00 02 a3 77 68 79 91 96 a8 77 65 62 3a 38 30 38 30 cd 46 a0 a3 74 63 70 a5 63 "
         "65 64 65 64 af 61 6e 6f 74 68 65 72 20 70 72 6f 67 72 61 6d a5 6e 67 69 6e 78 03 a9 "
-        "64 69 73 6b 20 66 75 6c 6c",
+        "64 69 73 6b 20 66 75 6c 6c 91 92 a8 77 65 62 3a 38 30 38 30 cd 46 a0 91 92 a2 64 62 92 "
+        "a4 64 62 2d 31 a8 31 30 2e 30 2e 30 2e 35 91 95 a4 30 30 66 65 cd 01 2c 04 05 01",
+    ),
+    "OwnPort": (
+        OWN_PORT,
+        "93 02 a8 77 65 62 3a 38 30 38 30 cd 46 a0",
+    ),
+    "NamedTarget": (
+        NAMED_TARGET,
+        "93 02 a2 64 62 92 a4 64 62 2d 31 a8 31 30 2e 30 2e 30 2e 35",
+    ),
+    "Earlier": (
+        EARLIER,
+        "96 02 a4 30 30 66 65 cd 01 2c 04 05 01",
     ),
     "Pulse": (
         PULSE,

@@ -7,7 +7,15 @@ import pytest
 
 from reachmap_shared import subjects
 from reachmap_shared.errors import InvalidName
-from reachmap_shared.permissions import TABLE, Party, answer_inbox, inbox, user_name
+from reachmap_shared.permissions import (
+    TABLE,
+    WHO_AM_I,
+    Party,
+    answer_inbox,
+    covers,
+    inbox,
+    user_name,
+)
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -56,9 +64,31 @@ def test_the_command_line_may_ask() -> None:
 
 
 def test_no_line_of_an_agent_s_lacks_its_name() -> None:
-    """So none is shared by two."""
+    """So none is shared by two, but for where the server speaks to each of itself alone."""
     for subject in (*TABLE[Party.AGENT].publish, *TABLE[Party.AGENT].subscribe):
-        assert "NAME" in subject.split("."), subject
+        assert "NAME" in subject.split(".") or subject == WHO_AM_I, subject
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "covered"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.c", False),
+        ("a.*", "a.b", True),
+        ("a.*", "a.*", True),
+        ("a.b", "a.*", False),
+        ("a.*", "a.>", False),
+        ("a.*", "a.b.c", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a.b.>", True),
+        ("a.>", "a", False),
+        (">", "a.*.c", True),
+        ("a.b.>", "a.>", False),
+    ],
+)
+def test_a_pattern_covers_what_it_has_all_of(pattern: str, subject: str, covered: bool) -> None:
+    """Wildcards on either side."""
+    assert covers(pattern, subject) is covered
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "*", ">", "a b", "pc-1.>"])

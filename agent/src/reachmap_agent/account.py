@@ -43,7 +43,6 @@ class Account:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
         self._map: mmap.mmap | None = None
         if path is None:
             self._numbers = memoryview(bytearray(_SIZE)).cast("Q")
@@ -55,13 +54,11 @@ class Account:
                 self._numbers[place] = 0
             self._numbers[_OURS] = _MAGIC
 
-    def close(self, *, remove: bool = False) -> None:
-        """Let go of it, and forget it for good if told to."""
+    def close(self) -> None:
+        """Let go of it."""
         self._numbers.release()
         if self._map is not None:
             self._map.close()
-        if remove and self._path is not None:
-            self._path.unlink(missing_ok=True)
 
     @property
     def made(self) -> int:
@@ -103,11 +100,16 @@ class Account:
     @property
     def is_closed(self) -> bool:
         """Whether a later start has closed it."""
-        return bool(self._numbers[_CLOSED])
+        return bool(self.closed_ms)
 
-    @is_closed.setter
-    def is_closed(self, closed: bool) -> None:
-        self._numbers[_CLOSED] = closed
+    @property
+    def closed_ms(self) -> int:
+        """When a later start closed it, by the wall clock; 0 while none has."""
+        return self._numbers[_CLOSED]
+
+    @closed_ms.setter
+    def closed_ms(self, wall_ms: int) -> None:
+        self._numbers[_CLOSED] = wall_ms
 
     def show_lost(self, made: int, changes: int) -> None:
         """What had to be dropped so far: for whoever looks from outside."""

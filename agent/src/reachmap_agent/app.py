@@ -111,6 +111,7 @@ class Agent:
         if (connection := self._connected()) is not None:
             await self._reporter.delivery.drained(_LAST_REPORTS_S)
             with contextlib.suppress(BusUnavailable):
+                await self._herald.pulse(connection)  # what it made in all
                 await self._herald.hello(connection, Presence.LEAVING)
 
     def _take_up(self, plan: Plan, contexts: Contexts) -> None:

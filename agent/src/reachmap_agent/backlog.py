@@ -133,9 +133,9 @@ class Segment:
         for place in range(self.prefix, min(prefix, self.records)):
             self.ack(place)
 
-    def drop(self) -> tuple[int, int]:
-        """Let all go that waits; returns what was acknowledged beyond the prefix."""
-        self.dropped = True
+    @property
+    def beyond(self) -> tuple[int, int]:
+        """Observations and changes that are acknowledged behind the prefix."""
         those = self.acked
         return sum(self._made[one] for one in those), sum(self._changes[one] for one in those)
 
@@ -182,6 +182,11 @@ class Backlog:
         """Observations and changes that wait, of one start or of all."""
         those = [one for one in self._segments.values() if boot in (None, one.boot)]
         return sum(one.made for one in those), sum(one.changes for one in those)
+
+    def beyond(self, boot: str) -> tuple[int, int]:
+        """Observations and changes of a start that are acknowledged behind prefixes."""
+        those = [one.beyond for one in self._segments.values() if one.boot == boot]
+        return sum(made for made, _ in those), sum(changes for _, changes in those)
 
     def has(self, boot: str) -> bool:
         """Whether anything of a start waits."""

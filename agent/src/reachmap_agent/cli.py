@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from reachmap_agent import doctor, join, settings
+from reachmap_agent import join, settings
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.memory import ceded_path
 from reachmap_agent.service import Service
@@ -75,7 +75,11 @@ def _run(load: Load, _options: argparse.Namespace) -> int:
 
 
 def _doctor(load: Load, options: argparse.Namespace) -> int:
-    found = asyncio.run(doctor.run(load()))
+    # Here, since an agent at work has no use for it.
+    from reachmap_agent.doctor import table
+    from reachmap_agent.doctor.steps import Result
+
+    found = asyncio.run(table.run(load()))
     if options.json:
         print(json.dumps([asdict(diagnosis) for diagnosis in found], indent=2))
     else:
@@ -83,7 +87,7 @@ def _doctor(load: Load, options: argparse.Namespace) -> int:
             print(f"{diagnosis.result:8}{diagnosis.name:14}{diagnosis.found}")
             if diagnosis.to_do:
                 print(f"{'':22}to do: {diagnosis.to_do}")
-    return int(any(diagnosis.result is doctor.Result.FAIL for diagnosis in found))
+    return int(any(diagnosis.result is Result.FAIL for diagnosis in found))
 
 
 def _join(options: argparse.Namespace) -> int:

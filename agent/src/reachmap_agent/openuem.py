@@ -50,6 +50,9 @@ _TARGETS: Final = {
 _SWITCHED_OFF: Final = {("agent", "sftpdisabled"): "agent:2022"}
 """Services by the keys that turn them off."""
 
+_LONGEST_NAME: Final = 253
+"""Of DNS."""
+
 _YES: Final = frozenset({"yes", "true", "1", "on"})
 _SECTION: Final = re.compile(r"\s*\[([^\]]+)\]")
 _LINE: Final = re.compile(r"\s*([A-Za-z]+)\s*[=:]")
@@ -157,6 +160,7 @@ def _targets(values: dict[Place, str]) -> dict[str, tuple[str, ...]]:
             match["host"].strip("[]")
             for part in values.get(place, "").split(",")
             if (match := _HOST.fullmatch(_without_user(part.strip())))
+            and len(match["host"]) <= _LONGEST_NAME
         ]
         if names:
             found[role] = tuple(dict.fromkeys((*found.get(role, ()), *names)))

@@ -49,6 +49,11 @@ class SegmentFiles:
         self._make_folder()
         return Account(self._folder / f"{boot}{_ACCOUNT}")
 
+    def remove_account(self, boot: str) -> None:
+        """Take that of a start away, if it is there."""
+        with contextlib.suppress(OSError):
+            (self._folder / f"{boot}{_ACCOUNT}").unlink()
+
     def accounts(self) -> list[str]:
         """The starts that have one."""
         return [path.stem for path in files(self._folder) if path.suffix == _ACCOUNT]

@@ -14,6 +14,7 @@ from typing import Any, Final
 from reachmap_agent import discovery
 from reachmap_agent.identity import hostname
 from reachmap_agent.limits import RANGES, ListenerLimits
+from reachmap_agent.openuem import Found
 from reachmap_shared.access import Access
 from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidName, InvalidSettings
@@ -100,6 +101,8 @@ class Settings:
     """What strangers may take of the host's listeners."""
     diagnosis: bool = True
     """Whether to look into broken flows: off where a network takes a walk for a scan."""
+    found: Found = field(default_factory=Found)
+    """What OpenUEM's own settings on this host say, where `auto` is among the roles."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for error messages."""
 
@@ -147,9 +150,14 @@ def load(
             if value not in (None, "", []):
                 values[key] = _typed(key, value, names[key])
                 origins[key] = names[key]
-    if AUTO in values.get("roles", ()):
-        values["roles"] = _found_out(values["roles"], origins["roles"])
-    settings = Settings(**values, listeners=limits, diagnosis=diagnosis, origins=origins)
+    found = Found()
+    if AUTO in (roles := values.get("roles", ())):
+        found = _found_out(origins["roles"])
+        named = (role for role in roles if role != AUTO)
+        values["roles"] = tuple(dict.fromkeys((*named, *found.roles)))
+    settings = Settings(
+        **values, listeners=limits, diagnosis=diagnosis, found=found, origins=origins
+    )
     if settings.state == Path():
         settings = replace(settings, state=_usual_state(environment))
     if not settings.id:
@@ -197,16 +205,15 @@ def _limits(table: Any, origin: str) -> ListenerLimits:
     return ListenerLimits(**table)
 
 
-def _found_out(roles: tuple[str, ...], origin: str) -> tuple[str, ...]:
-    """The roles, with those that were found in place of `auto`."""
+def _found_out(origin: str) -> Found:
+    """What `auto` stands for."""
     try:
-        found = discovery.look().roles
+        return discovery.look()
     except OSError as error:
         raise InvalidSettings(
             f"{origin}: {AUTO}: {error.filename} cannot be read: {error.strerror}; let the agent's "
             "group read it, or name the roles"
         ) from error
-    return tuple(dict.fromkeys((*(role for role in roles if role != AUTO), *found)))
 
 
 def _usual_state(environment: Mapping[str, str]) -> Path:

@@ -30,8 +30,9 @@ from reachmap_agent.backlog import (
 from reachmap_agent.clock import Clock
 from reachmap_agent.segment_files import SegmentFiles, files, read
 from reachmap_agent.segments import Entry, Header
+from reachmap_agent.starts import Starts
 from reachmap_shared import codec, log
-from reachmap_shared.messages import Closed, Report, ReportKind
+from reachmap_shared.messages import Closed, Earlier, Report, ReportKind
 
 RETRY_DISK_MS: Final = 60_000
 """Between two attempts to write to a disk that took nothing."""
@@ -88,7 +89,7 @@ class Spool:
         self._read: dict[Lane, int] = dict.fromkeys(Lane, -1)
         """The segment that each cursor has read last."""
         self._retry_ms = 0
-        self._accounts: dict[str, Account] = {}
+        self._starts = Starts(self._files, self._backlog, boot, clock)
         self.failure = ""
         """Why nothing is written to disk; empty when it is."""
         self.lost = 0
@@ -100,7 +101,12 @@ class Spool:
     @property
     def account(self) -> Account:
         """The numbers of this start."""
-        return self._accounts[self._boot]
+        return self._starts.own
+
+    @property
+    def earlier(self) -> tuple[Earlier, ...]:
+        """How the accounts of the starts before this one stand."""
+        return self._starts.earlier()
 
     @property
     def waiting(self) -> int:
@@ -139,7 +145,7 @@ class Spool:
         segment = record.segment
         if segment.is_acked(record.place):
             return
-        account = self._accounts.get(segment.boot)
+        account = self._starts.get(segment.boot)
         before = segment.prefix
         made, changes = segment.ack(record.place)
         if segment.dropped:  # it had got away when its room was taken
@@ -154,15 +160,14 @@ class Spool:
             self._give_up(segment)
         if account is not None:
             account.settle()
-            self._forget_account(segment.boot)
+            self._starts.forget(segment.boot)
 
     def drop(self, record: Record) -> None:
         """A record will never be delivered: count what it bears as lost."""
         segment = record.segment
         if segment.dropped or segment.is_acked(record.place):
             return
-        if (account := self._accounts.get(segment.boot)) is not None:
-            account.is_closed = False
+        self._starts[segment.boot].closed_ms = 0
         segment.void(record.place)
         if segment.boot == self._boot:
             self._count_lost(record.entry.made, record.entry.changes)
@@ -201,8 +206,7 @@ class Spool:
     def close(self) -> None:
         """Close the files; what they hold is for the next start."""
         self._files.close()
-        for account in self._accounts.values():
-            account.close()
+        self._starts.end()
 
     def _append(self, boot: str, entry: Entry) -> Record:
         lane = LANES[entry.kind]
@@ -286,28 +290,27 @@ class Spool:
         """Drop what is too old or too much, and count it."""
         while (segment := self._backlog.next_to_go(self._clock.steady_ms())) is not None:
             made, changes = segment.made, segment.changes
-            account = self._accounts[segment.boot]
+            account = self._starts[segment.boot]
             if made or changes:
-                account.is_closed = False  # a crash before it is closed anew must not leave it so
+                account.closed_ms = 0  # a crash before it is closed anew must not leave it so
             # Those acknowledged out of their order are delivered all the same.
-            account.note(segment.number, segment.records, *segment.drop())
+            account.note(segment.number, segment.records, *segment.beyond)
+            segment.dropped = True
             self._remove(segment)
             account.settle()
             if segment.boot == self._boot:
                 self._count_lost(made, changes)
             elif made or changes:
                 self._close_account(segment.boot)
-                self._forget_account(segment.boot)
+                self._starts.forget(segment.boot)
 
-    def _open_account(self, boot: str) -> Account:
+    def _open_account(self, boot: str) -> None:
         """That of a start, in memory where the disk takes nothing."""
         try:
-            account = self._files.account(boot)
+            self._starts.open(boot)
         except OSError as error:
             self._failed(error)
-            account = Account(None)
-        self._accounts[boot] = account
-        return account
+            self._starts.open(boot, on_disk=False)
 
     def _recover(self) -> None:
         """Take over what the starts before have left, and close their accounts."""
@@ -317,11 +320,12 @@ class Spool:
         for boot in self._files.accounts():
             if boot != self._boot:
                 self._open_account(boot)
-        notes = {account.noted[0]: account for account in self._accounts.values() if account.noted}
+        accounts = [self._starts[boot] for boot in self._starts.boots()]
+        notes = {account.noted[0]: account for account in accounts if account.noted}
         for lane, number in self._files.segments():
             segment = self._load(lane, number)
             self._backlog.add(segment)
-            if segment.boot not in self._accounts:
+            if self._starts.get(segment.boot) is None:
                 self._open_account(segment.boot)
             if (noted := notes.pop(segment.number, None)) is not None:
                 segment.skip(noted.noted[1] if noted.noted else 0)
@@ -331,30 +335,20 @@ class Spool:
                 self._give_up(segment)
         for account in notes.values():
             account.settle()
-        for boot, account in list(self._accounts.items()):
+        for boot in self._starts.boots():
             if boot != self._boot:
-                if not account.is_closed:
+                if not self._starts[boot].is_closed:
                     self._close_account(boot)
-                self._forget_account(boot)
+                self._starts.forget(boot)
         self._make_room()
 
     def _close_account(self, boot: str) -> None:
         """Report what a start before this one has come to: what is nowhere any more is lost."""
-        account = self._accounts[boot]
-        waiting, changes_waiting = self._backlog.waiting(boot)
-        # Of an account that the disk did not take, at least what is left is known.
-        account.made = max(account.made, account.delivered + waiting)
-        account.told = max(account.told, account.changes_delivered + changes_waiting)
-        lost = account.made - account.delivered - waiting
-        changes_lost = account.told - account.changes_delivered - changes_waiting
-        body = codec.pack(Closed(account.made, lost, changes_lost))
+        account, standing = self._starts[boot], self._starts.standing(boot)
+        body = codec.pack(Closed(standing.made, standing.lost, standing.changes_lost))
         account.sequence += 1
         self._append(boot, Entry(account.sequence - 1, ReportKind.CLOSED, 0, 0, body))
-        account.is_closed = True
-
-    def _forget_account(self, boot: str) -> None:
-        if boot != self._boot and not self._backlog.has(boot):
-            self._accounts.pop(boot).close(remove=True)
+        self._starts.close(boot)
 
     def _load(self, lane: Lane, number: int) -> Segment:
         """A segment as a start before has left it."""

@@ -19,6 +19,7 @@ from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
 from reachmap_collector.fold import FlowMap, renamed
+from reachmap_collector.handed import Handed
 from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
@@ -66,6 +67,9 @@ _OTHER_PLAN_S: Final = 15.0
 """For an agent to take up its plan, before it is put again."""
 
 _RETRY_S: Final = 2.0
+
+_SETTLE_EVERY_S: Final = 5.0
+"""How often what agents say the bus has taken is compared with what came."""
 
 _TELL_EVERY_S: Final = 60.0
 """How often the log tells of one sender's messages that are refused for one reason."""
@@ -120,6 +124,7 @@ class Collector:
         self._keeper = keeper
         self._known = KnownPlans()
         self._reports = Reports(self.flows, self.ledger, self._known)
+        self._handed = Handed(self.ledger)
         self._streams = Streams(connection, self.now, streams)
         self._bucket = Bucket(self._streams)
         self._intake = Intake(connection, self._streams, keeper, self._take)
@@ -135,6 +140,8 @@ class Collector:
         self._told: dict[tuple[str, str], float] = {}
         self._plan_trouble = ""
         self._is_restored = False
+        self._early: list[Hello] = []
+        """Those that came before the ledger was there to book them."""
         self._wall = time.time() - time.monotonic()
         self._compile()
 
@@ -155,6 +162,7 @@ class Collector:
             tasks.create_task(self._keeper.run())
             tasks.create_task(self._intake.run())
             tasks.create_task(self._tell_news())
+            tasks.create_task(self._settle())
 
     async def restore(self) -> None:
         """Begin where the collector before this one ended; wait for the store if need be."""
@@ -185,7 +193,11 @@ class Collector:
         if former := self.topology.former:
             told = [replace(one, flow=renamed(one.flow, former)) for one in told]
         useless = self._reports.restore(told, received, losses, diagnoses)
+        self._handed.restore()
         self._keeper.add(useless)
+        for hello in self._early:
+            self._keeper.add(Batch(kept=self._handed.hello(hello, self.now())))
+        self._early.clear()
         self._is_restored = True
         self._changed.set()
         _log.info("map restored", changes=len(told), agents=len(hellos))
@@ -296,6 +308,13 @@ class Collector:
                 self._changed.clear()
                 self._compile()
 
+    async def _settle(self) -> None:
+        """Note what vanished with the bus's storage."""
+        while True:
+            await asyncio.sleep(_SETTLE_EVERY_S)
+            if kept := self._handed.settle(self._intake.drained):
+                self._keeper.add(Batch(kept=kept))
+
     async def _tell_news(self) -> None:
         """Say that history has more, whenever it has; what it is, whoever watches asks."""
         last = -1
@@ -323,6 +342,10 @@ class Collector:
             self._changed.set()
             said = codec.encode(self.roster.remembered(hello.agent))
             self._keeper.add(Batch(kept=(Kept(_HELLOS, hello.agent, said),)))
+        if not self._is_restored:
+            self._early.append(hello)
+        elif kept := self._handed.hello(hello, self.now()):
+            self._keeper.add(Batch(kept=kept))
         return None
 
     async def _hear_plan(self, subject: str, payload: bytes) -> None:
@@ -341,6 +364,7 @@ class Collector:
         if not self.roster.pulse(pulse, now, skew_s):
             await self._ask(pulse.agent, Question.HELLO)
         self._compare_plan(pulse, now)
+        self._handed.pulse(pulse, now)
         if not self._reports.pulse(pulse, now):
             # What is still in the stream may be all that is missing.
             late = self._reports.behind_s(pulse.agent, now) >= _ASK_AFTER_S

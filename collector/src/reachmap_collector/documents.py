@@ -176,6 +176,10 @@ class Agent(AbsentAgent):
     hostname: str
     addresses: list[str]
     announced_roles: list[str]
+    announced_ports: dict[str, int]
+    """Where it says that its host's services are."""
+    announced_targets: dict[str, list[str]]
+    """Whom its host is told to reach, by role: names or addresses."""
     version: str
     platform: str
     capabilities: list[str]
@@ -192,9 +196,13 @@ class Agent(AbsentAgent):
     """Those that wait for their delivery."""
     observations_dropped: Count
     """Those that nobody will ever hear of."""
+    observations_vanished: Count
+    """Those that the bus took, and lost with its storage."""
     changes_dropped: Count
     dropped_before: Count
     """Observations that earlier starts of it lost."""
+    vanished_before: Count
+    """Observations of earlier starts that the bus lost."""
     clock_skew_s: float | None
     """How far its wall clock is ahead of the bus's; null before its first pulse."""
 
@@ -270,6 +278,7 @@ class Observations(_Document):
     refused: Count
     waiting: Count
     dropped: Count
+    vanished: Count
 
 
 class Status(_Document):
@@ -410,6 +419,26 @@ class Transition(_Document):
     destination_then: str
 
 
+class HistoryPage(_Document):
+    """One page of what became of flows."""
+
+    transitions: list[Transition]
+    next: str | None
+    """What to pass as `after` for the next page; null on the last."""
+
+
+class Changes(_Document):
+    """What was kept after some change."""
+
+    changes: list[Transition]
+    last: Count
+    """What to pass as `after` to go on from here."""
+    more: bool
+    """Whether there is more already."""
+    reset: bool
+    """Whether this store never gave the `after` that was asked with."""
+
+
 class ChangedAlike(_Document):
     """Flows to one service of one host that changed alike."""
 
@@ -439,6 +468,54 @@ class Difference(_Document):
     """The gravest first."""
 
 
+class DifferencePage(Difference):
+    """One page of what changed between two times; the counts are of all pages."""
+
+    next: str | None
+    """What to pass as `after` for the next page; null on the last."""
+
+
+class Fared(_Document):
+    """What the checks of a flow in some time came to."""
+
+    made: Count
+    open: Count
+    local_error: Count
+    """How many could not be made: those are no losses."""
+    flips: Count
+    """How often it went from open to not open or back."""
+    latency_ms: Annotated[float, Field(ge=0)] | None
+    """Median time to connect of those that found it open."""
+
+
+class Step(Fared):
+    """One step of a span of time."""
+
+    at: Moment
+    """When it begins."""
+
+
+class FlowTrend(Fared):
+    """How one flow fared over the whole span, and step by step."""
+
+    source: str
+    destination: str
+    service: str
+    address: str
+    port: Port
+    transport: Transport
+    steps: list[Step]
+
+
+class Trend(_Document):
+    """How flows fared over a span of time. A flow that nobody checked then is not there."""
+
+    since: Moment
+    until: Moment
+    step_s: Annotated[float, Field(gt=0)]
+    flows: list[FlowTrend]
+
+
 class Problem(_Document):
     """An error (RFC 9457)."""
 
@@ -457,6 +534,7 @@ DOCUMENTS: Final[Mapping[str, Any]] = {
     "map": Matrix | PortTable,
     "status": Status,
     "topology": Topology,
+    "trend": Trend,
 }
 """What each command prints with `--format json`."""
 

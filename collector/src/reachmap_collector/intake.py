@@ -95,6 +95,8 @@ class Intake:
         """What keeps reports from coming right now; empty while nothing does."""
         self.caught_up = False
         """Whether all that the stream had at the last delivery has come."""
+        self.drained = float("-inf")
+        """By our clock: all that the stream had then has come, or never will."""
         self.taken = 0
         """Reports that came, those that were refused included."""
         self.redelivered = 0
@@ -117,8 +119,10 @@ class Intake:
         self._requests = 0
         self._place = ""
         """Where words on the last request come."""
+        self._asked = 0.0
+        """When that one was made."""
         self._left = 0
-        """What that one may still bring."""
+        """What it may still bring."""
         self._over: asyncio.Future[None] | None = None
         """Done when it has brought all that it will."""
 
@@ -142,7 +146,8 @@ class Intake:
                 if not self._is_set_up:
                     await self._start_over()
                 await self._room()
-                await self._pull_once(inbox)
+                if self._is_set_up:  # the bus may have gone and come back meanwhile
+                    await self._pull_once(inbox)
             except (BusUnavailable, StreamRefused) as error:
                 self._stumbled(error)
                 self._is_set_up = False
@@ -166,6 +171,7 @@ class Intake:
             "expires": int(_EXPIRES_S * 1e9),
         }
         self._requests += 1
+        self._asked = self._streams.clock.now()
         self._place = f"{inbox}.{self._requests}"
         self._left = _BATCH
         self._over = over = asyncio.get_running_loop().create_future()
@@ -192,10 +198,15 @@ class Intake:
         try:
             if (origin := Origin.parse(delivery.reply)) is not None:
                 self._receive(delivery, origin)
+                if origin.pending == 0:
+                    self.drained = self._asked
                 self._left -= 1
                 if self._left == 0:
                     self._end()
             elif self._is_over(delivery):
+                # With some unacknowledged the server may have held the rest back.
+                if self.caught_up and self._kept == self._reached:
+                    self.drained = self._asked
                 self._end()
         except Exception as error:  # noqa: BLE001  the client would swallow it, and we the report
             self._is_set_up = False

@@ -5,9 +5,11 @@ which there is one as long as nothing is missing.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
+
+from reachmap_shared.messages import MAX_EARLIER
 
 _MAX_RANGES: Final = 4096
 """Above it the lowest gap counts as filled: what an agent's spool let go of never comes."""
@@ -15,7 +17,8 @@ _MAX_RANGES: Final = 4096
 _MAX_BOOTS: Final = 256
 """Starts of one agent that are remembered; one that crashes for ever must not fill memory."""
 
-_RECENT_LOSSES: Final = 32
+_RECENT_LOSSES: Final = 4 * MAX_EARLIER
+"""More than an agent tells of again and again."""
 
 
 class Ranges:
@@ -134,8 +137,20 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Vanished:
+    """What of one start a bus took, and lost before it came."""
+
+    boot: str
+    observations: int
+
+
+@dataclass(frozen=True, slots=True)
 class Losses:
-    """The final accounts of an agent's starts that are over, and what was refused of any."""
+    """The final accounts of an agent's starts that are over; what of any was refused, or vanished.
+
+    `told`, where it is asked for, are starts that the agent goes on telling of: they are kept apart
+    from the sums, or they would count twice.
+    """
 
     recent: tuple[Loss, ...] = ()
     """Those that may be given anew, for what a spool still holds may have to go later."""
@@ -143,32 +158,63 @@ class Losses:
     """Observations that starts before those lost."""
     refused: tuple[Refusal, ...] = ()
     """Of the starts that were refused something last."""
+    vanished: tuple[Vanished, ...] = ()
+    """Of the starts of which something vanished last."""
+    vanished_before: int = 0
+    """Observations of starts before those that vanished."""
 
     @property
     def lost(self) -> int:
         """Observations that all of them lost."""
         return self.lost_before + sum(one.lost for one in self.recent)
 
-    def given(self, loss: Loss) -> "Losses":
+    def vanished_of(self, boot: str) -> int:
+        """Observations of one start that vanished."""
+        return sum(one.observations for one in self.vanished if one.boot == boot)
+
+    @property
+    def vanished_in_all(self) -> int:
+        """Observations of all starts that vanished."""
+        return self.vanished_before + sum(one.observations for one in self.vanished)
+
+    def given(self, loss: Loss, told: Collection[str] = ()) -> "Losses":
         """With an account that was given, perhaps anew or late: it only ever grows."""
         known = {one.boot: one for one in self.recent}
-        before = known.pop(loss.boot, loss)
+        before = known.get(loss.boot, loss)
         known[loss.boot] = Loss(
             loss.boot,
             max(before.made, loss.made),
             max(before.lost, loss.lost),
             max(before.changes_lost, loss.changes_lost),
         )
-        recent = tuple(known.values())
-        over = recent[:-_RECENT_LOSSES]
-        lost_before = self.lost_before + sum(one.lost for one in over)
-        return replace(self, recent=recent[-_RECENT_LOSSES:], lost_before=lost_before)
+        lost_before = self.lost_before
+        for boot in _over(known, told):
+            lost_before += known.pop(boot).lost
+        return replace(self, recent=tuple(known.values()), lost_before=lost_before)
 
     def refusing(self, boot: str, observations: int) -> "Losses":
         """With so many refused of a start in all."""
         others = tuple(one for one in self.refused if one.boot != boot)
         refused = (*others, Refusal(boot, observations))
         return replace(self, refused=refused[-_RECENT_LOSSES:])
+
+    def missing(self, boot: str, observations: int, told: Collection[str] = ()) -> "Losses":
+        """With so many vanished of a start in all, perhaps none any more."""
+        known = {one.boot: one for one in self.vanished}
+        known[boot] = Vanished(boot, observations)
+        if not observations:
+            del known[boot]
+        vanished_before = self.vanished_before
+        for old in _over(known, {boot, *told}):
+            vanished_before += known.pop(old).observations
+        return replace(self, vanished=tuple(known.values()), vanished_before=vanished_before)
+
+
+def _over(known: Iterable[str], told: Collection[str]) -> list[str]:
+    """The oldest starts, as far as they are too many to be kept apart."""
+    boots = list(known)
+    old = [boot for boot in boots if boot not in told]
+    return old[: max(0, len(boots) - _RECENT_LOSSES)]
 
 
 class Ledger:
@@ -178,6 +224,8 @@ class Ledger:
         self._accounts: dict[str, dict[str, Account]] = {}
         self.losses: dict[str, Losses] = {}
         """By agent."""
+        self.told: dict[str, Collection[str]] = {}
+        """By agent: starts that its hello tells of."""
 
     def account(self, agent: str, boot: str) -> Account:
         """The account of one start; opened if there is none."""

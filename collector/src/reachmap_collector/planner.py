@@ -14,6 +14,8 @@ from reachmap_collector.topology.model import Connection, DenyRule, Topology
 from reachmap_shared.names import ServiceName
 from reachmap_shared.vocabulary import Expectation, ListenMode, Transport
 
+_PORTS: Final = 65_536
+
 NO_ADDRESS: Final = ""
 """Stands for the address of a host that nobody has given one yet."""
 
@@ -24,6 +26,8 @@ class Announcement:
 
     roles: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    ports: tuple[tuple[str, int], ...] = ()
+    """Where its services are, by their names; nobody has seen yet whether that makes sense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,13 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
         # One that was renamed has not spoken under its new name yet.
         speaker = next((one for one in topology.names(name) if one in announcements), name)
         said = announcements.get(speaker, Announcement())
-        roles = host.roles if host.roles is not None else _known(said.roles, topology.roles)
+        given = host.roles if host.roles is not None else _known(said.roles, topology.roles)
+        roles = tuple(dict.fromkeys(given))
         found[name] = Member(
             name,
-            tuple(dict.fromkeys(roles)),
+            roles,
             _each_once(host.addresses) or _each_once(said.addresses),
-            host.ports,
+            _ports(topology, roles, host.ports, said.ports),
             host.listen,
             host.agent,
         )
@@ -85,8 +90,40 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
         admitted = _known(said.roles, topology.admit)
         if name not in found and name not in topology.former and admitted:
             addresses = _each_once(said.addresses)
-            found[name] = Member(name, admitted, addresses, {}, {}, has_agent=True)
+            ports = _ports(topology, admitted, {}, said.ports)
+            found[name] = Member(name, admitted, addresses, ports, {}, has_agent=True)
     return found
+
+
+def _ports(
+    topology: Topology,
+    roles: Iterable[str],
+    listed: Mapping[str, int],
+    said: Iterable[tuple[str, int]],
+) -> Mapping[str, int]:
+    """Where a host's services are: as the topology lists them, else as its agent says.
+
+    An agent's word counts for services of the host's own roles. Where it would put two of them on
+    one port, nothing of it does: a rule for one would be taken for the other's.
+    """
+    if not said:
+        return listed
+    own = {
+        str(service): (service.port, listener.detail.transport)
+        for role in roles
+        for service, listener in topology.roles[role].listeners.items()
+    }
+    moved = {
+        service: port
+        for service, port in sorted(said)
+        if service in own
+        and service not in listed
+        and 0 < port < _PORTS
+        and port != own[service][0]
+    }
+    ports = {**listed, **moved}
+    places = {(ports.get(name, port), transport) for name, (port, transport) in own.items()}
+    return ports if moved and len(places) == len(own) else listed
 
 
 @dataclass(frozen=True, slots=True)

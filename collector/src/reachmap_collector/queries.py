@@ -75,6 +75,7 @@ class Queries:
             "progress": self.progress,
             "status": self.status,
             "topology": self.topology,
+            "trend": self._recall.trend,
         }
 
     async def flows(self, parameters: Json) -> Json:

@@ -1,22 +1,35 @@
-"""Questions about the past: history, what changed between two times, and what is new.
+"""Questions about the past: history, what changed between two times, what is new, and trends.
 
 They are answered from the store, by the names of hosts and services, whatever addresses and names
 the hosts had then.
 """
 
+import contextlib
 import datetime
 import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import StoreError
+from reachmap_collector.fold import renamed
 from reachmap_collector.past import Expectations, compared, row
-from reachmap_collector.store.api import Cursor, Entry, Selection, Store
+from reachmap_collector.planner import FlowKey
+from reachmap_collector.store.api import (
+    Cursor,
+    Entry,
+    PackedRollUp,
+    PlanSlots,
+    Selection,
+    Store,
+)
+from reachmap_collector.trend import MAX_STEPS, Span, Trend
 from reachmap_collector.views import Json, timestamp
 from reachmap_shared import codec
-from reachmap_shared.errors import QueryRefused
+from reachmap_shared.errors import MalformedMessage, QueryRefused
+from reachmap_shared.messages import RollUp
 
 FILTERS: Final = ("source", "destination", "service", "role")
 """What the past can be filtered by."""
@@ -31,6 +44,14 @@ _MOST_LOOKED_AT: Final = 20_000
 """For one answer: with a filter that few fit, its page is short, or empty, and not the last."""
 
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
+
+_READ_AT_ONCE_S: Final = 86_400.0
+"""Of an agent's roll-ups, for the same reason."""
+
+_ALL: Final = 1 << 30
+
+_TREND_S: Final = 3600.0
+_STEPS: Final = 12
 
 Result = TypeVar("Result")
 
@@ -73,7 +94,8 @@ class Recall:
         if until is None:
             until = self._collector.now()
         if until <= since:
-            raise QueryRefused("400", "until: expected a time after since")
+            # No wrong form of anything: there is just no such span.
+            raise QueryRefused("404", "until: expected a time after since")
         begin = parameters.get("after") or 0
         if type(begin) is not int or begin < 0:
             raise QueryRefused("400", "after: expected what the page before gave as `next`")
@@ -134,6 +156,39 @@ class Recall:
             after = entry.sequence
         more = len(found) == _LOOKED_AT
         return {"changes": page.rows, "last": after, "more": more, "reset": False}
+
+    async def trend(self, parameters: Json) -> Json:
+        """How flows between two hosts fared: `{source, destination, port, since, until, steps}`.
+
+        `since` is an hour before `until` if it is not said, `until` now, and `steps` 12.
+        """
+        port = parameters.get("port")
+        if port is not None and type(port) is not int:
+            raise QueryRefused("400", "port: expected a number")
+        topology = self._collector.topology
+        ends: dict[str, str] = {}
+        for name in ("source", "destination"):
+            host = parameters.get(name)
+            if not isinstance(host, str):
+                raise QueryRefused("400", f"{name}: expected a host")
+            await self._must_exist(name, host)
+            ends[name] = topology.current(host)
+
+        def wanted(flow: FlowKey) -> FlowKey | None:
+            now = renamed(flow, topology.former)
+            fits = now.destination == ends["destination"] and port in (None, flow.port)
+            return now if fits else None
+
+        span = _span(parameters, self._collector.now())
+        trend = Trend(span, wanted)
+        for agent in topology.names(ends["source"]):
+            for plan in await self._read(partial(_all_plans, agent)):
+                trend.know(plan)
+            for part in span.parts(_READ_AT_ONCE_S):
+                for one in await self._read(partial(_rollups, agent, part)):
+                    with contextlib.suppress(MalformedMessage):  # kept by another version
+                        trend.take(agent, one.begins, codec.decode(RollUp, one.blob))
+        return trend.shown()
 
     def _expectations(self) -> Expectations:
         return Expectations(self._collector.topology, self._collector.members)
@@ -236,6 +291,26 @@ def _fits(entry: Entry, selection: Selection) -> bool:
             (one.service, selection.services),
         )
     )
+
+
+def _all_plans(agent: str, store: Store) -> list[PlanSlots]:
+    return [*store.plans(_ALL, agent)]
+
+
+def _rollups(agent: str, part: tuple[float, float], store: Store) -> list[PackedRollUp]:
+    return [*store.rollups(agent, *part)]
+
+
+def _span(parameters: Json, now: float) -> Span:
+    until = moment(parameters, "until") or now
+    since = moment(parameters, "since")
+    since = until - _TREND_S if since is None else since
+    if until <= since:
+        raise QueryRefused("404", "until: expected a time after since")
+    steps = parameters.get("steps", _STEPS)
+    if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
+        raise QueryRefused("400", f"steps: expected a number from 1 to {MAX_STEPS}")
+    return Span(since, until, steps)
 
 
 def moment(parameters: Json, name: str) -> float | None:

@@ -309,7 +309,8 @@ class Reports:
         body = codec.decode(Closed, report.body)
         counts = (max(0, count) for count in (body.made, body.lost, body.changes_lost))
         losses = self._ledger.losses.get(report.agent, Losses())
-        after = losses.given(Loss(report.boot, *counts))
+        told = self._ledger.told.get(report.agent, ())
+        after = losses.given(Loss(report.boot, *counts), told)
         return Batch(kept=(self._kept_losses(report.agent, after),))
 
     def _take_diagnosis(self, report: Report, _account: Account, arrived: float) -> Batch:

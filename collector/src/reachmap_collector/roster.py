@@ -162,7 +162,8 @@ class Roster:
 
     def _announcement(self, agent: str) -> Announcement:
         hello = self.current(agent).hello
-        return Announcement(hello.roles, hello.addresses)
+        ports = tuple((own.service, own.port) for own in hello.ports)
+        return Announcement(hello.roles, hello.addresses, ports)
 
 
 def _not_superseded(instances: Sequence[Instance]) -> list[Instance]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from reachmap_collector.announced import Contradictions
 from reachmap_collector.fold import FlowRecord
 from reachmap_collector.judge import Judgement
 from reachmap_collector.ledger import Ledger, Losses
@@ -227,6 +228,7 @@ def agents(
     """
     rows: list[Json] = []
     expected = {name for name, member in known.items() if member.has_agent}
+    contradictions = Contradictions(deployment, known)
     for name in sorted({*expected, *roster.agents()}):
         state = roster.state(name, now)
         if name in deployment.former and state is not AgentState.FRESH:
@@ -245,7 +247,12 @@ def agents(
             about
             | _instance(instance, now)
             | _account(instance, ledger)
-            | {"notes": [*_notes(instance, deployment)]}
+            | {
+                "notes": [
+                    *_notes(instance, deployment, ledger),
+                    *contradictions.of(instance.hello),
+                ]
+            }
             for instance in instances
         ]
         if not instances:
@@ -292,6 +299,7 @@ def status(
             "received": sum(account.observations for account in ledger),
             "refused": sum(account.refused for account in ledger),
             "waiting": sum(row.get("observations_waiting", 0) for row in agent_rows),
+            "vanished": sum(losses.vanished_in_all for losses in ledger.losses.values()),
             "dropped": sum(row.get("observations_dropped", 0) for row in agent_rows)
             + sum(losses.lost for losses in ledger.losses.values()),
         },
@@ -404,7 +412,7 @@ def _certificate_until(seen: Observation) -> str | None:
     return None if until is None or not 0 <= until <= END_OF_TIME else timestamp(until)
 
 
-def _notes(instance: Instance, deployment: Topology) -> Iterator[str]:
+def _notes(instance: Instance, deployment: Topology, ledger: Ledger) -> Iterator[str]:
     """What an agent says in vain, how far behind it is, and how wrong its clock."""
     yield from _announced_in_vain(instance.hello, deployment)
     if (pulse := instance.pulse) is not None:
@@ -412,6 +420,10 @@ def _notes(instance: Instance, deployment: Topology) -> Iterator[str]:
             yield f"checks up to {pulse.late_ms / 1000:.1f} s late"
         if pulse.lost > 0:
             yield f"{_counted(pulse.lost, 'observation')} dropped, which the map lacks"
+    losses = ledger.losses.get(instance.hello.agent, Losses())
+    if losses.vanished_in_all > 0:
+        counted = _counted(losses.vanished_in_all, "observation")
+        yield f"{counted} vanished with the bus's storage, which the map lacks"
     if instance.hello.changes_lost > 0:
         yield f"{_counted(instance.hello.changes_lost, 'change')} dropped, which the history lacks"
     if instance.hello.spool_failure:
@@ -472,6 +484,8 @@ def _instance(instance: Instance, now: float) -> Json:
         "hostname": hello.hostname,
         "addresses": list(hello.addresses),
         "announced_roles": list(hello.roles),
+        "announced_ports": {own.service: own.port for own in hello.ports},
+        "announced_targets": {target.role: list(target.hosts) for target in hello.targets},
         "version": hello.version,
         "platform": hello.platform,
         "capabilities": list(hello.capabilities),
@@ -497,11 +511,14 @@ def _instance(instance: Instance, now: float) -> Json:
 
 
 def _account(instance: Instance, ledger: Ledger) -> Json:
-    """What came of what it made, and what earlier starts of it say is lost."""
+    """What came of what it made, and what became of what its earlier starts made."""
     account = ledger.get(instance.hello.agent, instance.hello.boot)
     losses = ledger.losses.get(instance.hello.agent, Losses())
+    vanished = losses.vanished_of(instance.hello.boot)
     return {
         "observations_received": account.observations if account else 0,
         "observations_refused": account.refused if account else 0,
+        "observations_vanished": vanished,
         "dropped_before": losses.lost,
+        "vanished_before": losses.vanished_in_all - vanished,
     }

@@ -36,6 +36,9 @@ MAX_CHECKS = 20_000
 MAX_RESOLVED = 8
 """Addresses of one name that are checked; more is a fleet, and no host."""
 
+MAX_EARLIER = 32
+"""Starts of an agent that it tells of besides its own."""
+
 MAX_BODY = 512 * 1024
 """Bytes in a report's body: half of what a NATS server takes by default."""
 
@@ -64,6 +67,38 @@ class ListenerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPort:
+    """Where a service of the host's own is, by settings that were found there."""
+
+    service: Name
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTarget:
+    """Whom the host is told to reach, by settings that were found there."""
+
+    role: Name
+    hosts: Annotated[tuple[Annotated[str, Max(255)], ...], Max(64)]
+    """Names or addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """How the account of an earlier start of the same agent stands."""
+
+    boot: Boot
+    made: int
+    """Observations that it made."""
+    lost: int
+    """Those of them that nobody will ever hear of."""
+    waiting: int
+    """Those of them that wait for their delivery: all the rest the bus has taken."""
+    changes_lost: int
+    """Changes that nobody will ever hear of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """Who an agent is; sent on joining, on change, and when asked."""
 
@@ -89,6 +124,13 @@ class Hello:
     """Changes of this start that the spool had no room for."""
     spool_failure: Sentence = ""
     """Why what waits for delivery is kept in memory alone; empty when it is on disk."""
+    ports: Annotated[tuple[OwnPort, ...], Max(64)] = ()
+    """Where its services are; what others dial, unless the topology says."""
+    targets: Annotated[tuple[NamedTarget, ...], Max(64)] = ()
+    """Whom it is told to reach: for comparison with the topology."""
+    earlier: Annotated[tuple[Earlier, ...], Max(MAX_EARLIER)] = ()
+    """The starts before this one, as far as the agent remembers them: what a bus lost of their own
+    last words is told again here."""
 
 
 @dataclass(frozen=True, slots=True)

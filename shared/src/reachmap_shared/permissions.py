@@ -37,6 +37,9 @@ class Permissions:
 
 _NAME: Final = "NAME"
 
+WHO_AM_I: Final = "$SYS.REQ.USER.INFO"
+"""Where a server tells whoever asks what it knows of the asker alone, and its own time."""
+
 TABLE: Final = {
     Party.AGENT: Permissions(
         publish=(
@@ -47,6 +50,8 @@ TABLE: Final = {
             "reachmap.witness.*.NAME",
             # Its own plan, from the bucket's stream (NATS architecture record 31).
             "$JS.API.DIRECT.GET.KV_reachmap-plans.$KV.reachmap-plans.NAME",
+            # For `reachmap-agent doctor`.
+            WHO_AM_I,
             # Its answers to others, at inboxes that only it may use.
             "_INBOX.*.NAME.answer.*",
         ),
@@ -86,3 +91,15 @@ def answer_inbox(prefix: str, answerer: str, token: str) -> str:
 def user_name(party: Party, agent: str = "") -> str:
     """What a server that knows users by name calls them: a host's name has no dot."""
     return host_name(agent) if party is Party.AGENT else f"{party}.reachmap"
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a pattern has all that a subject stands for, wildcards in it included."""
+    tokens, words = pattern.split("."), subject.split(".")
+    if tokens[-1] == ">":
+        tokens, words = tokens[:-1], words[: len(tokens) - 1]
+        if len(subject.split(".")) <= len(tokens):
+            return False
+    return len(tokens) == len(words) and all(
+        own == its or (own == "*" and its != ">") for own, its in zip(tokens, words, strict=True)
+    )

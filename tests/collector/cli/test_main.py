@@ -73,6 +73,7 @@ def test_there_are_just_these_commands() -> None:
         "topology check",
         "topology import",
         "topology show",
+        "trend",
         "watch",
     ]
 

@@ -1,4 +1,4 @@
-"""`reachmap history` and `diff`, answered by a real collector's queries from a real store."""
+"""`reachmap history`, `diff` and `trend`, answered by a real collector's queries from a real store."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,8 +15,9 @@ from reachmap_collector import documents
 from reachmap_collector.cli import past
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.queries import Queries
-from reachmap_collector.store.api import Batch, Transition
+from reachmap_collector.store.api import Batch, PackedRollUp, PlanSlots, Transition
 from reachmap_shared import codec
+from reachmap_shared.messages import RollUp
 from reachmap_shared.vocabulary import Outcome, Transport
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -29,8 +30,8 @@ def office(
     office_text: str,
     observation: Any,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[[float, Outcome], None]]:
-    """Has a collector answer; what it gives writes a change of so long ago."""
+) -> Iterator[Any]:
+    """Has a collector answer; what it gives writes a change of so long ago, of the flow `key`."""
     collector = collector_of(office_text, store=store)
     queries = Queries(collector).endpoints()
 
@@ -49,6 +50,7 @@ def office(
         row = Transition("pc-1", "b", number, key, "web:8080", at, outcome, is_open, detail)
         store.commit(Batch(transitions=(row,)))
 
+    write.key = key
     with contextlib.closing(collector._keeper):
         yield write
 
@@ -92,6 +94,40 @@ def test_a_table_of_history_is_short_and_says_so(reachmap: Any, office: Any) -> 
     assert len(limited.splitlines()) == 7
 
 
+def test_trend_in_every_format(reachmap: Any, office: Any, store: Any) -> None:
+    """Checks counted step by step, of flows that never changed too; JSON as its schema says."""
+    now = time.time()
+    flows = (office.key, FlowKey("pc-1", "web-1", "10.0.0.1", 9090, Transport.TCP))
+    plan = PlanSlots("pc-1", "r1", flows, ("web:8080", "shop:9090"), now - 7000)
+    rollups = [
+        PackedRollUp("pc-1", "b", number, "r1", now - ago, now - ago + 36, codec.encode(body))
+        for number, (ago, body) in enumerate(
+            [
+                (7000, RollUp("r1", 0, 0, made=b"\x09\0")),
+                (2000, RollUp("r1", 0, 0, made=b"\x06\x06", latency=bytes([67, 67]))),
+                (100, RollUp("r1", 0, 0, made=b"\x06\x06", failed=b"\x01\0", flips=b"\x02\0")),
+            ]
+        )
+    ]
+    store.commit(Batch(plans=(plan,), rollups=tuple(rollups)))
+    lines = reachmap("trend", "pc-1", "web-1:8080", "--steps", "2").stdout.splitlines()
+    assert lines[0] == "pc-1 -> web-1  web:8080 at 10.0.0.1:8080"
+    assert [line.split()[1:] for line in lines[2:4]] == [
+        ["6", "100", "%", "0.097", "ms"],
+        ["6", "83.3", "%", "2"],
+    ]
+    assert lines[4].split() == ["in", "all", "12", "91.6", "%", "2", "0.097", "ms"]
+    answer = json.loads(reachmap("trend", "pc-1", "web-1", "--format", "json").stdout)
+    documents.TypeAdapter(documents.DOCUMENTS["trend"]).validate_python(answer)
+    assert [flow["made"] for flow in answer["flows"]] == [12, 12]
+    both = reachmap("trend", "pc-1", "web-1", "--since", "2 hours ago", "--format", "csv")
+    rows = [*csv.DictReader(io.StringIO(both.stdout))]
+    assert len(rows) == 24
+    assert sum(int(row["made"]) for row in rows) == 33
+    nothing = reachmap("trend", "pc-1", "web-1", "--since", "4h", "--until", "3h").stdout
+    assert nothing.startswith("No check of such a flow is known from ")
+
+
 def test_no_change_is_an_answer_too(reachmap: Any, office: Any) -> None:
     """Of either question; CSV has its header."""
     assert reachmap("history").stdout.startswith("No change fits")
@@ -129,6 +165,10 @@ def test_diff_in_every_format(reachmap: Any, office: Any) -> None:
         (["history", "--source", "pc-2"], "unknown host 'pc-2'; did you mean pc-1?"),
         (["diff", "--since", "1h", "--service", "web:80"], "did you mean web:8080?"),
         (["diff", "--since", "1h", "--until", "2h"], "until: expected a time after since"),
+        (["trend", "pc-1", "wbe-1"], "unknown host 'wbe-1'; did you mean web-1"),
+        (["trend", "pc-1", "web-1:x"], "'x' is not a port"),
+        (["trend", "pc-1", "web-1", "--steps", "501"], "501 is not in the range 1<=x<=500"),
+        (["trend", "pc-1", "web-1", "--since", "1h", "--until", "2h"], "a time after since"),
     ],
 )
 def test_wrong_usage_is_told(reachmap: Any, office: Any, arguments: list[str], line: str) -> None:

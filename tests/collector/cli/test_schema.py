@@ -20,7 +20,7 @@ COMMANDS = {
 
 def test_every_schema_is_tried() -> None:
     """Here, or in test_past.py, where there is a past to tell."""
-    assert {*documents.DOCUMENTS} == {*COMMANDS, "diff", "history"}
+    assert {*documents.DOCUMENTS} == {*COMMANDS, "diff", "history", "trend"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

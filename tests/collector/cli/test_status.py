@@ -72,7 +72,7 @@ def test_the_status_is_one_line_and_its_code(reachmap: Any, office: Collector) -
     assert result.stdout == (
         "REACHMAP CRITICAL - flows: 1 ok, 1 broken, 2 unknown; 3 agents, 2 missing "
         "| ok=1 degraded=0 broken=1 exposed=0 unknown=2 agents_missing=2 "
-        "lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c refused=0c\n"
+        "lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c vanished=0c refused=0c\n"
     )
     assert hold(result.stdout, 2)["unknown"] == 2
 
@@ -107,7 +107,7 @@ def test_every_status_is_what_the_guidelines_ask_for(
         "refused_messages": {"malformed report": missing},
         "delivery": {"trouble": delivery, "lag": missing, "redelivered": 0, "reports_missing": 1},
         "store": {"trouble": store},
-        "observations": {"received": 0, "refused": 0, "waiting": missing, "dropped": 2},
+        "observations": {"refused": 0, "waiting": missing, "dropped": 2, "vanished": 3},
     }
     out = Console(file=io.StringIO(), width=40)
     render.print_trimmed(out, render.status(answer, 40))
@@ -115,7 +115,7 @@ def test_every_status_is_what_the_guidelines_ask_for(
     assert isinstance(out.file, io.StringIO)
     data = hold(out.file.getvalue(), code)
     late = {"lag": missing, "redelivered": 0, "reports_missing": 1, "waiting": missing}
-    lost = {"dropped": 2, "refused": missing}
+    lost = {"dropped": 2, "vanished": 3, "refused": missing}
     by_state = {state: flows[state] for state in State}
     expected_data = {**by_state, "agents_missing": missing, **late, **lost}
     assert list(data) == list(expected_data)

@@ -71,7 +71,13 @@ def test_the_data_path_is_told(mixed: Snapshot) -> None:
     status["delivery"] |= {"trouble": "no stream", "lag": 1, "in_stream": 2, "stream_octets": 3}
     status["delivery"] |= {"taken": 4, "duplicates": 5, "reports_missing": 6}
     status["store"] = {"trouble": "the disk is full", "waiting": 7, "dead_letters": 8}
-    status["observations"] = {"received": 9, "refused": 10, "waiting": 11, "dropped": 12}
+    status["observations"] = {
+        "received": 9,
+        "refused": 10,
+        "waiting": 11,
+        "dropped": 12,
+        "vanished": 13,
+    }
     found = samples(Snapshot([], [], status))
     observations = found.pop("reachmap_observations")
     assert {dict(labels)["fate"]: count for labels, count in observations.items()} == {

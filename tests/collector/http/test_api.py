@@ -8,12 +8,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reachmap_collector import documents
+from reachmap_collector.errors import StoreError
 from reachmap_collector.http import http_settings
 from reachmap_collector.http.openapi import description
 from reachmap_collector.http.server import MAX_HEAD
+from reachmap_collector.planner import FlowKey
 from reachmap_collector.queries import Queries
-from reachmap_shared.vocabulary import Outcome
+from reachmap_collector.store.api import Batch, Transition
+from reachmap_collector.views import timestamp
+from reachmap_shared import codec
+from reachmap_shared.vocabulary import Outcome, Transport
 
+T = 1_700_000_000.0
 TOKEN = "0123456789abcdef"
 GUARDS = {
     "cache-control": "no-store",
@@ -116,6 +122,68 @@ async def test_flows_come_page_after_page(served: Any, settings: Any, collector_
     assert sorted(found) == sorted(f"pc-{n}" for n in range(1200))
 
 
+@pytest.fixture
+def with_past(collector_of: Any, store: Any, office_text: str, observation: Any) -> Any:
+    """A collector whose store tells of a flow that was open and is not, three times over."""
+    made = collector_of(office_text, store=store)
+    key = FlowKey("pc-1", "web-1", "10.0.0.1", 8080, Transport.TCP)
+    for number in range(6):
+        outcome = (Outcome.OPEN, Outcome.TIMEOUT)[number % 2]
+        detail = codec.encode(observation(outcome))
+        at, is_open = T + number, outcome is Outcome.OPEN
+        store.commit(
+            Batch((Transition("pc-1", "b", number, key, "web:8080", at, outcome, is_open, detail),))
+        )
+    yield made
+    made._keeper.close()
+
+
+async def test_the_past_is_told(served: Any, settings: Any, with_past: Any) -> None:
+    """History page by page, what changed between two times, and changes from where one was."""
+    async with served(settings, with_past) as client:
+
+        async def get(target: str) -> Any:
+            answer = await client.get(f"/api/v1/{target}")
+            assert answer.status == 200, answer.body
+            return validated(answer, f"/api/v1/{target.partition('?')[0]}")
+
+        found, more = [], "history?source=pc-1&limit=4"
+        while more:
+            page = await get(more)
+            found += [one["change"] for one in page["transitions"]]
+            more = f"history?limit=4&after={page['next']}" if page["next"] else ""
+        assert found == ["broke", "healed", "broke", "healed", "broke", "appeared"]
+        since, until = timestamp(T + 0.5), timestamp(T + 3.5)
+        differs = await get(f"diff?since={since}&until={until}&service=web:8080")
+        assert {change: count for change, count in differs["counts"].items() if count} == {
+            "broke": 1
+        }
+        assert differs["next"] is None
+        stands = await get("changes")
+        assert stands["changes"] == []
+        first = await get("changes?after=0&destination=web-1")
+        assert [one["outcome"] for one in first["changes"]] == ["open", "timeout"] * 3
+        assert first["last"] == stands["last"]
+        assert (await get(f"changes?after={stands['last'] + 1}"))["reset"]
+        trend = await get("trend?source=pc-1&destination=web-1&port=8080&steps=3")
+        assert trend["flows"] == []
+
+
+async def test_a_store_that_cannot_be_read_is_said(
+    served: Any, settings: Any, with_past: Any, store: Any, monkeypatch: Any
+) -> None:
+    """And it is no fault of the question's."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise StoreError("disk I/O error")
+
+    monkeypatch.setattr(store, "entries", fail)
+    async with served(settings, with_past) as client:
+        answer = await client.get("/api/v1/history")
+        assert problem(answer, 503) == "the past cannot be read now: disk I/O error"
+        validated(answer, "/api/v1/history")
+
+
 async def test_metrics_are_prometheus_s(served: Any, settings: Any, collector: Any) -> None:
     """With the process's own; of each flow only on request."""
     async with served(settings, collector) as client:
@@ -158,6 +226,11 @@ async def test_the_process_says_that_it_lives_and_is_ready(
         ("/api/v1/flows?after=x", 404, "after: expected what a page gave as `next`"),
         ("/api/v1/flows?after=WyJ4Il0", 400, "after: expected what the page before gave as `next`"),
         ("/api/v1/explain?source=agent-1", 400, "destination: expected it"),
+        ("/api/v1/diff", 400, "since: expected it"),
+        ("/api/v1/history?since=yesterday", 400, "since: expected RFC 3339 with a time zone"),
+        ("/api/v1/history?limit=+5", 400, "limit: expected a number from 1 to 500"),
+        ("/api/v1/history?state=ok", 400, "unknown parameter 'state'"),
+        ("/api/v1/changes?after=-1", 400, "after: expected a number from 0"),
         ("/healthz?x=1", 400, "unknown parameter 'x': expected none"),
     ],
 )

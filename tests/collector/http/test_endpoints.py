@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector import queries, views
+from reachmap_collector import queries, recall, views
 from reachmap_collector.http.endpoints import ENDPOINTS, MAX_VALUE, from_cursor, read, to_cursor
 from reachmap_shared.errors import QueryRefused
 
@@ -22,12 +22,14 @@ def refusal(query: str, *given: tuple[str, str]) -> tuple[str, str]:
 
 
 def test_every_query_of_the_bus_is_there(collector_of: Any) -> None:
-    """With every filter that the bus has; the bus alone has the past, and what preflight waits for."""
-    past = {"changes", "diff", "history", "progress"}
-    assert OF.keys() == queries.Queries(collector_of()).endpoints().keys() - past
-    for query in ("flows", "map"):
+    """With every filter that the bus has; the bus alone has what preflight waits for."""
+    assert OF.keys() == queries.Queries(collector_of()).endpoints().keys() - {"progress"}
+    for query, names in (
+        *(("flows", queries.FILTERS), ("map", queries.FILTERS)),
+        *((past, recall.FILTERS) for past in ("history", "diff", "changes")),
+    ):
         filters = [parameter.name for parameter in OF[query] if parameter.filters]
-        assert sorted(filters) == sorted(queries.FILTERS)
+        assert sorted(filters) == sorted(names)
 
 
 def test_parameters_become_a_question() -> None:

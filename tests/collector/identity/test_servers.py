@@ -3,6 +3,8 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
+from time import time
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from reachmap_shared import bus
 from reachmap_shared.access import Access, write_secret
 from reachmap_shared.client import GuardedClient
 from reachmap_shared.errors import AccessRefused
-from reachmap_shared.permissions import TABLE, Party, answer_inbox, inbox
+from reachmap_shared.permissions import TABLE, WHO_AM_I, Party, answer_inbox, inbox
 
 PLANS = "reachmap-plans"
 REPORTS = "reachmap-reports"
@@ -107,6 +109,18 @@ async def test_an_agent_may_do_what_the_table_says(agent: Voice) -> None:
     for subject in TABLE[Party.AGENT].of("pc-1").subscribe:
         assert await agent.hears(subject), subject
     assert agent.refused == []
+
+
+async def test_an_agent_is_told_what_it_may_and_the_time(agent: Voice) -> None:
+    """In every mode as one list, and with its name filled in: the doctor compares it."""
+    answer = await agent.client.request(WHO_AM_I, b"", timeout=5)
+    said = json.loads(answer.data)
+    assert (
+        abs(datetime.fromisoformat(said["server"]["time"][:19] + "+00:00").timestamp() - time()) < 5
+    )
+    own, allowed = TABLE[Party.AGENT].of("pc-1"), said["data"]["permissions"]
+    assert set(allowed["publish"]["allow"]) == set(own.publish)
+    assert set(allowed["subscribe"]["allow"]) == set(own.subscribe)
 
 
 OTHERS_SUBJECTS = [

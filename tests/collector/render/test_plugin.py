@@ -7,7 +7,7 @@ import pytest
 from reachmap_collector import render, views
 from reachmap_shared.vocabulary import State
 
-QUIET = " lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c refused=0c"
+QUIET = " lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c vanished=0c refused=0c"
 """What the line ends with while nothing is late or lost."""
 
 
@@ -22,7 +22,7 @@ def status(**flows: int) -> dict[str, Any]:
         "refused_messages": {},
         "delivery": {"trouble": None, "lag": 0, "redelivered": 0, "reports_missing": 0},
         "store": {"trouble": None},
-        "observations": {"received": 0, "refused": 0, "waiting": 0, "dropped": 0},
+        "observations": dict.fromkeys(("received", "refused", "waiting", "dropped", "vanished"), 0),
     }
 
 
@@ -116,11 +116,11 @@ def test_the_status_counts_what_is_late_and_what_is_lost(screen: Any) -> None:
     """For whoever draws it; counters are marked as such."""
     answer = status(ok=1)
     answer["delivery"] |= {"lag": 7, "redelivered": 6, "reports_missing": 5}
-    answer["observations"] |= {"refused": 4, "waiting": 3, "dropped": 2}
+    answer["observations"] |= {"refused": 4, "waiting": 3, "dropped": 2, "vanished": 1}
     answer["refused_messages"] = {"malformed report": 8, "malformed hello": 1}
     text = screen(render.status(answer, 80))
     assert text.endswith(
-        " lag=7 redelivered=6 reports_missing=5c waiting=3 dropped=2c refused=9c\n"
+        " lag=7 redelivered=6 reports_missing=5c waiting=3 dropped=2c vanished=1c refused=9c\n"
     )
 
 

@@ -66,6 +66,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "status": "status",
     "store": "store",
     "topology": "topology",
+    "trend": "past",
     "watch": "past",
 }
 """Where each command is. A module is loaded when it is needed: a monitoring system that asks for

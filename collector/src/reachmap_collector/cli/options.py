@@ -14,6 +14,7 @@ from reachmap_collector.render import FORMATS
 from reachmap_collector.store import default_url
 from reachmap_shared import bus
 from reachmap_shared.bus import Bus
+from reachmap_shared.names import port_number
 from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -171,3 +172,14 @@ def _ask_for_all(
                     return {**page, query: rows}
 
     return asyncio.run(question())
+
+
+def ends(source: str, destination: str) -> dict[str, Any]:
+    """What is asked of two hosts, or of one port of the second."""
+    host, colon, port = destination.partition(":")
+    if colon and not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise click.BadParameter(f"{port!r} is not a port", param_hint="DESTINATION[:PORT]")
+    parameters: dict[str, Any] = {"source": source, "destination": host}
+    if colon:
+        parameters["port"] = port_number(int(port))
+    return parameters

@@ -1,4 +1,4 @@
-"""`reachmap history`, `diff` and `watch`: what became of flows, and what becomes of them."""
+"""`reachmap history`, `diff`, `trend` and `watch`: what became of flows, and what becomes."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import click
 from reachmap_collector import render
 from reachmap_collector.cli import access, alerts, names
 from reachmap_collector.cli.moments import moment
-from reachmap_collector.cli.options import ask_long, formatted, on_bus
+from reachmap_collector.cli.options import ask_long, ends, formatted, on_bus
 from reachmap_collector.cli.watching import watched
 from reachmap_shared import log
 from reachmap_shared.lifecycle import run_until_signal
@@ -141,6 +141,58 @@ def diff(
 
 
 @click.command()
+@click.argument("source", shell_complete=names.hosts)
+@click.argument("destination", metavar="DESTINATION[:PORT]", shell_complete=names.hosts)
+@click.option(
+    "--since",
+    type=moment,
+    metavar="TIME",
+    help="From then on: '1 day ago'.  [default: an hour before the end]",
+)
+@click.option("--until", type=moment, metavar="TIME", help="Before then.  [default: now]")
+@click.option(
+    "--steps",
+    type=click.IntRange(1, 500),
+    metavar="N",
+    default=12,
+    show_default=True,
+    help="Into how many steps the time is cut.",
+)
+@formatted
+@on_bus
+def trend(
+    source: str,
+    destination: str,
+    since: str | None,
+    until: str | None,
+    steps: int,
+    style: str,
+    nats: str | None,
+    context: str | None,
+) -> None:
+    """Tell how flows between two hosts fared: checks, how many found it open, how fast.
+
+    Every check counts, also those that changed nothing. They are kept for 90 days.
+
+    \b
+    Examples:
+      reachmap trend pc-17 nats-1:4433
+      reachmap trend pc-17 db-1 --since "1 week ago" --steps 7
+      reachmap trend pc-17 nats-1:4433 --since "1 day ago" --steps 96 --format csv
+    """
+    asked = ends(source, destination) | {"since": since, "until": until, "steps": steps}
+    answer = ask_long(nats, context, "trend", asked)
+    render.show(
+        style,
+        answer,
+        table=render.trend,
+        rows=lambda: render.trend_rows(answer),
+        columns=render.TREND_COLUMNS,
+        left_out="the span and the flows' whole counts",
+    )
+
+
+@click.command()
 @past_filtered
 @click.option("--alerts", "of_alerts", is_flag=True, help="Alerts as they come and go, as NDJSON.")
 @click.option(
@@ -185,4 +237,4 @@ def watch(
     run_until_signal(lambda: watched(where, meant, show))
 
 
-COMMANDS: Final = (history, diff, watch)
+COMMANDS: Final = (history, diff, trend, watch)

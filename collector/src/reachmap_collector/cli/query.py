@@ -10,12 +10,12 @@ from reachmap_collector.cli.options import (
     ask,
     ask_for_agents,
     ask_for_flows,
+    ends,
     filtered,
     formatted,
     on_bus,
 )
 from reachmap_collector.views import By
-from reachmap_shared.names import port_number
 
 
 @click.command("map")
@@ -110,7 +110,7 @@ def explain(
         answer = ask_for_flows(nats, context, {"row": row}, details=True)
         found, table_rows = answer["flows"], render.printable(answer["rows"])
     elif row is None and source is not None and destination is not None:
-        found = ask(nats, context, "explain", _ends(source, destination))["flows"]
+        found = ask(nats, context, "explain", ends(source, destination))["flows"]
     else:
         raise click.UsageError("expected SOURCE and DESTINATION, or --row ROW alone")
     render.show(
@@ -121,17 +121,6 @@ def explain(
         columns=render.FLOW_COLUMNS,
         spread=("checks",),
     )
-
-
-def _ends(source: str, destination: str) -> dict[str, Any]:
-    """What is asked of two hosts, or of one port of the second."""
-    host, colon, port = destination.partition(":")
-    if colon and not (port.isascii() and port.isdigit() and len(port) <= 5):
-        raise click.BadParameter(f"{port!r} is not a port", param_hint="DESTINATION[:PORT]")
-    parameters: dict[str, Any] = {"source": source, "destination": host}
-    if colon:
-        parameters["port"] = port_number(int(port))
-    return parameters
 
 
 @click.command()

@@ -141,6 +141,7 @@ class _Story:
             "reachmap agents\n"
             "reachmap watch\n"
             "reachmap diff --since 10m\n"
+            "reachmap trend pc-1 nats-2\n"
             "reachmap status\n"
             "reachmap export --format html --output map.html",
             soft_wrap=True,

@@ -8,12 +8,14 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from reachmap_collector import documents
+from reachmap_collector.recall import PAGE
+from reachmap_collector.trend import MAX_STEPS
 from reachmap_collector.views import By
 from reachmap_shared.errors import QueryRefused
 from reachmap_shared.vocabulary import State
@@ -59,10 +61,20 @@ def boolean(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
 
-def _port(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise ValueError(text)
-    return int(text)
+def _between(lowest: int, highest: int) -> Callable[[str], int]:
+    """Reads a number in decimal digits, and no other way to write one."""
+
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,19}", text) or not lowest <= int(text) <= highest:
+            raise ValueError(text)
+        return int(text)
+
+    return convert
+
+
+def _number(name: str, what: str, lowest: int, highest: int) -> Parameter:
+    schema = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return Parameter(name, what, schema, _between(lowest, highest))
 
 
 def to_cursor(place: Sequence[str | int] | str | None) -> str | None:
@@ -83,15 +95,33 @@ def from_cursor(text: str) -> Any:
 
 _AFTER: Final = Parameter("after", "What the page before gave as `next`.", _TEXT, from_cursor)
 
-_FILTERS: Final = (
+_PAST_FILTERS: Final = (
     Parameter("source", "From this host.", _TEXT, filters=True),
     Parameter("destination", "To this host.", _TEXT, filters=True),
     Parameter("role", "With this role on either end.", _TEXT, filters=True),
     Parameter("service", "To this service, as `nats-server:4433`.", _TEXT, filters=True),
+)
+
+_FILTERS: Final = (
+    *_PAST_FILTERS,
     Parameter("state", "In this state.", {"enum": [*State]}, State, filters=True),
     Parameter(
         "row", "Of this row of a port table: `7`, `openuem:7`, or words.", _TEXT, filters=True
     ),
+)
+
+
+def _moment(name: str, what: str) -> Parameter:
+    return Parameter(name, what, {"type": "string", "format": "date-time", "maxLength": MAX_VALUE})
+
+
+_MOST: Final = (1 << 63) - 1
+"""The highest number that a store gives a change."""
+
+_ENDS: Final = (
+    Parameter("source", "From this host.", _TEXT, required=True),
+    Parameter("destination", "To this host.", _TEXT, required=True),
+    _number("port", "On this port.", 1, 65535),
 )
 
 ENDPOINTS: Final = (
@@ -126,13 +156,7 @@ ENDPOINTS: Final = (
         "explain",
         "Everything known of the flows from one host to another.",
         (documents.Explanation,),
-        (
-            Parameter("source", "From this host.", _TEXT, required=True),
-            Parameter("destination", "To this host.", _TEXT, required=True),
-            Parameter(
-                "port", "On this port.", {"type": "integer", "minimum": 1, "maximum": 65535}, _port
-            ),
-        ),
+        _ENDS,
     ),
     Endpoint(
         "/api/v1/agents",
@@ -140,6 +164,58 @@ ENDPOINTS: Final = (
         "Who reports, from where, how fresh; a page at a time.",
         (documents.Agents,),
         (_AFTER,),
+    ),
+    Endpoint(
+        "/api/v1/history",
+        "history",
+        "What became of flows, newest first, a page at a time.",
+        (documents.HistoryPage,),
+        (
+            *_PAST_FILTERS,
+            _moment("since", "From then on."),
+            _moment("until", "Before then."),
+            _number("limit", "Changes on a page at most.", 1, PAGE),
+            _AFTER,
+        ),
+    ),
+    Endpoint(
+        "/api/v1/diff",
+        "diff",
+        "What changed between two times, a page at a time; of one moment where `until` is given.",
+        (documents.DifferencePage,),
+        (
+            *_PAST_FILTERS,
+            replace(_moment("since", "Compare how it was then."), required=True),
+            _moment("until", "How it was then; now, without it."),
+            _AFTER,
+        ),
+    ),
+    Endpoint(
+        "/api/v1/changes",
+        "changes",
+        "What was kept after a change, oldest first: ask again with the answer's `last`.",
+        (documents.Changes,),
+        (
+            *_PAST_FILTERS,
+            _number(
+                "after",
+                "An earlier answer's `last`; just where things stand, without it.",
+                0,
+                _MOST,
+            ),
+        ),
+    ),
+    Endpoint(
+        "/api/v1/trend",
+        "trend",
+        "How flows between two hosts fared over a span: checks, those open, time to connect.",
+        (documents.Trend,),
+        (
+            *_ENDS,
+            _moment("since", "From then on; an hour before `until`, without it."),
+            _moment("until", "Before then; now, without it."),
+            _number("steps", "Into how many steps the time is cut; 12 without it.", 1, MAX_STEPS),
+        ),
     ),
     Endpoint("/api/v1/status", "status", "The whole in one line's worth.", (documents.Status,)),
     Endpoint("/api/v1/topology", "topology", "The topology in force.", (documents.Topology,)),

@@ -19,6 +19,7 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "400": "The question is wrong.",
     "404": "It names something that is not there.",
     "500": "The collector failed.",
+    "503": "Its store cannot be read right now.",
 }
 
 

@@ -36,6 +36,7 @@ from reachmap_collector.render.tables import (
     topology,
     topology_rows,
 )
+from reachmap_collector.render.trend import TREND_COLUMNS, trend, trend_rows
 
 __all__ = [
     "AGENT_COLUMNS",
@@ -47,6 +48,7 @@ __all__ = [
     "HISTORY_COLUMNS",
     "MATRIX_COLUMNS",
     "TOPOLOGY_COLUMNS",
+    "TREND_COLUMNS",
     "agents",
     "alerts",
     "cannot_tell",
@@ -67,4 +69,6 @@ __all__ = [
     "status_rows",
     "topology",
     "topology_rows",
+    "trend",
+    "trend_rows",
 ]

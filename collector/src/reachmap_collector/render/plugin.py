@@ -76,7 +76,8 @@ def _delivered(answer: Json) -> str:
     return (
         f"lag={delivery['lag']} redelivered={delivery['redelivered']} "
         f"reports_missing={delivery['reports_missing']}c waiting={observations['waiting']} "
-        f"dropped={observations['dropped']}c refused={sum(answer['refused_messages'].values())}c"
+        f"dropped={observations['dropped']}c vanished={observations['vanished']}c "
+        f"refused={sum(answer['refused_messages'].values())}c"
     )
 
 

@@ -217,7 +217,8 @@ AGENT_COLUMNS: Final = (
     *("hostname", "addresses", "announced_roles", "version", "platform", "capabilities"),
     *("plan", "plan_refused", "listeners", "checks_done", "checks_late_ms"),
     *("observations_dropped", "observations_waiting", "changes_dropped", "clock_skew_s"),
-    *("observations_received", "observations_refused", "dropped_before", "notes"),
+    *("observations_received", "observations_refused", "observations_vanished"),
+    *("dropped_before", "vanished_before", "notes"),
 )
 TOPOLOGY_COLUMNS: Final = (
     *("role", "does", "service", "basis", "row"),

@@ -218,8 +218,8 @@ class Store(Protocol):
     def received(self) -> Iterator[Received]:
         """What was taken from each boot."""
 
-    def plans(self, each: int = 4) -> Iterator[PlanSlots]:
-        """The latest few plans of each agent, an agent's oldest first."""
+    def plans(self, each: int = 4, agent: str | None = None) -> Iterator[PlanSlots]:
+        """The latest few plans of each agent, or of one, an agent's oldest first."""
 
     def history(
         self,

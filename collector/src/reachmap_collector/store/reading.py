@@ -205,8 +205,8 @@ def all_received(connection: Connection) -> Iterator[Received]:
         yield Received(agent, boot, unpack_ranges(ranges), observations, heard, seconds(last))
 
 
-def latest_plans(connection: Connection, each: int) -> Iterator[PlanSlots]:
-    """The latest of each agent, the oldest of them first."""
+def latest_plans(connection: Connection, each: int, agent: str | None) -> Iterator[PlanSlots]:
+    """The latest of each agent, or of one, the oldest of them first."""
     place = (
         func.row_number()
         .over(partition_by=plans.c.host, order_by=(plans.c.at.desc(), plans.c.id.desc()))
@@ -216,7 +216,10 @@ def latest_plans(connection: Connection, each: int) -> Iterator[PlanSlots]:
     wanted = select(ranked.c.id).where(ranked.c.place <= each)
     names = {row.id: row.name for row in connection.execute(select(services))}
     known: dict[int, str] = {}
-    agents = connection.execute(select(hosts.c.id, hosts.c.name).order_by(hosts.c.id)).all()
+    whose = select(hosts.c.id, hosts.c.name).order_by(hosts.c.id)
+    if agent is not None:
+        whose = whose.where(hosts.c.name == agent)
+    agents = connection.execute(whose).all()
     for start in range(0, len(agents), _AGENTS_AT_ONCE):
         some = agents[start : start + _AGENTS_AT_ONCE]
         known.update((id_, name) for id_, name in some)

@@ -127,9 +127,9 @@ class SqlStore:
         with self._reading() as connection:
             yield from reading.all_received(connection)
 
-    def plans(self, each: int = 4) -> Iterator[PlanSlots]:
+    def plans(self, each: int = 4, agent: str | None = None) -> Iterator[PlanSlots]:
         with self._reading() as connection:
-            yield from reading.latest_plans(connection, each)
+            yield from reading.latest_plans(connection, each, agent)
 
     def history(
         self,

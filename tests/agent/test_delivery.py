@@ -621,6 +621,27 @@ async def test_a_full_stream_loses_nothing(
     assert spool.waiting == 0
 
 
+async def test_a_stream_that_has_too_much_of_one_agent_is_as_a_full_one_to_it(
+    admin: Admin, spool: Spool, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what is its own and tries again, while another's is taken."""
+    monkeypatch.setattr(delivery, "BACK_OFF_S", (0.05, 0.2))
+    await admin.make_stream(max_msgs_per_subject=5, discard_new_per_subject=True)
+    async with really(spool, admin.server.url) as way:
+        for _ in range(12):
+            way.put(put(spool))
+        await eventually(lambda: "maximum messages per subject exceeded" in way.refusal)
+        await eventually(lambda: spool.waiting == 7)
+        async with bus.connected([admin.server.url], "test") as connection:
+            answer = await connection.request(subjects.report("pc-18"), b"x", 5)
+        assert "error" not in json.loads(answer.payload)
+        for waiting in (7, 2):
+            await eventually(lambda waiting=waiting: spool.waiting == waiting)
+            await admin.purge()
+        await eventually(lambda: way.is_idle)
+    assert (spool.waiting, spool.waiting_in_all) == (0, (0, 0))
+
+
 @contextlib.contextmanager
 def killed_at_the_end(command: list[str]) -> Iterator[None]:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:

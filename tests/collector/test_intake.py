@@ -390,6 +390,29 @@ async def test_no_more_waits_in_memory_than_there_is_room_for(
         assert received(collector) == agent.made
 
 
+async def test_a_bus_that_comes_back_while_there_is_no_room_is_asked_anew(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As soon as there is some, and not when a request expires that nobody heard."""
+    monkeypatch.setattr("reachmap_collector.intake._MAX_WAITING_OCTETS", 2000)
+    monkeypatch.setattr("reachmap_collector.intake._BATCH", 2)
+    monkeypatch.setattr("reachmap_collector.intake._EXPIRES_S", 60)
+    async with serving(jetstream, store, running) as (collector, bus):
+        store.is_away = True
+        await send(bus, *busy(agent, 30))
+        await eventually(lambda: collector._keeper.octets > 2000)
+        collector.bus_is_back()
+        store.is_away = False
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
+        assert received(collector) == agent.made
+
+
 async def test_a_store_that_is_away_at_the_start_is_waited_for(
     jetstream: Any,
     store: Any,

@@ -151,7 +151,8 @@ class Intake:
                 if not self._is_set_up:
                     await self._start_over()
                 await self._room()
-                await self._pull_once(inbox)
+                if self._is_set_up:  # the bus may have gone and come back meanwhile
+                    await self._pull_once(inbox)
             except (BusUnavailable, StreamRefused) as error:
                 self._stumbled(error)
                 self._is_set_up = False

@@ -31,6 +31,11 @@ class StreamSettings:
     max_octets: int = 1 << 30
     """What a collector that is away for days may find; a full stream refuses what is new, so
     agents hear of it and keep theirs. What the collector committed is purged."""
+    max_each: int = 1_000_000
+    """Reports of one agent. An honest one that never rests, with two reports of changes a second
+    and a roll-up every five, gets there after five days without a collector, and keeps the rest.
+    Whoever floods the stream with small ones is refused there, and others go on. Against large
+    ones it does not help: JetStream bounds no subject's octets."""
     max_age_s: float | None = None
     """None, since an agent forgets what the stream took: nothing in it may vanish by itself."""
     replicas: int | None = None
@@ -173,6 +178,8 @@ class Streams:
             "storage": "file",
             "discard": "new",
             "max_bytes": self._settings.max_octets,
+            "max_msgs_per_subject": self._settings.max_each,
+            "discard_new_per_subject": True,
             "max_age": 0 if age is None else int(age * _NANO),
             **self._replicas(),
         }

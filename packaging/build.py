@@ -46,7 +46,14 @@ class Program:
     """Folders of modules that are read as files."""
     beside: tuple[str, ...] = ()
     """Programs that it starts, from this environment's folder of programs."""
+    lean: bool = False
+    """Without docstrings and asserts (-OO), which some libraries read, and without PyInstaller's
+    hooks, which load what they mend: it lies in memory on each host."""
 
+
+_WITHOUT_HOOKS = """\
+a.scripts = [script for script in a.scripts if not script[0].startswith("pyi_rth_")]
+"""
 
 _BUS = (
     "pkgutil",  # nats/__init__.py asks for it by __import__
@@ -57,8 +64,15 @@ PROGRAMS = {
     "agent": Program(
         "agent",
         "reachmap-agent",
-        without=(*_UNUSED, "sqlite3", "xml", "rich", "reachmap_collector", "pydantic"),
+        without=(
+            *_UNUSED,
+            *("sqlite3", "xml", "rich", "reachmap_collector", "pydantic"),
+            *("nats.js", "nats.micro", "nats.contrib"),  # see reachmap_shared.lean
+            # What the standard library does without where they are not there, as fast for us.
+            *("bz2", "lzma", "_pickle", "_uuid"),
+        ),
         with_=_BUS,
+        lean=True,
     ),
     "collector": Program(
         "collector",
@@ -84,8 +98,13 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR")
     parser.add_argument("--into", type=Path, default=ROOT / "dist", metavar="DIR")
     parser.add_argument("--repack", action="store_true", help="pack what was frozen before")
+    parser.add_argument("--kind", choices=KINDS, help="deb or rpm alone")
     options = parser.parse_args()
-    os.environ |= {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": _commit_time()}
+    os.environ |= {
+        "PYTHONHASHSEED": "0",
+        "PYTHONNODEBUGRANGES": "1",  # columns of a line, in tracebacks: 1 MB of an agent's memory
+        "SOURCE_DATE_EPOCH": _commit_time(),
+    }
     options.into.mkdir(parents=True, exist_ok=True)
     for name in options.names:
         program, work = PROGRAMS[name], options.build.resolve() / name
@@ -95,7 +114,7 @@ def main() -> None:
             work.mkdir(parents=True)
             _freeze(program, work)
         needed = _stage(program, work, options.version)
-        for kind in KINDS:
+        for kind in KINDS if options.kind is None else (options.kind,):
             made = _pack(program, work, kind, options.version, needed, options.into.resolve())
             print(f"  {made}  {made.stat().st_size / 1e6:.1f} MB", flush=True)
 
@@ -103,10 +122,10 @@ def main() -> None:
 def _freeze(program: Program, work: Path) -> None:
     entry = work / "entry.py"
     entry.write_text(f"from reachmap_{program.name}.__main__ import main\n\nmain()\n")
-    command = [sys.executable, "-m", "PyInstaller", "--onedir", "--clean", "--noconfirm", "--strip"]
-    command += ["--log-level", "ERROR", "--name", program.command]
-    command += ["--distpath", str(work), "--workpath", str(work / "work")]
-    command += ["--specpath", str(work)]
+    quiet = ["--log-level", "ERROR"]
+    command = [sys.executable, "-m", "PyInstaller.utils.cliutils.makespec", "--onedir", "--strip"]
+    command += [*quiet, "--name", program.command, "--specpath", str(work)]
+    command += ["--optimize", "2" if program.lean else "0"]
     for option, names in (
         ("--exclude-module", program.without),
         ("--hidden-import", program.with_),
@@ -117,7 +136,15 @@ def _freeze(program: Program, work: Path) -> None:
             command += [option, name]
     for folder in program.sources:
         command += ["--add-data", f"{sysconfig.get_path('purelib')}/{folder}:{folder}"]
-    subprocess.run([*command, str(entry)], check=True, cwd=work)
+    subprocess.run([*command, str(entry)], check=True, cwd=work, stdout=subprocess.DEVNULL)
+    spec = work / f"{program.command}.spec"
+    if program.lean:
+        head, analysed, tail = spec.read_text().partition("pyz = PYZ(")
+        assert analysed, "PyInstaller writes another spec than it did"
+        spec.write_text(f"{head}{_WITHOUT_HOOKS}{analysed}{tail}")
+    command = [sys.executable, "-m", "PyInstaller", *quiet, "--clean", "--noconfirm"]
+    command += ["--distpath", str(work), "--workpath", str(work / "work"), str(spec)]
+    subprocess.run(command, check=True, cwd=work)
     for cache in (work / program.command / "_internal").rglob("__pycache__"):
         shutil.rmtree(cache)
     frozen = work / program.command

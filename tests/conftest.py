@@ -7,6 +7,7 @@ where no other is installed.
 import asyncio
 import contextlib
 import inspect
+import logging
 import os
 import shutil
 import socket
@@ -150,3 +151,21 @@ def eventually() -> Eventually:
             await asyncio.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """What is logged from now on: each event with its facts."""
+    told: list[dict[str, Any]] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append({"event": record.getMessage(), **record.facts})  # type: ignore[attr-defined]
+
+    ours, ear = logging.getLogger("reachmap"), Ear()
+    level = ours.level
+    ours.addHandler(ear)
+    ours.setLevel(logging.DEBUG)
+    yield told
+    ours.removeHandler(ear)
+    ours.setLevel(level)

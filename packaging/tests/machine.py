@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,19 +114,17 @@ class Machine:
         shutil.copy(package, self.root / "root")
         return self.run("dpkg", *options, "--install", f"/root/{package.name}", check=check)
 
-    def show(self, name: str) -> str:
-        """A property of the agent's unit."""
-        return self.run(
-            "systemctl", "show", "--value", f"--property={name}", "reachmap-agent"
-        ).strip()
+    def show(self, name: str, unit: str = "reachmap-agent") -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
     def journal(self) -> str:
-        """What the agent logged."""
+        """What agent and collector logged."""
         with contextlib.suppress(subprocess.SubprocessError):
             return subprocess.run(
                 [
                     *("nsenter", "--all", "--target", str(self._leader), "--", "journalctl"),
-                    *("--no-pager", "--unit", "reachmap-agent", "--lines", "25"),
+                    *("--no-pager", "--unit", "reachmap-*", "--lines", "40"),
                 ],
                 capture_output=True,
                 text=True,
@@ -161,6 +160,37 @@ def network() -> Iterator[Network]:
         yield made
     finally:
         made.close()
+
+
+def files(root: Path) -> set[str]:
+    """Every file that has to do with us, wherever packages, units and state may be."""
+    found = set()
+    for folder in ("etc", "usr", "var", "opt", "run"):
+        for path, folders, names in os.walk(root / folder):
+            found |= {f"{path}/{name}" for name in (*folders, *names) if "reachmap" in name}
+    return {
+        path
+        for path in found
+        # dpkg's log and apt's archives are other programs' memories.
+        if "/var/log/" not in path
+    }
+
+
+def repacked(name: str, version: str, into: Path, kind: str = "deb") -> Path:
+    """A package again, of another version."""
+    top = Path(__file__).parent.parent.parent
+    python = top / ".venv-package/bin/python"
+    subprocess.run(
+        [
+            *(str(python), "packaging/build.py", name, "--repack"),
+            *("--kind", kind, "--version", version, "--into", str(into)),
+        ],
+        check=True,
+        cwd=top,
+        stdout=sys.stderr,
+    )
+    (made,) = into.glob(f"*.{kind}")
+    return made
 
 
 def _namespace(pid: int | str) -> str:

@@ -68,6 +68,6 @@ def test_each_command_of_the_guide_is_tested_or_says_why_not(
         assert len(where) > 20
         return
     test = (PACKAGING.parent / where).read_text() + (PACKAGING / "tests/machine.py").read_text()
-    for word in commands.split():
-        if not re.search(r"\.deb$|^make$|^packages$", word):
+    for word in commands.replace('"', "").split():
+        if not re.search(r"\.(deb|rpm)$|^make$|^packages$", word):
             assert word in test, f"{where} does not say {word}"

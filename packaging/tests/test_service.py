@@ -5,9 +5,7 @@ it; upgraded, purged.
 """
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import machine
 import pytest
-from machine import OUTSIDE, Machine, Network, until
+from machine import OUTSIDE, Machine, Network, files, repacked, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -145,20 +143,6 @@ def seen(pc: Machine, collector: Collector, state: str = "ok") -> None:
         f"the flow is {state}",
         lambda: f"{collector.flow()}\n{collector.agent()}\n{pc.journal()}\n{collector.log()}",
     )
-
-
-def files(root: Path) -> set[str]:
-    """Every file that has to do with us, wherever packages, units and state may be."""
-    found = set()
-    for folder in ("etc", "usr", "var", "opt", "run"):
-        for path, folders, names in os.walk(root / folder):
-            found |= {f"{path}/{name}" for name in (*folders, *names) if "reachmap" in name}
-    return {
-        path
-        for path in found
-        # dpkg's log and apt's archives are other programs' memories.
-        if "/var/log/" not in path
-    }
 
 
 def test_installing_enables_and_starts_nothing(pc: Machine, package: Find) -> None:
@@ -302,7 +286,7 @@ def test_an_upgrade_goes_on_by_itself(
     pc: Machine, collector: Collector, package: Find, tmp_path: Path
 ) -> None:
     """The newer program runs, settings and enrolment stay; going back is said and possible."""
-    newer = repacked(tmp_path, "99.0")
+    newer = repacked("agent", "99.0", tmp_path)
     pid = pc.show("MainPID")
     before = (pc.root / "etc/reachmap/agent.toml").read_text()
     pc.install(newer)
@@ -324,20 +308,3 @@ def test_purging_leaves_nothing(pc: Machine) -> None:
     assert "reachmap" not in (pc.root / "etc/passwd").read_text()
     assert "reachmap" not in (pc.root / "etc/group").read_text()
     assert pc.run("systemctl", "list-units", "--all", "--no-legend", "reachmap*") == ""
-
-
-def repacked(into: Path, version: str) -> Path:
-    """The agent's package again, of another version."""
-    top = Path(__file__).parent.parent.parent
-    python = top / ".venv-package/bin/python"
-    subprocess.run(
-        [
-            *(str(python), "packaging/build.py", "agent", "--repack"),
-            *("--version", version, "--into", str(into)),
-        ],
-        check=True,
-        cwd=top,
-        stdout=sys.stderr,
-    )
-    (made,) = into.glob("*.deb")
-    return made

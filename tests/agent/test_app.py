@@ -354,6 +354,7 @@ async def test_a_resolver_that_hangs_holds_nothing_up(
         return ("10.0.0.7",)
 
     monkeypatch.setattr(identity, "own_addresses", own_addresses)
+    fake.server_host = "nats-1.example"
     async with running(dataclasses.replace(ME, addresses=())):
         await eventually(lambda: len(fake.said(Pulse)) >= 3)
         assert fake.hello().addresses == ()

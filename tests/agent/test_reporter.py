@@ -1,5 +1,6 @@
 """The reporter: what is told when, by a clock that the host's date cannot move."""
 
+import asyncio
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from reachmap_agent import reporter
 from reachmap_agent.backlog import Lane
 from reachmap_agent.clock import Clock
-from reachmap_agent.reporter import Reporter
+from reachmap_agent.reporter import BATCH_S, COMPANY_S, Reporter
 from reachmap_agent.spool import Spool
 from reachmap_shared import codec
 from reachmap_shared.diagnosis import (
@@ -120,6 +122,74 @@ async def test_changes_are_told_at_the_next_turn_and_once(desk: Desk) -> None:
     [body] = desk.put(Changes)
     assert (body.plan, [one.seen.slot for one in body.changes]) == ("r1", [0, 1])
     assert (desk.reporter.told, desk.reporter.made, desk.reporter.waiting) == (2, 3, 3)
+
+
+class Sleeper:
+    """Virtual time: whoever sleeps says for how long, and goes on when told."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[float] = asyncio.Queue()
+        self._go = asyncio.Semaphore(0)
+
+    async def sleep(self, delay_s: float) -> None:
+        self.asked.put_nowait(delay_s)
+        await self._go.acquire()
+
+    async def next(self) -> float:
+        """How long the sleep is that was begun."""
+        return await self.asked.get()
+
+    def wake(self) -> None:
+        """Let it end."""
+        self._go.release()
+
+
+async def test_the_first_change_goes_at_once_and_others_wait_for_company(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the map is right at once where little happens, and reports are few where much does."""
+    sleeper = Sleeper()
+    monkeypatch.setattr(reporter.asyncio, "sleep", sleeper.sleep)
+    desk.begin()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(desk.reporter.run())
+        desk.see(0)
+        assert await sleeper.next() == COMPANY_S
+        desk.see(1)
+        sleeper.wake()
+        assert await sleeper.next() == BATCH_S
+        assert [len(body.changes) for body in desk.put(Changes)] == [2]
+        desk.see(2)
+        assert sleeper.asked.empty(), "it does not wake up before its time"
+        sleeper.wake()
+        assert await sleeper.next() == COMPANY_S
+        sleeper.wake()
+        assert await sleeper.next() == BATCH_S
+        assert [len(body.changes) for body in desk.put(Changes)] == [2, 1]
+        running.cancel()
+
+
+async def test_it_wakes_for_the_end_of_a_period(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing changes, and no bus is there to beat for."""
+    sleeper = Sleeper()
+    monkeypatch.setattr(reporter.asyncio, "sleep", sleeper.sleep)
+    desk.begin()
+    desk.see(0)
+    desk.reporter.put_due()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(desk.reporter.run())
+        desk.now += 59_000
+        assert await sleeper.next() == COMPANY_S  # for the change, which is put already
+        sleeper.wake()
+        assert await sleeper.next() == BATCH_S
+        assert desk.put(RollUp) == []
+        desk.now += 1_000
+        sleeper.wake()
+        assert await sleeper.next() == BATCH_S
+        assert [sum(body.made) for body in desk.put(RollUp)] == [1]
+        running.cancel()
 
 
 async def test_a_diagnosis_waits_like_a_change_and_counts_as_nothing_seen(desk: Desk) -> None:

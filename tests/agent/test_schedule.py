@@ -75,6 +75,18 @@ def test_the_first_round_is_quick(interval_s: float) -> None:
     assert all(its[0] >= START for its in times.values())
 
 
+@pytest.mark.parametrize(("checks", "within_s"), [(1, 0.3), (30, 0.3), (60, 0.6), (1_000, 2.0)])
+@pytest.mark.parametrize("interval_s", [0.2, 30.0])
+def test_the_first_round_of_a_start_is_quicker(
+    checks: int, within_s: float, interval_s: float
+) -> None:
+    """An agent that has little to check is on the map at once; with much, as after any new plan."""
+    keys = [f"key {number}" for number in range(checks)]
+    its = Schedule(keys, interval_s, START, random.Random(1), at_start=True)
+    times = run(its, START + min(within_s, interval_s))
+    assert set(times) == set(range(checks))
+
+
 @given(intervals)
 def test_the_second_round_follows_the_first_by_half_an_interval_or_more(interval_s: float) -> None:
     """And by one and a half at most: the quick first round shifts nobody for long."""

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from reachmap_agent import streams as module
 from reachmap_agent.limits import ListenerLimits
@@ -187,7 +186,7 @@ async def test_who_does_not_read_is_not_waited_for(
 
 @pytest.mark.parametrize("where", ["make", "first", "later", "answered"])
 async def test_a_mistake_of_ours_costs_one_visit(
-    open_port: Any, port: int, eventually: Any, where: str
+    open_port: Any, port: int, eventually: Any, where: str, logged: list[dict[str, Any]]
 ) -> None:
     """It is logged, once; the others are served, and the agent runs on."""
     broken = True
@@ -205,20 +204,19 @@ async def test_a_mistake_of_ours_costs_one_visit(
             raise RuntimeError("no idea")
         return stand_in()
 
-    with capture_logs() as lines:
-        made = open_port(make)
-        if where == "answered":
-            made.open.answered = lambda: 1 / 0
-        for _ in range(3):
-            with socket.create_connection((LOOPBACK, port)) as visitor:
-                visitor.setblocking(False)
-                with contextlib.suppress(OSError):
-                    visitor.send(b"?")
-                if where != "answered":
-                    assert not await heard(visitor)
-        await eventually(lambda: made.reception.connections == 0 and lines)
-    assert len(lines) == 1
-    assert "no idea" in lines[0]["error"] or "division" in lines[0]["error"]
+    made = open_port(make)
+    if where == "answered":
+        made.open.answered = lambda: 1 / 0
+    for _ in range(3):
+        with socket.create_connection((LOOPBACK, port)) as visitor:
+            visitor.setblocking(False)
+            with contextlib.suppress(OSError):
+                visitor.send(b"?")
+            if where != "answered":
+                assert not await heard(visitor)
+    await eventually(lambda: made.reception.connections == 0 and logged)
+    assert len(logged) == 1
+    assert "no idea" in logged[0]["error"] or "division" in logged[0]["error"]
     broken = False
     with await connect(port) as visitor:
         visitor.send(b"?")
@@ -361,21 +359,24 @@ async def test_a_port_that_closes_leaves_none_of_those_turned_away(
 
 @linux
 async def test_those_who_leave_give_their_descriptors_to_those_who_come(
-    open_port: Any, wire: Any, port: int, monkeypatch: pytest.MonkeyPatch
+    open_port: Any,
+    wire: Any,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[dict[str, Any]],
 ) -> None:
     """Nobody waits for the pause while some are only to be reset, though checks took all the rest."""
     monkeypatch.setattr("reachmap_agent.descriptors.allowed", lambda: 1 << 20)
-    with capture_logs() as lines:
-        open_port("http", limits=HURRIED)
-        with contextlib.ExitStack() as clients:
-            crowd(clients, port, 200)
-            honest = clients.enter_context(socket.create_connection((LOOPBACK, port)))
-            honest.setblocking(False)
-            honest.send(asked(wire))
-            with descriptors(60):
-                word = await asyncio.get_running_loop().sock_recv(honest, 100)
-            assert word.startswith(b"HTTP/1.1 200 OK")
-    assert "cannot accept" not in [line["event"] for line in lines]
+    open_port("http", limits=HURRIED)
+    with contextlib.ExitStack() as clients:
+        crowd(clients, port, 200)
+        honest = clients.enter_context(socket.create_connection((LOOPBACK, port)))
+        honest.setblocking(False)
+        honest.send(asked(wire))
+        with descriptors(60):
+            word = await asyncio.get_running_loop().sock_recv(honest, 100)
+        assert word.startswith(b"HTTP/1.1 200 OK")
+    assert "cannot accept" not in [line["event"] for line in logged]
 
 
 @linux
@@ -405,7 +406,11 @@ def descriptors(count: int) -> Iterator[None]:
 
 @linux
 async def test_without_descriptors_it_pauses_and_says_so_once(
-    open_port: Any, port: int, eventually: Any, monkeypatch: pytest.MonkeyPatch
+    open_port: Any,
+    port: int,
+    eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[dict[str, Any]],
 ) -> None:
     """The loop is not spun, and those who waited are served afterwards."""
     monkeypatch.setattr(module, "_PAUSE_S", 0.05)
@@ -416,19 +421,18 @@ async def test_without_descriptors_it_pauses_and_says_so_once(
         return accept(bound)
 
     monkeypatch.setattr(module, "_accept", counted)
-    with capture_logs() as lines:
-        open_port("tcp")
-        with contextlib.ExitStack() as clients:
-            visitors = [clients.enter_context(socket.socket()) for _ in range(3)]
-            with descriptors(0):
-                for visitor in visitors:
-                    visitor.setblocking(False)
-                    await asyncio.get_running_loop().sock_connect(visitor, (LOOPBACK, port))
-                await eventually(lambda: len(tries) >= 4)
-            assert tries[3] - tries[0] >= 0.14
+    open_port("tcp")
+    with contextlib.ExitStack() as clients:
+        visitors = [clients.enter_context(socket.socket()) for _ in range(3)]
+        with descriptors(0):
             for visitor in visitors:
-                assert await asyncio.get_running_loop().sock_recv(visitor, 100)
-    assert [line["event"] for line in lines] == ["cannot accept"]
+                visitor.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(visitor, (LOOPBACK, port))
+            await eventually(lambda: len(tries) >= 4)
+        assert tries[3] - tries[0] >= 0.14
+        for visitor in visitors:
+            assert await asyncio.get_running_loop().sock_recv(visitor, 100)
+    assert [line["event"] for line in logged] == ["cannot accept"]
 
 
 CHUNKS = st.lists(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 
 from reachmap_shared import log
 
@@ -18,8 +18,11 @@ from reachmap_shared import log
 @pytest.fixture(autouse=True)
 def unconfigured() -> Iterator[None]:
     """Leave the process's logging as it was."""
+    ours = logging.getLogger("reachmap")
+    before = ours.handlers[:], ours.level
     yield
-    structlog.reset_defaults()
+    ours.handlers[:], level = before
+    ours.setLevel(level)
 
 
 class Terminal(io.StringIO):
@@ -86,8 +89,54 @@ def test_a_person_reads_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
     log.get("part").info("something happened", port=80)
     line = terminal.getvalue()
     assert line.count("\n") == 1
-    assert "something happened" in line and "part" in line
-    assert not line.startswith("{")
+    assert line.endswith(" info    part: something happened  port=80\n")
+
+
+def test_what_strangers_said_does_nothing_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it begin a line that is not ours."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log.configure()
+    log.get("part").warning("refused", reason="\x1b[2J\nall is well")
+    assert terminal.getvalue().endswith("reason='\\x1b[2J\\nall is well'\n")
+
+
+def test_an_exception_is_below_its_line_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads along wants it in lines."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log.configure()
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        log.get("part").exception("failed")
+    first, *_, last = terminal.getvalue().splitlines()
+    assert first.endswith("error   part: failed") and last == "ValueError: odd"
+
+
+def test_a_value_of_any_kind_can_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log that fails at a path would hide what went wrong; a per cent sign is one."""
+    log.configure()
+    log.get("part").error("100 % gone", path=Path("/nowhere"), found={1})
+    told = json.loads(capsys.readouterr().err)
+    assert told["event"] == "100 % gone" and "/nowhere" in told["path"] and told["found"] == "{1}"
+
+
+def test_it_can_go_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """A service of some systems has no standard error."""
+    stream = io.StringIO()
+    log.configure(stream=stream)
+    log.get("part").info("something happened")
+    assert json.loads(stream.getvalue())["event"] == "something happened"
+    assert capsys.readouterr().err == ""
+
+
+def test_setting_it_up_again_says_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last word holds."""
+    log.configure(quiet=True)
+    log.configure()
+    log.get("part").info("something happened")
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_asyncio_is_not_heard_on_its_own_streams(capfd: pytest.CaptureFixture[str]) -> None:

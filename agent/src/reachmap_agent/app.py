@@ -7,7 +7,6 @@ the agent works from its first moment to its last, with a bus or without.
 
 import asyncio
 import contextlib
-import ipaddress
 import random
 from collections.abc import Callable
 from typing import Final
@@ -221,15 +220,9 @@ class Agent:
 
 def _names(plan: Plan) -> list[int]:
     """The slots whose address is a name."""
-    return [slot for slot, check in enumerate(plan.checks) if not _is_address(check.address)]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return [
+        slot for slot, check in enumerate(plan.checks) if not identity.is_address(check.address)
+    ]
 
 
 async def run(settings: Settings, begun: Begun = lambda _standing: None) -> None:

@@ -92,7 +92,9 @@ class Checks:
         """Check by this plan from now on; what is in flight still counts for the one before."""
         if self._stopped:
             return
-        self._round = current = _Round(self._agent, plan, contexts, self._loop.time(), self._rng)
+        now, at_start = self._loop.time(), self._round is None
+        current = _Round(self._agent, plan, contexts, now, self._rng, at_start)
+        self._round = current
         current.ended = partial(self._ended, current)
         if self._see_again is not None:
             current.as_before = partial(self._as_before, current, self._see_again)
@@ -296,7 +298,13 @@ class _Round:
     """All that belongs to one plan, so that another never mixes with it."""
 
     def __init__(
-        self, agent: str, plan: Plan, contexts: Contexts, now: float, rng: random.Random
+        self,
+        agent: str,
+        plan: Plan,
+        contexts: Contexts,
+        now: float,
+        rng: random.Random,
+        at_start: bool,
     ) -> None:
         self.plan = plan
         self.jobs = tuple(
@@ -304,7 +312,7 @@ class _Round:
         )
         keys = [f"{agent}>{spec.address}:{spec.port}/{spec.transport}" for spec in plan.checks]
         hosts = [spec.address for spec in plan.checks]
-        self.schedule = Schedule(keys, hosts, plan.interval_s, now, rng)
+        self.schedule = Schedule(keys, hosts, plan.interval_s, now, rng, at_start=at_start)
         self.confirmation = Confirmation()
         self.last_answer: dict[int, AnsweredBy | None] = {}
         self.resolved: dict[int, tuple[str, ...]] = {}

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from reachmap_agent import join, settings
+from reachmap_agent import settings
 from reachmap_agent.ceded import Ceded
 from reachmap_agent.memory import ceded_path
 from reachmap_agent.service import Service
@@ -97,6 +97,8 @@ def _doctor(load: Load, options: argparse.Namespace) -> int:
 
 
 def _join(options: argparse.Namespace) -> int:
+    from reachmap_agent import join  # likewise
+
     try:
         text = sys.stdin.read() if options.bundle == "-" else join.read(Path(options.bundle))
         joined = join.write(Bundle.parse(text), options.config, force=options.force)

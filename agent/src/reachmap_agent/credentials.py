@@ -4,9 +4,10 @@ The plan's throw-away certificate is no secret: it lets a listener stand in for 
 proves nothing. What checks show to servers that ask for a certificate is this host's own.
 """
 
+import contextlib
 import os
 import ssl
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -48,19 +49,32 @@ class Contexts:
         if not pem:
             return cls(client, None, b"")
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        handle, path = tempfile.mkstemp()  # for its owner only; ssl reads keys from files alone
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(pem)
+        with _file_of(pem) as path:
             # Without a password, OpenSSL would ask whoever sits at the terminal for one.
             server.load_cert_chain(path, password="")
-        finally:
-            os.unlink(path)  # noqa: PTH108  mkstemp gives a string, and nothing else is done with it
         head, _, _ = pem.partition("-----END CERTIFICATE-----")
         _, begin, body = head.partition("-----BEGIN CERTIFICATE-----")
         return cls(
             client, server, ssl.PEM_cert_to_DER_cert(f"{begin}{body}-----END CERTIFICATE-----\n")
         )
+
+
+@contextlib.contextmanager
+def _file_of(text: str) -> Iterator[str]:
+    """A file of this text, for its owner only: ssl reads keys from files alone."""
+    if hasattr(os, "memfd_create"):  # it is on no disk
+        handle = os.memfd_create("certificate")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            yield f"/proc/self/fd/{handle}"
+        return
+    import tempfile  # with what it needs in turn, 0.5 MB of memory
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "certificate")
+        path.write_text(text)
+        yield str(path)
 
 
 def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:

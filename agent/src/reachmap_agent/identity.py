@@ -59,6 +59,15 @@ def _may_tap() -> bool:
         return False
 
 
+def is_address(host: str) -> bool:
+    """Whether it is an address, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def own_addresses(bus_host: str | None) -> tuple[str, ...]:
     """The addresses that other hosts are likely to reach this one at, best first.
 

@@ -127,12 +127,14 @@ class Herald:
     async def _own_addresses(self, connection: Bus) -> tuple[str, ...]:
         """This host's addresses, as last found out.
 
-        In a thread, one at a time: the bus may be known by a name, and a resolver that does not
+        Where the bus is known by a name, in a thread, one at a time: a resolver that does not
         answer would hold up every check.
         """
+        host = connection.server_host
+        if self._lookup is None and (host is None or identity.is_address(host)):
+            return identity.own_addresses(host)
         if self._lookup is None:
             loop = asyncio.get_running_loop()
-            host = connection.server_host
             self._lookup = loop.run_in_executor(None, identity.own_addresses, host)
         await asyncio.wait({self._lookup}, timeout=_LOOKUP_S)
         if self._lookup.done():

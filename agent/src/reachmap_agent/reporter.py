@@ -5,6 +5,7 @@ together, and knows when what is due.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,8 +26,11 @@ from reachmap_shared.messages import (
     RollUp,
 )
 
+COMPANY_S: Final = 0.02
+"""How long the first change after a quiet time waits for those that come with it."""
+
 BATCH_S: Final = 0.5
-"""How long changes wait for company; the map is at most this much behind the checks."""
+"""From one report of changes to the next; the map is at most about this much behind the checks."""
 
 _MOST_BYTES: Final = 256 << 10
 """In one report, before it is deflated: half of what its body may have."""
@@ -46,6 +50,7 @@ class Reporter:
         self._clock = clock
         self._ledger = Ledger()
         self._pending: list[Change] = []
+        self._news = asyncio.Event()
         self.delivery = Delivery(spool, agent)
 
     def take_up(self, plan: Plan, names: Sequence[int]) -> None:
@@ -62,6 +67,7 @@ class Reporter:
         if change is not None:
             self._account.told = ledger.told
             self._pending.append(change)
+            self._news.set()
         self._counted()
 
     def see_again(self, revision: str, slot: int, at_ms: int, connect_us: int) -> None:
@@ -77,10 +83,20 @@ class Reporter:
             self._put_roll_up(ledger.close_period(self._clock.steady_ms()))
 
     async def run(self) -> None:
-        """Put into the spool what is due, until cancelled."""
+        """Put into the spool what is due, until cancelled; sleep where nothing is."""
         while True:
-            await asyncio.sleep(BATCH_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._left_s()):
+                    await self._news.wait()
+                await asyncio.sleep(COMPANY_S)
+            self._news.clear()
             self.put_due()
+            await asyncio.sleep(BATCH_S)
+
+    def _left_s(self) -> float:
+        """Until the period is over."""
+        ends_ms = self._ledger.began_ms + self._ledger.period_ms
+        return max(0, ends_ms - self._clock.steady_ms()) / 1000
 
     def diagnosed(self, found: Diagnosis) -> None:
         """Put what was found out about a broken flow into the spool: it counts as nothing seen.

@@ -28,7 +28,12 @@ MOST_ALIKE = 2
 """And so many of them to one host: no company may be a burst for anybody."""
 
 _FIRST_ROUND_S = 2.0
-"""A new plan's first round is this quick, so that the map is soon complete."""
+"""A new plan's first round is this quick, so that the map is soon complete. All agents of a
+deployment may get theirs at the same moment, when its topology changes."""
+
+_AT_START_S = 0.3
+_AT_START_EACH_S = 0.01
+"""A start's first round is quicker where there is little to do: agents start one by one."""
 
 
 def phase(key: str) -> float:
@@ -45,6 +50,7 @@ class Schedule:
         interval_s: Time between two checks of one slot.
         now: The monotonic clock's reading, in seconds; all times are of this clock.
         rng: The dice for the jitter.
+        at_start: Whether this is the first plan since the agent started.
     """
 
     def __init__(
@@ -54,6 +60,8 @@ class Schedule:
         interval_s: float,
         now: float,
         rng: "random.Random",
+        *,
+        at_start: bool = False,
     ) -> None:
         self._hosts = hosts
         self._interval_s = interval_s
@@ -62,6 +70,8 @@ class Schedule:
         self._start = now
         self._phases = [phase(key) for key in keys]
         first_round = min(interval_s, _FIRST_ROUND_S)
+        if at_start:
+            first_round = min(first_round, max(_AT_START_S, _AT_START_EACH_S * len(keys)))
         self._due = [
             (now + place * first_round, slot, True) for slot, place in enumerate(self._phases)
         ]

@@ -11,21 +11,17 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
-
-import nats.errors
-import nats.micro
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
-from nats.micro.service import EndpointConfig
 
 from reachmap_shared import __version__, log, permissions, subjects
 from reachmap_shared.access import ANYBODY, Access
-from reachmap_shared.client import GuardedClient
+from reachmap_shared.client import Client, GuardedClient, Msg, errors
 from reachmap_shared.errors import AccessRefused, BusUnavailable, QueryRefused
 from reachmap_shared.permissions import INBOX
+
+if TYPE_CHECKING:
+    from nats.micro.request import Request
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
@@ -42,6 +38,10 @@ _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 _STATUS: Final = "Status"
 _NOBODY: Final = "503"
 """The status of the answer that a server gives where nobody listens."""
+
+_ERROR_CODE: Final = "Nats-Service-Error-Code"
+_ERROR: Final = "Nats-Service-Error"
+"""The headers of a service's answer that is none (NATS architecture record 32)."""
 
 Result = TypeVar("Result")
 
@@ -114,7 +114,7 @@ class Bus:
         """
         try:
             await self._client.publish(subject, payload, reply)
-        except (nats.errors.Error, OSError) as error:
+        except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot publish: {error}") from error
 
     async def subscribe(self, subject: str, handler: Handler) -> None:
@@ -129,7 +129,7 @@ class Bus:
 
         try:
             await self._client.subscribe(subject, cb=deliver)
-        except (nats.errors.Error, OSError) as error:
+        except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
 
@@ -145,7 +145,7 @@ class Bus:
 
         try:
             await self._client.subscribe(subject, cb=deliver)
-        except (nats.errors.Error, OSError) as error:
+        except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
 
@@ -153,9 +153,9 @@ class Bus:
         """Ask whoever listens on `subject`; raises BusUnavailable when nobody answers in time."""
         try:
             reply = await _cancellable(self._client.request(subject, payload, timeout=timeout_s))
-        except nats.errors.NoRespondersError as error:
+        except errors.NoRespondersError as error:
             raise BusUnavailable("nobody there to ask") from error
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+        except (errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"no answer in {timeout_s:g} s") from error
         return _delivery(reply)
 
@@ -177,7 +177,7 @@ class Bus:
 
         try:
             await self._client.subscribe(subject, cb=reply)
-        except (nats.errors.Error, OSError) as error:
+        except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()
 
@@ -193,7 +193,7 @@ class Bus:
             await self._client.publish(subject, payload, place)
             async with asyncio.timeout(timeout_s):
                 reply = await self._asked[place]
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+        except (errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"no answer in {timeout_s:g} s") from error
         finally:
             self._asked.pop(place, None)
@@ -219,7 +219,7 @@ class Bus:
             # The client's question overtakes what it has not written yet; a second one does not.
             await _cancellable(self._client.flush(timeout=_CONNECT_TIMEOUT_S))
             await _cancellable(self._client.flush(timeout=_CONNECT_TIMEOUT_S))
-        except (nats.errors.Error, OSError) as error:
+        except (errors.Error, OSError) as error:
             raise BusUnavailable(f"the NATS server does not answer: {error}") from error
 
     async def query(self, name: str, parameters: Mapping[str, Any], timeout_s: float = 4.0) -> Any:
@@ -235,13 +235,13 @@ class Bus:
                     subjects.query(name), json.dumps(parameters).encode(), timeout=timeout_s
                 )
             )
-        except nats.errors.NoRespondersError as error:
+        except errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+        except (errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
         headers = reply.headers or {}
-        if ERROR_CODE_HEADER in headers:
-            raise QueryRefused(headers[ERROR_CODE_HEADER], headers.get(ERROR_HEADER, ""))
+        if _ERROR_CODE in headers:
+            raise QueryRefused(headers[_ERROR_CODE], headers.get(_ERROR, ""))
         return json.loads(reply.data)
 
     async def find_collector(self, timeout_s: float = 3.0) -> None:
@@ -249,14 +249,18 @@ class Bus:
         place = f"$SRV.PING.{subjects.QUERY_SERVICE}"
         try:
             await _cancellable(self._client.request(place, b"", timeout=timeout_s))
-        except nats.errors.NoRespondersError as error:
+        except errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+        except (errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
 
     async def serve_queries(self, queries: Mapping[str, Query]) -> None:
         """Answer queries as a NATS micro service (ADR-32), until the bus is closed."""
-        service = await nats.micro.add_service(
+        # Here, since no agent does.
+        from nats.micro import add_service
+        from nats.micro.service import EndpointConfig
+
+        service = await add_service(
             self._client,
             name=subjects.QUERY_SERVICE,
             version=__version__,
@@ -275,8 +279,8 @@ def _delivery(message: Msg) -> Delivery:
     return Delivery(message.subject, message.data, message.reply, message.headers or {})
 
 
-def _answer_with(name: str, query: Query) -> Callable[[Request], Awaitable[None]]:
-    async def answer(request: Request) -> None:
+def _answer_with(name: str, query: Query) -> "Callable[[Request], Awaitable[None]]":
+    async def answer(request: "Request") -> None:
         try:
             result = json.dumps(await query(_parameters(request.data))).encode()
         except QueryRefused as refusal:
@@ -332,7 +336,7 @@ async def connected(urls: Sequence[str], name: str, access: Access = ANYBODY) ->
                         connect_timeout=2,
                     )
                 )
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+        except (errors.Error, OSError, TimeoutError) as error:
             for failure in (error, *failures):
                 if why := client.refusal(failure):
                     raise AccessRefused(
@@ -437,7 +441,7 @@ async def staying(
             client.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
             yield Bus(client, access.inbox)
             leaving = True
-    except nats.errors.Error as error:
+    except errors.Error as error:
         raise BusUnavailable(f"cannot connect to {_places(urls)}: {error}") from error
     except TimeoutError as error:
         if not stay.expired():
@@ -479,7 +483,7 @@ class _Absence:
 
 async def _connect(client: GuardedClient, urls: Sequence[str], **options: Any) -> None:
     if not urls:  # the client would look for a server among none, without ever pausing
-        raise nats.errors.NoServersError
+        raise errors.NoServersError
     await client.connect(list(urls), **options, **client.proving())
 
 
@@ -488,7 +492,7 @@ async def _leave(client: Client) -> None:
     try:
         if client.is_connected:
             await client.flush(timeout=_FLUSH_TIMEOUT_S)
-    except (nats.errors.Error, OSError, TimeoutError) as error:
+    except (errors.Error, OSError, TimeoutError) as error:
         _log.warning("bus left without a last word", reason=_reason(error))
     finally:
         await _close(client)

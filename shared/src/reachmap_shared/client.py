@@ -8,12 +8,17 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.transport import TcpTransport
-
+from reachmap_shared import lean
 from reachmap_shared.access import Access
 from reachmap_shared.errors import InvalidSettings
+
+with lean.imports():
+    from nats import errors
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.aio.transport import TcpTransport
+
+__all__ = ["Client", "GuardedClient", "Msg", "errors"]
 
 _PERMISSIONS: Final = "permissions violation"
 _STALE: Final = "stale connection"
@@ -28,11 +33,11 @@ _REFUSALS: Final = {
 """What a server says when it does not let a client in, and what that means."""
 
 
-class NotPrivate(nats.errors.Error):
+class NotPrivate(errors.Error):
     """The server would have us speak in the clear."""
 
 
-class Unusable(nats.errors.Error):
+class Unusable(errors.Error):
     """What we are to show is missing or cannot be used; says which file, and why."""
 
 
@@ -147,7 +152,7 @@ class GuardedClient(Client):
             await super()._process_err(err_msg)
             return
         words = err_msg.strip("' \r\n")
-        error = nats.errors.Error(f"nats: {words}")
+        error = errors.Error(f"nats: {words}")
         await self._error_cb(error)
         await self._process_op_err(error)
 

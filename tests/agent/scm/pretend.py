@@ -201,7 +201,6 @@ def be_windows() -> None:
     import nats.js
     import nats.micro  # noqa: F401
     import psutil  # noqa: F401
-    import structlog  # noqa: F401
 
     assert asyncio and subprocess and logging.handlers
     for module, names in WINDOWS_HAS_NOT.items():

@@ -6,7 +6,7 @@ from reachmap_agent.scm.logfile import LogFile
 
 
 def test_whole_lines_and_no_more_files_than_four(tmp_path: Path) -> None:
-    """As structlog writes them: a text, its end, a flush."""
+    """As a log handler writes them: a text, its end, a flush."""
     path = tmp_path / "agent.log"
     file = LogFile(path, size=100)
     for number in range(50):

@@ -286,6 +286,20 @@ def test_a_context_of_odd_values_is_wrong_usage(contexts: Path) -> None:
         access.server(None, "home")
 
 
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [("/var/lib/a", "/var/lib/a"), ("/var/lib/a:/var/lib/b", "/var/lib/a"), ("", "/home/me/state")],
+)
+def test_a_service_keeps_its_state_where_systemd_says(
+    given: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where root looks for it, and not in a home; others in theirs."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("STATE_DIRECTORY", given)
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/me/state")
+    assert access.default_data() == Path(folder, "" if given else "reachmap")
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """What this user's collector keeps of its bus."""

@@ -7,10 +7,10 @@ making, it must see it.
 
 import asyncio
 import contextlib
-import ctypes
 import socket
 import struct
 import sys
+from array import array
 from collections import Counter
 from typing import Final
 
@@ -73,8 +73,8 @@ class Tap:
         self._trial = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._trial.bind(("127.0.0.1", 0))
         code = packets.program(transport, self._port, self._block, self._trial.getsockname()[1])
-        kept = ctypes.create_string_buffer(code, len(code))
-        told = struct.pack("HP", len(code) // _FILTER_SIZE, ctypes.addressof(kept))
+        kept = array("B", code)
+        told = struct.pack("HP", len(code) // _FILTER_SIZE, kept.buffer_info()[0])
         self._socket.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, told)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         with contextlib.suppress(BlockingIOError):  # what came before there was a filter

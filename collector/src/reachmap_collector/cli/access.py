@@ -57,7 +57,9 @@ class Server:
 
 
 def default_data() -> Path:
-    """Where this user's collector keeps its state."""
+    """Where this user's collector keeps its state; as a service, where systemd says."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/reachmap-collector")
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -184,7 +184,7 @@ class Collector:
         self._compile()
         if former := self.topology.former:
             told = [replace(one, flow=renamed(one.flow, former)) for one in told]
-        useless = self._reports.restore(told, received, losses, diagnoses)
+        useless = self._reports.restore(told, received, losses, diagnoses, former)
         self._keeper.add(useless)
         self._is_restored = True
         self._changed.set()

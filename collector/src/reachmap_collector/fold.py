@@ -216,6 +216,7 @@ class FlowRecord:
         self.known_since = before.known_since
         self._past = [*before._past]
         self._began = before._began
+        self.diagnosed = before.diagnosed
 
     def _latest(self) -> Told | None:
         own = self._past[-1] if self._past else None

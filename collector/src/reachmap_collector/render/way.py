@@ -1,4 +1,4 @@
-"""The way of a broken flow's packets, drawn hop by hop as far as it goes."""
+"""The way of a broken flow's packets, drawn hop by hop as far as it goes, and what is beside it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +23,30 @@ def way(flow: Json, found: Json) -> Iterator[Text]:
     yield end.append_text(Text(_compared(flow, found["compared"]), "dim"))
 
 
+def beside(flow: Json, found: Json) -> Iterator[Text]:
+    """What became of other flows meanwhile: of those that were checked, and of those alike."""
+    told = [
+        _neighbour(flow, one) for one in found.get("related", ())
+    ]  # an older collector has none
+    if told:
+        yield Text(", ".join(told))
+    if more := found["others"]:
+        flows, fail = ("flow", "fails") if more == 1 else ("flows", "fail")
+        yield Text(f"{more} more {flows} from {flow['source']} {fail} in the same way")
+
+
+def _neighbour(flow: Json, other: Json) -> str:
+    place = _place(flow, other)
+    return f"{place} works" if other["outcome"] == "open" else f"{place}: {other['outcome']}"
+
+
+def _place(flow: Json, other: Json) -> str:
+    place = f"port {other['port']}"
+    if other["transport"] != flow["transport"]:
+        place += f"/{other['transport']}"
+    return place if other["address"] == flow["address"] else f"{place} of {other['address']}"
+
+
 def _known(path: list[Json]) -> list[Json]:
     """All hops up to the first in vain, behind which nobody said anything."""
     last = max((place for place, step in enumerate(path) if step["by"]), default=-1)
@@ -44,8 +68,5 @@ def _says(step: Json) -> str:
 def _compared(flow: Json, compared: Json | None) -> str:
     if compared is None or compared["outcome"] != "open":
         return ""
-    place = f"port {compared['port']}"
-    if compared["address"] != flow["address"]:
-        place += f" of {compared['address']}"
     hops = len(compared["path"])
-    return f"   ({place} works, {hops} {'hop' if hops == 1 else 'hops'} away)"
+    return f"   ({_place(flow, compared)} works, {hops} {'hop' if hops == 1 else 'hops'} away)"

@@ -18,6 +18,7 @@ import socket
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -36,8 +37,14 @@ from reachmap_agent.prober import Job
 from reachmap_agent.wire.proof import Identity
 from reachmap_shared import codec, keys
 from reachmap_shared.diagnosis import (
+    Counters,
+    PacketKind,
+    Packets,
     Phase,
     Relation,
+    Sight,
+    TapState,
+    Testimony,
     WitnessReply,
     WitnessRequest,
     opened,
@@ -195,14 +202,49 @@ async def no_window(_spec: CheckSpec, _seconds: float) -> None:
     """The flow nearby has a service."""
 
 
-def lying(payload: bytes) -> bytes:
-    """What a witness says that has something to hide, under its own good key."""
+def hides(told: Testimony, request: WitnessRequest) -> Testimony:
+    """It listened, and nothing came."""
+    return replace(told, listens=True, rows=(), sight=replace(told.sight, packets=()))
+
+
+def boasts(told: Testimony, request: WitnessRequest) -> Testimony:
+    """All came, and was answered."""
+    return replace(told, sight=_seen(told, request, PacketKind.SYN_ACK))
+
+
+def closes(told: Testimony, request: WitnessRequest) -> Testimony:
+    """All came, and nothing listened."""
+    counters = Counters(resets_out=9)
+    sight = replace(_seen(told, request, PacketKind.RST), counters=counters)
+    return replace(told, listens=False, sight=sight)
+
+
+def _seen(told: Testimony, request: WitnessRequest, answer: PacketKind) -> Sight:
+    """With packets that it makes up: of the first ports of the block."""
+    ports = range(request.block, request.block + 2)
+    kinds = ((True, PacketKind.SYN), (False, answer))
+    packets = tuple(
+        Packets(inbound, kind, request.local, port, True, 1)
+        for port in ports
+        for inbound, kind in kinds
+    )
+    return replace(told.sight, tap=TapState.WORKS, packets=packets)
+
+
+LIES: Final[Mapping[str, Callable[[Testimony, WitnessRequest], Testimony]]] = {
+    "lying": hides,
+    "boasting": boasts,
+    "closed": closes,
+}
+"""What a witness says that has something to hide."""
+
+
+def lying(lie: str, payload: bytes, request: WitnessRequest) -> bytes:
+    """The same, under its own good key."""
     reply = opened(WitnessReply, payload, PAIR)
     if reply.testimony is None:
         return payload
-    told = reply.testimony
-    told = replace(told, listens=True, rows=(), sight=replace(told.sight, packets=()))
-    return seal(replace(reply, testimony=told), PAIR)
+    return seal(replace(reply, testimony=LIES[lie](reply.testimony, request)), PAIR)
 
 
 async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
@@ -223,7 +265,9 @@ async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
         payload = await asyncio.wait_for(waiting, ANSWER_S)
         if row["witness"] == "forged":
             return seal(opened(WitnessReply, payload or b"", PAIR), b"another's key")
-        return lying(payload) if row["witness"] == "lying" and payload else payload
+        if row["witness"] in LIES and payload:
+            return lying(row["witness"], payload, opened(WitnessRequest, request, PAIR))
+        return payload
 
     near = ()
     if row["near"]:

@@ -313,6 +313,8 @@ class PathEvidence:
     """Checks with shorter segments, where the payload stalls."""
     related: Annotated[tuple[Related, ...], Max(16)]
     sight: Sight
+    drawn: Annotated[tuple[int, ...], Max(BLOCK)] = ()
+    """The source ports of the block that were used; a witness knows none but those it saw."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class Diagnoser:
 
     Args:
         ask: How a destination's agent is asked.
-        rng: For ports and marks.
+        rng: For ports and marks, which a witness must not guess.
         now_ms: The clock that never jumps, which says when each began.
         ask_window: How the destinations of flows nearby are asked to listen.
     """
@@ -118,7 +118,7 @@ class Diagnoser:
     async def diagnose(self, case: Case) -> Diagnosis:
         """Gather what both ends see of a flow; it takes some seconds."""
         at_ms = self._now_ms()
-        ports = Ports(random_block(self._rng))
+        ports = Ports(random_block(self._rng), self._rng)
         subject = _subject(case.job, ports, self._rng.randint(*_MARKS))
         local = _local(subject)
         witness = _Asked(self._ask, case, subject, local)
@@ -139,6 +139,7 @@ class Diagnoser:
                 path = await self._gathered(
                     subject, case.near, looking, local, ours=witness.listens
                 )
+            path = replace(path, drawn=ports.drawn)
             testimony, silenced = await witness.tell()
         finally:
             looking.close()

@@ -26,6 +26,11 @@ ADDRESSES = {
     "v6": {"a": "fd77:1::1", "r": "fd77:1::2", "r2": "fd77:2::2", "b": "fd77:3::2"},
 }
 A, R, R2, B = "a", "r", "r2", "b"
+FROM_B = {
+    "v4": {"10.77.2.1": "r", "10.77.3.1": "r2"},
+    "v6": {"fd77:2::1": "r", "fd77:3::1": "r2", "fd77:4::1": "r2"},
+}
+"""The routers on the way back, as B sees them."""
 B2 = ("10.77.4.2", "fd77:4::2")
 """B's address behind the link that takes only small packets."""
 
@@ -193,7 +198,9 @@ ROWS = [
     Row("B hands on beside a listener", (THERE, B, LIKELY), NOTHING,
         firewall={B: ("nat", "hand on")}),
     # The way back.
-    Row("R2 drops what comes back", (BACK, "", LIKELY), None,
+    Row("R drops what comes back", (BACK, R, LIKELY), (BACK, "", LIKELY),
+        firewall={R: (f"forward {OUT} drop",)}),
+    Row("R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
         firewall={R2: (f"forward {OUT} drop",)}),
     Row("B has no route back", (BACK, B, LIKELY), None,
         routes={A: ("route add 10.77.3.2/32 via 10.77.1.2 src 10.88.0.1",
@@ -224,6 +231,12 @@ ROWS = [
         firewall={R2: (f"forward {UDP_OUT} drop",)}),
     Row("UDP silent server", (SERVICE, B, LIKELY), NOTHING, transport="udp", server="silent"),
     # Other ways, and other minds.
+    Row("asymmetric, R drops what comes back", (BACK, R, LIKELY), (BACK, "", LIKELY),
+        firewall={R: (f"forward {OUT} drop",)},
+        routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
+    Row("asymmetric, R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        firewall={R2: (f"forward {OUT} drop",)},
+        routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
     Row("asymmetric, R2 drops", (PATH, R2, LIKELY), None, firewall={R2: (f"forward {IN} drop",)},
         routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
     Row("NAT between, B drops", (THERE, B, LIKELY), None,
@@ -368,7 +381,7 @@ def test_who_dropped_it(
     """Cause, device and confidence; and nothing is ever proven that is not so."""
     finding = found[row.name, family, raw]
     expected = row.seen if raw or row.blind is None else row.blind
-    names = {address: name for name, address in ADDRESSES[family].items()}
+    names = {address: name for name, address in ADDRESSES[family].items()} | FROM_B[family]
     at = names.get(finding.at or "", finding.at or "")
     record(
         f"{row.name} ({family}, {'packets seen' if raw else 'blind'})",

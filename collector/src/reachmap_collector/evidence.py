@@ -75,6 +75,7 @@ def _told(testimony: Testimony | None) -> Json:
         "connections": [{"state": row.state, "peer": row.peer} for row in testimony.rows],
         "sees_packets": testimony.sight.tap,
         "packets": _packets(testimony.sight),
+        "back": [_hop(hop) for hop in testimony.back],
     }
 
 

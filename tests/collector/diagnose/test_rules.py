@@ -8,7 +8,7 @@ from reachmap_collector.diagnose.signs import SIGNS
 from reachmap_collector.diagnose.testified import TESTIFIED
 from reachmap_shared.vocabulary import Cause, Confidence
 
-INFERRED = (At.LAST, At.TRANSLATOR, At.ANSWERER)
+INFERRED = (At.LAST, At.TRANSLATOR, At.ANSWERER, At.BACK)
 
 each = pytest.mark.parametrize("rule", RULES, ids=lambda rule: "+".join(s.name for s in rule.needs))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reachmap_collector.render.way import beside, way
+from reachmap_collector.render.way import back, beside, way
 
 FLOW = {"source": "pc-1", "destination": "web-1", "address": "10.0.0.1", "transport": "tcp"}
 
@@ -99,3 +99,28 @@ def test_it_says_what_became_of_others(related: Any, others: int, lines: list[st
 def test_an_older_collector_tells_of_no_neighbours() -> None:
     """What it does say is shown."""
     assert [line.plain for line in beside(FLOW, {"others": 0})] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ((), []),
+        (
+            (R2, hop(2), hop(3), hop(4)),
+            ["web-1  10.0.0.1", " |  1  10.0.0.254", " x  2  no answer", "pc-1  10.0.1.1"],
+        ),
+        (
+            (R2, hop(2, "10.0.1.1", "rst")),
+            ["web-1  10.0.0.1", " |  1  10.0.0.254", " |  2  10.0.1.1 says RST", "pc-1  10.0.1.1"],
+        ),
+    ],
+)
+def test_the_way_back_is_drawn_likewise(path: Any, lines: list[str]) -> None:
+    """As far as an answer gets; nothing where it was not walked, nor of an older collector."""
+    steps = [replace_hop(step, place) for place, step in enumerate(path, start=1)]
+    found = {"local": "10.0.1.1", "witness": {"back": steps} if steps else {}}
+    assert [line.plain for line in back(FLOW, found)] == lines
+
+
+def replace_hop(step: Any, number: int) -> Any:
+    return {**step, "hop": number}

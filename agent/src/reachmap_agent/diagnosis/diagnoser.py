@@ -136,9 +136,7 @@ class Diagnoser:
                 first = await probe.recheck(subject, _CHECK_S)
                 path = PathEvidence(local, first, None, (), (), (), (), looking.end())
             else:
-                path = await self._gathered(
-                    subject, case.near, looking, local, ours=witness.listens
-                )
+                path = await self._gathered(subject, case.near, looking, local, witness)
             path = replace(path, drawn=ports.drawn)
             testimony, silenced = await witness.tell()
         finally:
@@ -160,9 +158,17 @@ class Diagnoser:
         )
 
     async def _gathered(
-        self, subject: Subject, near: tuple[Near, ...], looking: Looking, local: str, *, ours: bool
+        self,
+        subject: Subject,
+        near: tuple[Near, ...],
+        looking: Looking,
+        local: str,
+        witness: "_Asked",
     ) -> PathEvidence:
+        ours = witness.listens
         first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
+        if first.met is Met.SILENCE:  # its answers may be lost: that is looked into meanwhile
+            await witness.walk()
         steps: tuple[Hop, ...] = ()
         payload_steps: tuple[Hop, ...] = ()
         ladder: tuple[Recheck, ...] = ()
@@ -256,6 +262,7 @@ class _Asked:
         self.check = secrets.token_hex(16)
         self.listens = False
         """Whether the destination's own listener has the port."""
+        self._walks = False
         self._ask = ask
         self._silenced: Silenced | None = None
         self._key = case.job.challenger.key if case.job.challenger is not None else b""
@@ -286,8 +293,14 @@ class _Asked:
         if reply is None:
             return
         self.listens = reply.listens
+        self._walks = reply.walks
         if reply.state is not WitnessState.WATCHING:
             self._silenced = _SILENCED.get(reply.state, Silenced.REFUSED)
+
+    async def walk(self) -> None:
+        """Have it find out how far its answers get, if it can; it tells with the rest."""
+        if self._walks and self._silenced is None:
+            await self._ask(self._request.destination, self._sealed(Phase.WALK))
 
     async def tell(self) -> tuple[Testimony | None, Silenced | None]:
         """What it saw, or why that is not known."""
@@ -298,11 +311,13 @@ class _Asked:
             return None, Silenced.LATE
         return reply.testimony, None
 
+    def _sealed(self, phase: Phase) -> bytes:
+        return seal(replace(self._request, phase=phase), self._key)
+
     async def _asked(self, phase: Phase) -> WitnessReply | None:
         if self._silenced is not None:
             return None
-        request = seal(replace(self._request, phase=phase), self._key)
-        payload = await self._ask(self._request.destination, request)
+        payload = await self._ask(self._request.destination, self._sealed(phase))
         if payload is None:
             self._silenced = Silenced.NO_ANSWER if phase is Phase.WATCH else Silenced.LATE
             return None

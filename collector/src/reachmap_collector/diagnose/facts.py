@@ -285,6 +285,21 @@ class Facts:
         return told is not None and (bool(told.rows) or any(one.ours for one in told.sight.packets))
 
     @cached_property
+    def back_device(self) -> Hop | None:
+        """The last device on the way back that had its answer, where that gets no further.
+
+        Where it comes to the last before the source, the source itself may drop it; only its tap
+        tells that nothing came.
+        """
+        back = self.told.back if self.told is not None else ()
+        passing = [hop for hop in back if is_passing(hop) and hop.by]
+        if not passing or any(hop.met in _ENDS or hop.met is Met.OWN for hop in back):
+            return None
+        near = self.distance is None or passing[-1].ttl >= self.distance - 1
+        quiet = self.source_tap and not self.came_back(PacketKind.SYN_ACK)
+        return passing[-1] if quiet or not near else None
+
+    @cached_property
     def ours_listens(self) -> bool:
         """Whether it was the agent's own listener that waited there: it would have answered."""
         return self.told is not None and self.told.listener is ListenerState.LISTENING

@@ -68,6 +68,8 @@ def _doubted(alone: Finding, against: tuple[str, ...]) -> Finding:
 
 def _doubt(facts: Facts, rule: Rule) -> tuple[str, ...]:
     """Which other device it may be, where a device was inferred from where packets stop."""
+    if rule.at is At.BACK and facts.back_device is not None:
+        return (f"so it is {facts.back_device.by}, or what lies behind it on the way back",)
     if rule.at is not At.LAST or rule.cause is not Cause.PATH:
         return ()
     here, behind = facts.last_device, facts.next_device
@@ -104,6 +106,7 @@ _PLACES: Final[Mapping[At, Callable[[Facts], str | None]]] = {
     At.OFFENDER: _offender,
     At.LAST: _last,
     At.TRANSLATOR: lambda facts: _at_hop(facts, facts.translated_at),
+    At.BACK: lambda facts: facts.back_device.by if facts.back_device is not None else None,
     At.ANSWERER: lambda facts: _at_hop(facts, facts.answered_at),
 }
 

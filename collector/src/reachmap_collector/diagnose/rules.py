@@ -35,6 +35,8 @@ class At(Enum):
     """Likewise, where an address becomes another."""
     ANSWERER = auto()
     """The device that is, for a flow that works, where this flow's answer comes from."""
+    BACK = auto()
+    """The last device on the way back that had the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,13 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(_BOX, _LIKELY, At.NOWHERE, (S.TCP, S.SILENCE, S.ANSWER_FROM_ANOTHER)),
     Rule(_SOURCE, _LIKELY, At.SOURCE, (S.TCP, S.SILENCE, S.HALF_OPEN, S.SOURCE_NOT_DELIVERED)),
+    Rule(
+        _BACK,
+        _LIKELY,
+        At.BACK,
+        (S.TCP, S.SILENCE, S.ANSWER_LEFT, S.BACK_STOPS),
+        adds=(S.CAME, S.NO_ANSWER_CAME_BACK, S.HALF_OPEN),
+    ),
     Rule(
         _BACK,
         _LIKELY,

@@ -67,6 +67,7 @@ class Sign(Enum):
     RST_LEFT = auto()
     NO_RST_LEFT = auto()
     ICMP_LEFT = auto()
+    BACK_STOPS = auto()
     HALF_OPEN = auto()
     ESTABLISHED = auto()
     UNREAD = auto()

@@ -100,6 +100,7 @@ def _words(facts: Facts) -> dict[str, object]:
         "ms": first.met_ms,
         "near": f"port {near.port} of {near.address}" if near else "",
         "passed": _named_device(facts),
+        "back": facts.back_device.by if facts.back_device is not None else "",
         "next": f" and {facts.next_device.by}" if facts.next_device else "",
         "early": facts.answered_at,
         "distance": facts.distance,

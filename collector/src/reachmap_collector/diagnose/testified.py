@@ -71,6 +71,10 @@ TESTIFIED: Final[Mapping[Sign, What]] = {
         lambda f: f.tap and not f.answered(_RST, PacketKind.FIN), "no RST left it"
     ),
     Sign.ICMP_LEFT: What(lambda f: f.answered(_ICMP), "the ICMP error left it"),
+    Sign.BACK_STOPS: What(
+        lambda f: f.back_device is not None,
+        "its answer, sent once more, passes {back} on the way to {local}, and no device behind it",
+    ),
     Sign.HALF_OPEN: What(
         lambda f: f.half_open,
         "it took the SYN and waits for the rest (SYN_RECV)",

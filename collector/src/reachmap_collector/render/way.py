@@ -15,12 +15,28 @@ def way(flow: Json, found: Json) -> Iterator[Text]:
     yield Text(f"{flow['source']}  {found['local'] or ''}".rstrip())
     steps = _known(found["path"])
     stopped = not steps[-1]["passes"] and steps[-1]["by"] != flow["address"]
+    yield from _drawn(steps, stopped=stopped)
+    end = Text(f"{flow['destination']}  {flow['address']}", "dim" if stopped else "")
+    yield end.append_text(Text(_compared(flow, found["compared"]), "dim"))
+
+
+def back(flow: Json, found: Json) -> Iterator[Text]:
+    """Likewise of an answer's way back, as the destination saw it, where that was walked."""
+    if not (path := found["witness"].get("back")):  # an older collector has none
+        return
+    yield Text(f"{flow['destination']}  {flow['address']}")
+    steps = _known(path)
+    stopped = not steps[-1]["passes"] and steps[-1]["by"] != found["local"]
+    yield from _drawn(steps, stopped=stopped)
+    end = f"{flow['source']}  {found['local'] or ''}".rstrip()
+    yield Text(end, "dim" if stopped else "")
+
+
+def _drawn(steps: list[Json], *, stopped: bool) -> Iterator[Text]:
     for step in steps:
         here = stopped and step is steps[-1]
         mark = Text(" x ", "bold red") if here else Text(" | ", "dim")
         yield mark.append_text(Text(f"{step['hop']:>2}  {_says(step)}", "red" if here else ""))
-    end = Text(f"{flow['destination']}  {flow['address']}", "dim" if stopped else "")
-    yield end.append_text(Text(_compared(flow, found["compared"]), "dim"))
 
 
 def beside(flow: Json, found: Json) -> Iterator[Text]:

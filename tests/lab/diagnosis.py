@@ -57,6 +57,8 @@ SECRET: Final = b"the lab's"
 NEAR: Final = 9000
 ELSEWHERE: Final = 7002
 """Where the routers have a server of their own."""
+DROPPED: Final = 9999
+"""What a firewall drops that drops much else."""
 AT_ONCE: Final = 40
 """Rows mostly wait. Each has some tens of descriptors open."""
 ANSWER_S: Final = 10.0
@@ -169,6 +171,8 @@ class End(threading.Thread):
         async with asyncio.TaskGroup() as tasks:
             if row["noise"]:
                 tasks.create_task(self._noise())
+            if row["drops_much"]:
+                tasks.create_task(self._dropped(row["drops_much"]))
             self.ready.set()
             await self._over.wait()
         self.witness.close()
@@ -189,6 +193,21 @@ class End(threading.Thread):
                 ):
                     dialler.connect((host, 9))
             await asyncio.sleep(0.005)
+
+    async def _dropped(self, name: str) -> None:
+        """Datagrams to a host itself that its firewall drops: they went to no socket."""
+        _call("setns", self._lab._descriptors[name], CLONE_NEWNET)
+        families = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+        with contextlib.ExitStack() as held:
+            made = [
+                (held.enter_context(socket.socket(family, socket.SOCK_DGRAM)), (host, DROPPED))
+                for family, host in families
+            ]
+            _call("setns", self._lab._descriptors["b"], CLONE_NEWNET)
+            while not self._over.is_set():
+                for sender, address in made:
+                    sender.sendto(b"", address)
+                await asyncio.sleep(0.02)
 
     def answer(self, payload: bytes) -> bytes | None:
         return self.witness.answer("a", payload, HOST_KEY)

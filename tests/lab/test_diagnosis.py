@@ -74,6 +74,8 @@ class Row:
     witness: str = "normal"
     noise: bool = False
     heals_s: float = 0
+    drops_much: str = ""
+    """The host whose firewall drops much else meanwhile, so that its counters grow."""
     families: tuple[str, ...] = ("v4", "v6")
 
 
@@ -263,6 +265,32 @@ ROWS = [
         firewall={R: (f"forward {IN} drop",)}),
     Row("R rejects with RST, the witness says it is closed", NOTHING, None, witness="closed",
         firewall={R: (f"forward {IN} reject with tcp reset",)}),
+    Row("R2 drops, and B drops much else", (PATH, R2, LIKELY), NOTHING, drops_much=B,
+        firewall={R2: (f"forward {IN} drop",), B: ("input udp dport 9999 drop",)}),
+    Row("R2 drops what comes back, and A drops much else", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        drops_much=A,
+        firewall={R2: (f"forward {OUT} drop",), A: ("input udp dport 9999 drop",)}),
+    Row("the way back heals half-way", NOTHING, None, firewall={R: (f"forward {OUT} drop",)},
+        heals_s=5.3),
+    Row("NAT between, R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        firewall={R: ("nat", f"after {IN} masquerade"), R2: (f"forward {OUT} drop",)}),
+    Row("R and R2 drop what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        truth=((BACK, R), (BACK, R2)),
+        firewall={R: (f"forward {OUT} drop",), R2: (f"forward {OUT} drop",)}),
+    Row("routers limit ICMP, R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        firewall={R2: (f"forward {OUT} drop",)},
+        settings={R: {"ipv4/icmp_ratemask": "6168", "ipv6/icmp/ratelimit": "1000"},
+                  R2: {"ipv4/icmp_ratemask": "6168", "ipv6/icmp/ratelimit": "1000"}}),
+    Row("R2 is silent, and drops what comes back", (BACK, "", LIKELY), None,
+        firewall={R2: (f"forward {OUT} drop", "output icmp type time-exceeded drop",
+                       "output icmpv6 type time-exceeded drop")}),
+    Row("UDP too long for a link, without ICMP", (PATH, R2, LIKELY), NOTHING, transport="udp",
+        server="answers", size=1400, dial=B2, firewall={R2: (
+            "output ip daddr 10.77.1.1 icmp type destination-unreachable icmp code 4 drop",
+            "output ip6 daddr fd77:1::1 icmpv6 type packet-too-big drop",
+        )}),
+    Row("UDP too long for a link", NOTHING, None, transport="udp", server="answers", size=1400,
+        dial=B2),
     Row("R drops, much else goes on", (PATH, R, LIKELY), None, noise=True,
         firewall={R: (f"forward {IN} drop",)}),
 ]  # fmt: skip
@@ -320,6 +348,7 @@ def as_given(row: Row, family: str, *, raw: bool) -> dict[str, Any]:
         "witness": row.witness,
         "noise": row.noise,
         "heals_s": row.heals_s,
+        "drops_much": row.drops_much,
     }
 
 

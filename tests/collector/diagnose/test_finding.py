@@ -191,6 +191,73 @@ def test_the_way_back_is_likely_by_two_taps() -> None:
     assert brief(find(case)) == (Cause.RETURN_PATH, None, Confidence.LIKELY)
 
 
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        (8, (Cause.DESTINATION_HOST, B, Confidence.LIKELY)),
+        (48, (Cause.DESTINATION_HOST, B, Confidence.LIKELY)),
+        (49, UNKNOWN),
+        (5000, UNKNOWN),
+    ],
+)
+def test_a_host_that_drops_much_else_is_not_blamed_for_it(
+    lost: int, expected: tuple[Cause, str | None, Confidence]
+) -> None:
+    """More than the diagnosis can have made: 8 SYN, 4 hops, each sent again and again."""
+    assert brief(find(given_that(sight={"counters": Counters(not_delivered=lost)}))) == expected
+
+
+@pytest.mark.parametrize(("lost", "cause"), [(8, Cause.SOURCE_HOST), (500, Cause.RETURN_PATH)])
+def test_nor_is_a_source_that_drops_much_else(lost: int, cause: Cause) -> None:
+    """What is lost on the way back may be lost there."""
+    sight = replace(BLIND, counters=Counters(not_delivered=lost))
+    case = given_that(path={"sight": sight}, told={"rows": (Row(RowState.HALF_OPEN, A, PORT),)})
+    assert find(case).cause is cause
+
+
+def test_a_source_whose_tap_saw_nothing_come_has_not_dropped_it() -> None:
+    """Whatever else its counters say."""
+    sight = replace(SEES, packets=(SYN_OUT,), counters=Counters(not_delivered=8))
+    case = given_that(path={"sight": sight}, told={"rows": (Row(RowState.HALF_OPEN, A, PORT),)})
+    assert find(case).cause is Cause.RETURN_PATH
+
+
+def back(*hops: Hop) -> Diagnosis:
+    """An answer that left, and its way as the destination walked it."""
+    path = {"sight": replace(SEES, packets=(SYN_OUT,))}
+    return given_that(path=path, told={"back": hops}, sight=seen(SYN_IN, SYN_ACK_OUT))
+
+
+@pytest.mark.parametrize(
+    ("hops", "at"),
+    [
+        ((passing(1, R2), Hop(2, Met.SILENCE), Hop(3, Met.SILENCE)), R2),
+        ((passing(1, R2), passing(2, R), Hop(3, Met.SILENCE)), R),
+        ((Hop(1, Met.SILENCE), passing(2, R), Hop(3, Met.SILENCE)), R),
+        ((Hop(1, Met.SILENCE), Hop(2, Met.SILENCE)), None),
+        ((passing(1, R2), passing(2, R), Hop(3, Met.RST, A)), None),
+        ((Hop(1, Met.OWN),), None),
+        ((), None),
+    ],
+)
+def test_the_last_device_on_the_way_back_is_named(hops: tuple[Hop, ...], at: str | None) -> None:
+    """Unless the answer comes to the source, or never left, or nobody says a word."""
+    finding = find(back(*hops))
+    assert brief(finding) == (Cause.RETURN_PATH, at, Confidence.LIKELY)
+    assert (f"so it is {at}, or what lies behind it on the way back" in finding.evidence) == (
+        at is not None
+    )
+
+
+def test_a_source_without_a_tap_may_itself_be_behind_the_last_device() -> None:
+    """So that one is not named; one before it is."""
+    near, far = (passing(1, R2), Hop(2, Met.SILENCE)), (passing(1, R2), passing(2, R))
+    for hops, at in ((near, R2), (far, None)):
+        case = back(*hops)
+        case = replace(case, path=replace(case.path, sight=BLIND))
+        assert find(case).at == at
+
+
 REFUSED = replace(LOST, outcome=Outcome.REFUSED, met=Met.RST, segments_out=1)
 AT_B = (passing(1, R), passing(2, R2), Hop(3, Met.RST, B))
 RST_OUT = packet(PacketKind.RST, inbound=False)

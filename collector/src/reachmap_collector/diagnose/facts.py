@@ -77,6 +77,14 @@ class Facts:
         return max(1, self.first.segments_out) + (self.last.segments_out if self.path.last else 0)
 
     @cached_property
+    def at_most(self) -> int:
+        """Packets that the diagnosis can have made, and the answers to it.
+
+        Where more were counted most of them are others', and the count says nothing of these.
+        """
+        return 4 * (self.asked + len(self.path.walk))
+
+    @cached_property
     def compared(self) -> Related | None:
         """The flow that works, and whose way is known."""
         found = (one for one in self.path.related if one.walk and one.outcome is Outcome.OPEN)

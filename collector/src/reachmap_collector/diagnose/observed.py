@@ -97,7 +97,7 @@ OBSERVED: Final[Mapping[Sign, What]] = {
     Sign.SOURCE_NOT_DELIVERED: What(
         lambda f: (
             f.path.sight.counters is not None
-            and f.path.sight.counters.not_delivered >= _held_back(f)
+            and _held_back(f) <= f.path.sight.counters.not_delivered <= f.at_most
         ),
         "{source}: {held} packets came in meanwhile and went to no socket",
     ),

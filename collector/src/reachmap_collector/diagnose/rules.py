@@ -174,7 +174,13 @@ RULES: Final[tuple[Rule, ...]] = (
         (S.TCP, S.SILENCE, S.CAME, S.HALF_OPEN, S.NO_ANSWER_LEFT),
     ),
     Rule(_BOX, _LIKELY, At.NOWHERE, (S.TCP, S.SILENCE, S.ANSWER_FROM_ANOTHER)),
-    Rule(_SOURCE, _LIKELY, At.SOURCE, (S.TCP, S.SILENCE, S.HALF_OPEN, S.SOURCE_NOT_DELIVERED)),
+    Rule(
+        _SOURCE,
+        _LIKELY,
+        At.SOURCE,
+        (S.TCP, S.SILENCE, S.HALF_OPEN, S.SOURCE_NOT_DELIVERED),
+        (S.NO_ANSWER_CAME_BACK,),
+    ),
     Rule(
         _BACK,
         _LIKELY,
@@ -319,7 +325,13 @@ RULES: Final[tuple[Rule, ...]] = (
         (S.STALLED, S.CAME, S.PAYLOAD_ANSWERED),
         adds=(S.NO_PAYLOAD_CAME_BACK,),
     ),
-    Rule(_SOURCE, _LIKELY, At.SOURCE, (S.STALLED, S.ANSWER_UNACKED, S.SOURCE_NOT_DELIVERED)),
+    Rule(
+        _SOURCE,
+        _LIKELY,
+        At.SOURCE,
+        (S.STALLED, S.ANSWER_UNACKED, S.SOURCE_NOT_DELIVERED),
+        (S.NO_PAYLOAD_CAME_BACK,),
+    ),
     Rule(_BACK, _LIKELY, At.NOWHERE, (S.STALLED, S.ANSWER_UNACKED)),
     Rule(_SERVICE, _LIKELY, At.DESTINATION, (S.STALLED, S.UNREAD), (S.CAME,), adds=(S.LISTENS,)),
     # Connected, and the payload is lost.

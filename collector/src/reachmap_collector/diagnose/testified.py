@@ -122,7 +122,10 @@ TESTIFIED: Final[Mapping[Sign, What]] = {
         "its kernel sent no RST of its own meanwhile",
     ),
     Sign.NOT_DELIVERED: What(
-        lambda f: _at_least(f, "not_delivered", _not_delivered(f)),
+        lambda f: (
+            _at_least(f, "not_delivered", _not_delivered(f))
+            and _at_most(f, "not_delivered", f.at_most)
+        ),
         "{lost} packets came in meanwhile and went to no socket",
     ),
     Sign.DELIVERED: What(

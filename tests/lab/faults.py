@@ -16,6 +16,11 @@ ADDRESSES = {
     "v6": {"a": "fd77:1::1", "r": "fd77:1::2", "r2": "fd77:2::2", "b": "fd77:3::2"},
 }
 A, R, R2, B = "a", "r", "r2", "b"
+FROM_B = {
+    "v4": {"10.77.2.1": "r", "10.77.3.1": "r2"},
+    "v6": {"fd77:2::1": "r", "fd77:3::1": "r2", "fd77:4::1": "r2"},
+}
+"""The routers on the way back, as B sees them."""
 B2 = ("10.77.4.2", "fd77:4::2")
 """B's address behind the link that takes only small packets."""
 NARROW = 1300
@@ -230,21 +235,21 @@ ROWS = [
     Row("DNAT to another host", (BOX, R, LIKELY), None,
         firewall={R: ("nat", "dnat")}),
     # The destination.
-    Row("B drops its input", (THERE, B, PROVEN), (THERE, B, LIKELY),
+    Row("B drops its input", (THERE, B, LIKELY), None,
         firewall={B: (f"input {IN} drop",)}),
-    Row("B drops its input, much else goes on", (THERE, B, PROVEN), (THERE, B, LIKELY), noise=True,
+    Row("B drops its input, much else goes on", (THERE, B, LIKELY), None, noise=True,
         firewall={B: (f"input {IN} drop",)}),
-    Row("B drops its output", (THERE, B, PROVEN), (BACK, "", LIKELY),
+    Row("B drops its output", (THERE, B, LIKELY), (BACK, "", LIKELY),
         firewall={B: (f"output {OUT} drop",)}),
-    Row("B rejects with RST", (THERE, B, PROVEN), (THERE, B, LIKELY),
+    Row("B rejects with RST", (THERE, B, LIKELY), None,
         firewall={B: (f"input {IN} reject with tcp reset",)}),
     Row("B rejects with RST, much else goes on", (THERE, B, LIKELY), NOTHING, noise=True,
         firewall={B: (f"input {IN} reject with tcp reset",)}),
-    Row("B rejects: port unreachable", (THERE, B, PROVEN), (THERE, B, LIKELY),
+    Row("B rejects: port unreachable", (THERE, B, LIKELY), None,
         firewall={B: (f"input {IN} reject with icmpx port-unreachable",)}),
-    Row("B rejects: prohibited", (THERE, B, PROVEN), (THERE, B, LIKELY),
+    Row("B rejects: prohibited", (THERE, B, LIKELY), None,
         firewall={B: (f"input {IN} reject with icmpx admin-prohibited",)}),
-    Row("B drops the payload", (THERE, B, PROVEN), (THERE, B, LIKELY), server="answers",
+    Row("B drops the payload", (THERE, B, LIKELY), None, server="answers",
         firewall={B: (f"input {IN} tcp flags & psh == psh drop",)}),
     Row("B filters by reverse path", (THERE, B, LIKELY), None, families=("v4",),
         settings={B: {"ipv4/conf/all/rp_filter": "1", "ipv4/conf/n3/rp_filter": "1"}},
@@ -267,45 +272,45 @@ ROWS = [
     Row("B hands on beside a listener", (THERE, B, LIKELY), NOTHING,
         firewall={B: ("nat", "hand on")}),
     # The way back.
-    Row("R2 drops what comes back", (BACK, "", PROVEN), (BACK, "", LIKELY),
+    Row("R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
         firewall={R2: (f"forward {OUT} drop",)}),
-    Row("B has no route back", (BACK, B, PROVEN), (BACK, B, LIKELY),
+    Row("B has no route back", (BACK, B, LIKELY), None,
         before={A: ("route add 10.77.3.2/32 via 10.77.1.2 src 10.88.0.1",
                     "route add fd77:3::2/128 via fd77:1::2 src fd88::1"),
                 B: ("route add 10.88.0.0/24 via 10.77.3.1", "route add fd88::/64 via fd77:3::1")},
         routes={B: ("route del 10.88.0.0/24 via 10.77.3.1", "route del fd88::/64 via fd77:3::1")},
         near=False),
-    Row("R2 drops the answer's payload", (BACK, "", PROVEN), (BACK, "", LIKELY), server="answers",
+    Row("R2 drops the answer's payload", (BACK, "", LIKELY), None, server="answers",
         firewall={R2: (f"forward {OUT} tcp flags & psh == psh drop",)}),
     # The service.
-    Row("nothing listens", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY), server="nothing"),
-    Row("nothing listens, much else goes on", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY),
+    Row("nothing listens", (SERVICE, B, LIKELY), None, server="nothing"),
+    Row("nothing listens, much else goes on", (SERVICE, B, LIKELY), None,
         server="nothing", noise=True),
     Row("nothing listens, no agent on B", (SERVICE, B, LIKELY), None, server="nothing", witness="none"),
-    Row("silent server", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY), server="silent"),
+    Row("silent server", (SERVICE, B, LIKELY), None, server="silent"),
     Row("accepted, then RST", (SERVICE, B, LIKELY), None, server="resets"),
     Row("the service is too busy", (SERVICE, B, LIKELY), None, server="full"),
     # Datagrams.
-    Row("UDP closed", (SERVICE, B, PROVEN), (SERVICE, B, LIKELY), transport="udp", server="nothing"),
+    Row("UDP closed", (SERVICE, B, LIKELY), None, transport="udp", server="nothing"),
     Row("UDP dropped by A", (SOURCE, A, PROVEN), None, transport="udp",
         firewall={A: (f"output {UDP_IN} drop",)}),
     Row("UDP dropped by R", (PATH, R, LIKELY), None, transport="udp",
         firewall={R: (f"forward {UDP_IN} drop",)}),
     Row("UDP dropped by R2", (PATH, R2, LIKELY), NOTHING, transport="udp",
         firewall={R2: (f"forward {UDP_IN} drop",)}),
-    Row("UDP dropped by B", (THERE, B, PROVEN), (THERE, B, LIKELY), transport="udp",
+    Row("UDP dropped by B", (THERE, B, LIKELY), None, transport="udp",
         firewall={B: (f"input {UDP_IN} drop",)}),
     Row("UDP rejected by R", (PATH, R, PROVEN), None, transport="udp",
         firewall={R: (f"forward {UDP_IN} reject with icmpx admin-prohibited",)}),
     Row("UDP closed, says R", (PATH, R, PROVEN), None, transport="udp",
         firewall={R: (f"forward {UDP_IN} reject with icmpx port-unreachable",)}),
-    Row("UDP answers dropped by R2", (BACK, "", PROVEN), NOTHING, transport="udp",
+    Row("UDP answers dropped by R2", (BACK, "", LIKELY), NOTHING, transport="udp",
         firewall={R2: (f"forward {UDP_OUT} drop",)}),
     Row("UDP silent server", (SERVICE, B, LIKELY), NOTHING, transport="udp", server="silent"),
     # Other ways, and other minds.
     Row("asymmetric, R2 drops", (PATH, R2, LIKELY), None, firewall={R2: (f"forward {IN} drop",)},
         routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
-    Row("NAT between, B drops", (THERE, B, PROVEN), (THERE, B, LIKELY),
+    Row("NAT between, B drops", (THERE, B, LIKELY), None,
         firewall={R: ("nat", f"after {IN} masquerade"), B: (f"input {IN} drop",)}),
     Row("NAT between, R2 drops", (PATH, R2, LIKELY), None,
         firewall={R: ("nat", f"after {IN} masquerade"), R2: (f"forward {IN} drop",)}),
@@ -313,7 +318,7 @@ ROWS = [
         firewall={R2: (f"forward {IN} drop",), B: (f"input {IN} drop",)}),
     Row("A and R drop", (SOURCE, A, PROVEN), None,
         firewall={A: (f"output {IN} drop",), R: (f"forward {IN} drop",)}),
-    Row("B drops, and the way back is cut", (THERE, B, PROVEN), (THERE, B, LIKELY),
+    Row("B drops, and the way back is cut", (THERE, B, LIKELY), None,
         firewall={B: (f"input {IN} drop",), R: (f"forward {OUT} drop",)}),
     Row("B drops, the witness is silent", NOTHING, None, witness="silent",
         deployed=(THERE, "", LIKELY),  # for the map sees its agent fall silent
@@ -530,3 +535,9 @@ CASES = [
     if raw or family == "v4" or row.blind is not None
 ]
 """Rows, families, and whether agents may look at packets; left out is what would tell nothing new."""
+
+
+def named(address: str | None, family: str) -> str:
+    """Whose address it is, or the address itself where the lab has no such host."""
+    names = {one: name for name, one in ADDRESSES[family].items()} | FROM_B[family]
+    return names.get(address or "", address or "")

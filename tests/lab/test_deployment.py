@@ -23,6 +23,7 @@ from faults import (
     Told,
     as_deployed,
     expected,
+    named,
     proven,
 )
 
@@ -72,12 +73,6 @@ def outcome_of(row: Row, family: str) -> tuple[str, ...]:
     if row.luck:
         return OPEN, TIMEOUT
     return (OPEN if family in row.well else row.outcome,)
-
-
-def named(address: str | None, family: str) -> str:
-    """Whose address it is."""
-    names = {address: name for name, address in ADDRESSES[family].items()}
-    return names.get(address or "", address or "")
 
 
 def told(result: Result) -> tuple[str, str, str]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from faults import (
-    ADDRESSES,
     CASES,
     NOBODY,
     NOTHING,
@@ -28,6 +27,7 @@ from faults import (
     Told,
     as_given,
     expected,
+    named,
     proven,
 )
 
@@ -87,8 +87,7 @@ def test_who_dropped_it(
     """Cause, device and confidence; and nothing is ever proven that is not so."""
     finding = found[row.name, family, raw]
     want = expected(row, family, raw=raw)
-    names = {address: name for name, address in ADDRESSES[family].items()}
-    at = names.get(finding.at or "", finding.at or "")
+    at = named(finding.at, family)
     record(
         f"{row.name} ({family}, {'packets seen' if raw else 'blind'})",
         " ".join(word for word in want if word),
@@ -135,10 +134,9 @@ def test_two_faults_at_once_prove_no_third(laboratory: Any, family: str, raw: bo
     told = laboratory.collect(
         [as_given(both, family, raw=raw) for _, _, both in cases], PROGRAM, 280
     )
-    names = {address: name for name, address in ADDRESSES[family].items()}
     for (one, other, both), result in zip(cases, told, strict=True):
         finding = find(codec.decode(Diagnosis, base64.b64decode(result["diagnosis"])))
         truth = {*proven(one, family), *proven(other, family)}
         if finding.confidence is PROVEN:
-            at = names.get(finding.at or "", finding.at or "")
+            at = named(finding.at, family)
             assert (finding.cause, at) in truth, (both.name, finding.evidence)

@@ -65,7 +65,7 @@ class Agent:
         self._reporter = Reporter(settings.id, boot, spool, clocks)
         diagnoser = Diagnoser(
             self._witnesses.ask,
-            random.Random(),  # noqa: S311  ports and marks, not secrets
+            random.SystemRandom(),
             clocks.steady_ms,
             self._windows.ask,
         )

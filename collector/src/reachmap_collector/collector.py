@@ -228,6 +228,7 @@ class Collector:
             remains.losses,
             remains.diagnoses,
             self._now_called(remains.older),
+            self.topology.former,
         )
         self._handed.restore()
         self._keeper.add(useless)

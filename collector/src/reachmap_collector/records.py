@@ -269,6 +269,7 @@ class FlowRecord:
         self.known_since = before.known_since
         self._past = [*before._past]
         self._began = before._began
+        self.diagnosed = before.diagnosed
         if self.keep is not None and self._past:
             self.keep(self)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reachmap_collector.diagnose import Diagnosed, find
-from reachmap_collector.fold import FlowMap, Well
+from reachmap_collector.fold import FlowMap, Well, renamed
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.records import Period, Told, lean
@@ -67,6 +67,12 @@ class _KeptDiagnosis:
     """What the plan has for an address."""
     service: str
     diagnosis: Diagnosis
+
+    @property
+    def flow(self) -> FlowKey:
+        """Whose it is."""
+        found = self.diagnosis
+        return FlowKey(found.source, found.destination, self.named, found.port, found.transport)
 
 
 _NOTHING: Final = Batch()
@@ -182,18 +188,20 @@ class Reports:
         losses: Iterable[Kept],
         diagnoses: Iterable[Kept] = (),
         older: Iterable[Transition] = (),
+        former: Mapping[str, str] | None = None,
     ) -> Batch:
         """Begin with what the store has. The plans that it knows have to be known already.
 
         Args:
-            latest: The last change of each flow.
-            received: What was taken of each boot.
-            losses: What agents said is lost.
-            diagnoses: What was found out.
+            latest: Of each flow the last change, by what hosts are called now.
+            received: What was booked.
+            losses: What agents lost.
+            diagnoses: What was found out of flows, by what hosts were called then.
             older: Some of the changes before the last, those themselves perhaps included.
+            former: What hosts are called now that had another name.
 
         Returns:
-            What the store need not keep any longer.
+            What the store need not keep any longer, or is to keep under another name.
         """
         for row in received:
             account = self._ledger.account(row.agent, row.boot)
@@ -225,23 +233,28 @@ class Reports:
                 self.doubt([change.agent])
             elif flows:
                 self._flows.tell(flows[0], change.service, told)
-        useless = tuple(
-            Kept(DIAGNOSES, one.key, None) for one in diagnoses if not self._recall(one)
-        )
+        recalled = self._recall(diagnoses, former or {})
         # Of what the store does not know nobody may say that it is as told.
         self.doubt(self._flows.unheard())
-        return Batch(kept=useless)
+        return Batch(kept=recalled)
 
-    def _recall(self, kept: Kept) -> bool:
-        """Take up a diagnosis that the store has; returns False if it is of no use any more."""
-        try:
-            known = codec.decode(_KeptDiagnosis, kept.value or b"")
-        except MalformedMessage:  # kept by another version
-            return False
-        found = known.diagnosis
-        flow = FlowKey(found.source, found.destination, known.named, found.port, found.transport)
-        diagnosed = Diagnosed(known.at, found, find(found))
-        return self._flows.diagnose(flow, known.service, diagnosed)
+    def _recall(self, rows: Iterable[Kept], former: Mapping[str, str]) -> tuple[Kept, ...]:
+        """Take up the diagnoses that the store has; returns what it is to have instead."""
+        before = {row.key: row.value for row in rows}
+        known = []
+        for value in before.values():
+            with contextlib.suppress(MalformedMessage):  # kept by another version
+                known.append(_called_now(codec.decode(_KeptDiagnosis, value or b""), former))
+        after: dict[str, bytes | None] = {}
+        for one in sorted(known, key=lambda one: one.at):
+            found, flow = one.diagnosis, one.flow
+            if self._flows.diagnose(flow, one.service, Diagnosed(one.at, found, find(found))):
+                after[_place(flow, found.address)] = codec.encode(one)
+        return tuple(
+            Kept(DIAGNOSES, key, after.get(key))
+            for key in before | after
+            if before.get(key) != after.get(key)
+        )
 
     def _take_changes(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(Changes, report.body)
@@ -281,7 +294,9 @@ class Reports:
         self._flows.tell(flow, service, told)
         healed: tuple[Kept, ...] = ()
         if seen.outcome is Outcome.OPEN and (over := self._flows.heal(flow, service, told)):
-            healed = (Kept(DIAGNOSES, _place(flow, over.diagnosis.address), None),)
+            kept = _KeptDiagnosis(over.at, flow.address, service, over.diagnosis)
+            # It is kept under the names that its hosts had then.
+            healed = (Kept(DIAGNOSES, _place(kept.flow, over.diagnosis.address), None),)
         transition = Transition(
             agent=report.agent,
             boot=report.boot,
@@ -447,6 +462,13 @@ def slots_of(row: PlanSlots) -> Slots:
 def kept_slots(slots: Slots, now: float) -> PlanSlots:
     """A plan for the store to keep."""
     return PlanSlots(slots.agent, slots.revision, tuple(slots.flows), slots.services, now)
+
+
+def _called_now(kept: _KeptDiagnosis, former: Mapping[str, str]) -> _KeptDiagnosis:
+    """A diagnosis by what its hosts are called now."""
+    flow = renamed(kept.flow, former)
+    found = replace(kept.diagnosis, source=flow.source, destination=flow.destination)
+    return replace(kept, diagnosis=found)
 
 
 def _place(flow: FlowKey, address: str) -> str:

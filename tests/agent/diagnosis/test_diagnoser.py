@@ -87,6 +87,9 @@ async def test_both_ends_are_in_one_diagnosis(carried: Bus, port: int) -> None:
     assert found.testimony is not None
     assert found.testimony.listens is False
     assert found.silenced is None
+    assert found.path.last is not None
+    used = {found.path.first.port, found.path.last.port, *(hop.port for hop in found.path.walk)}
+    assert used <= set(found.path.drawn)
     assert carried.asked == [Phase.WATCH, Phase.TELL]
     assert codec.decode(Diagnosis, codec.encode(found)) == found
 

@@ -649,11 +649,11 @@ def test_a_short_latency_is_not_nothing(milliseconds: float | None, shown: str) 
 
 
 def test_what_was_looked_into_is_told_as_a_story(screen: Any, scene: Any) -> None:
-    """Who looked and when, cause and device, the way and where it stops, whom to ask."""
+    """Who looked and when, cause and device, the way and its end, what goes beside it, whom to ask."""
     stage = scene()
     stage.hear("pc-1", NOW)
     stage.see("pc-1", "web-1", Outcome.TIMEOUT, NOW - 5, service="web:8080")
-    stage.diagnose(NOW - 2)
+    stage.diagnose(NOW - 2, others=3)
     judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
     flow = views.flow(judged) | {"advice": what_to_do(judged), "settled_by": None}
     text = screen(render.explanation([flow | {"diagnosis": looked_into(judged)}], 100), 100)
@@ -664,11 +664,13 @@ def test_what_was_looked_into_is_told_as_a_story(screen: Any, scene: Any) -> Non
     told = " ".join(text.split())
     assert "by the agent on pc-1 alone: the one on web-1 did not answer" in told
     way = next(place for place, line in enumerate(lines) if line.startswith("way "))
-    assert lines[way : way + 4] == [
+    assert lines[way : way + 6] == [
         "way        pc-1  10.0.1.1",
         "|  1  10.0.1.254",
         "x  2  no answer",
         "web-1  10.0.0.1   (port 9090 works, 3 hops away)",
+        "meanwhile  port 9090 works",
+        "3 more flows from pc-1 fail in the same way",
     ]
     assert "ask whoever runs 10.0.1.254 to allow TCP from pc-1 to 10.0.0.1 port 8080" in told
     assert "looked into" not in screen(render.explanation([flow], 100), 100)

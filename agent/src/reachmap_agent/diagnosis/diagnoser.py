@@ -98,7 +98,7 @@ class Diagnoser:
 
     Args:
         ask: How a destination's agent is asked.
-        rng: For ports and marks.
+        rng: For ports and marks, which a witness must not guess.
         now_ms: The clock that never jumps, which says when each began.
         ask_window: How the destinations of flows nearby are asked to listen.
     """
@@ -118,7 +118,7 @@ class Diagnoser:
     async def diagnose(self, case: Case) -> Diagnosis:
         """Gather what both ends see of a flow; it takes some seconds."""
         at_ms = self._now_ms()
-        ports = Ports(random_block(self._rng))
+        ports = Ports(random_block(self._rng), self._rng)
         subject = _subject(case.job, ports, self._rng.randint(*_MARKS))
         local = _local(subject)
         witness = _Asked(self._ask, case, subject, local)
@@ -136,9 +136,8 @@ class Diagnoser:
                 first = await probe.recheck(subject, _CHECK_S)
                 path = PathEvidence(local, first, None, (), (), (), (), looking.end())
             else:
-                path = await self._gathered(
-                    subject, case.near, looking, local, ours=witness.listens
-                )
+                path = await self._gathered(subject, case.near, looking, local, witness)
+            path = replace(path, drawn=ports.drawn)
             testimony, silenced = await witness.tell()
         finally:
             looking.close()
@@ -159,8 +158,14 @@ class Diagnoser:
         )
 
     async def _gathered(
-        self, subject: Subject, near: tuple[Near, ...], looking: Looking, local: str, *, ours: bool
+        self,
+        subject: Subject,
+        near: tuple[Near, ...],
+        looking: Looking,
+        local: str,
+        witness: "_Asked",
     ) -> PathEvidence:
+        ours = witness.listens
         # Whoever waits for a silent flow can check those nearby meanwhile: a diagnosis is to be
         # there soon.
         async with asyncio.TaskGroup() as tasks:
@@ -169,6 +174,8 @@ class Diagnoser:
             fails_outside = first.outcome is not Outcome.OPEN and first.met is not Met.OWN
             if not fails_outside:
                 nearby.cancel()
+            if first.met is Met.SILENCE:  # its answers may be lost: that is looked into meanwhile
+                await witness.walk()
         steps: tuple[Hop, ...] = ()
         payload_steps: tuple[Hop, ...] = ()
         ladder: tuple[Recheck, ...] = ()
@@ -272,6 +279,7 @@ class _Asked:
         self.check = secrets.token_hex(16)
         self.listens = False
         """Whether the destination's own listener has the port."""
+        self._walks = False
         self._ask = ask
         self._silenced: Silenced | None = None
         self._key = case.job.challenger.key if case.job.challenger is not None else b""
@@ -302,8 +310,14 @@ class _Asked:
         if reply is None:
             return
         self.listens = reply.listens
+        self._walks = reply.walks
         if reply.state is not WitnessState.WATCHING:
             self._silenced = _SILENCED.get(reply.state, Silenced.REFUSED)
+
+    async def walk(self) -> None:
+        """Have it find out how far its answers get, if it can; it tells with the rest."""
+        if self._walks and self._silenced is None:
+            await self._ask(self._request.destination, self._sealed(Phase.WALK))
 
     async def tell(self) -> tuple[Testimony | None, Silenced | None]:
         """What it saw, or why that is not known."""
@@ -314,11 +328,13 @@ class _Asked:
             return None, Silenced.LATE
         return reply.testimony, None
 
+    def _sealed(self, phase: Phase) -> bytes:
+        return seal(replace(self._request, phase=phase), self._key)
+
     async def _asked(self, phase: Phase) -> WitnessReply | None:
         if self._silenced is not None:
             return None
-        request = seal(replace(self._request, phase=phase), self._key)
-        payload = await self._ask(self._request.destination, request)
+        payload = await self._ask(self._request.destination, self._sealed(phase))
         if payload is None:
             self._silenced = Silenced.NO_ANSWER if phase is Phase.WATCH else Silenced.LATE
             return None

@@ -19,8 +19,8 @@ demo: $(VENV)/.run  ## A whole OpenUEM deployment on this machine: its map, two 
 test: $(VENV)/.dev  ## All tests, against a real NATS server and real agents
 	$(BIN)/python -m pytest $(PYTEST)
 
-lab: $(VENV)/.dev  ## Real firewalls in network namespaces, and what one agent, and two, can tell of each
-	$(BIN)/python -m pytest tests/lab --table --no-header
+lab: $(VENV)/.dev  ## Real faults in network namespaces, who can tell what of each; writes docs/fault-matrix.md
+	$(BIN)/python -m pytest tests/lab --table --matrix docs/fault-matrix.md --no-header
 
 lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes half an hour
+soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes three quarters of an hour
 	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
 	  || echo "No wheel of atheris for this Python: the decoders are not fuzzed"
 	$(BIN)/python soak/run.py $(SOAK)

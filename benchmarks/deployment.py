@@ -38,8 +38,8 @@ class Deployment:
         self.pulsed = asyncio.Event()
         """Set with each."""
 
-    async def prepare(self) -> None:
-        """Make the stream and the bucket, and listen to reports as they come."""
+    async def prepare(self, *, listening: bool) -> None:
+        """Make the stream and the bucket, and perhaps listen to reports as they come."""
         await self.client.connect(self.url)
         streams: tuple[tuple[str, str, dict[str, Any]], ...] = (
             (subjects.REPORT_STREAM, subjects.ALL_REPORTS, {}),
@@ -53,6 +53,8 @@ class Deployment:
             await self.ask(
                 f"STREAM.CREATE.{name}", name=name, subjects=[subject], discard="new", **its
             )
+        if not listening:
+            return
 
         async def hear(message: Any) -> None:
             report = codec.decode(Report, message.data)
@@ -101,8 +103,8 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployed() -> AsyncIterator[Deployment]:
-    """A server on free ports, ready; it goes with the block."""
+async def deployed(*, listening: bool = True) -> AsyncIterator[Deployment]:
+    """A server on free ports, ready, and its traffic heard if wanted; it goes with the block."""
     found = shutil.which(
         "nats-server", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin"
     )
@@ -119,7 +121,7 @@ async def deployed() -> AsyncIterator[Deployment]:
         with _running(command):
             made = Deployment(folder, port, monitor)
             await until(lambda: _answers(monitor))
-            await made.prepare()
+            await made.prepare(listening=listening)
             try:
                 yield made
             finally:

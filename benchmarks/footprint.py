@@ -191,7 +191,7 @@ def _rest_of_the_standard_library(compiled: str) -> str:
 
 
 def _python(program: str, compiled: str) -> str:
-    """Run it as the package is frozen, with what it imports compiled already, if not in this run."""
+    """Run it as the package is frozen; what it imports is compiled once, by the first."""
     environment = {its: value for its, value in os.environ.items() if its != _UNCOMPILED}
     environment |= {"PYTHONNODEBUGRANGES": "1", "PYTHONPYCACHEPREFIX": compiled}
     done = subprocess.run(

@@ -9,14 +9,12 @@ while whatever is made once is made.
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from common import accepting, figure, percentile
 
 from reachmap_agent import clock
-from reachmap_agent.checks import Checks
+from reachmap_agent.checks import Checks, _Due, _Round
 from reachmap_agent.credentials import Contexts
-from reachmap_agent.prober import Done, Job
 from reachmap_shared.messages import CheckSpec, Plan
 from reachmap_shared.vocabulary import Transport
 
@@ -24,9 +22,6 @@ A_SECOND = 10_000
 INTERVAL_S = 2.0
 ROUNDS = 5
 GOAL_MS = 5.0
-
-
-Pop = Callable[[float], list[tuple[int, float]]]
 
 
 def main() -> None:
@@ -39,40 +34,23 @@ async def _measure() -> None:
     late_s: list[float] = []
     ended = 0
 
-    def see(_revision: str, _seen: object, _confirmed: bool) -> None:
+    def see(*_: object) -> None:
         nonlocal ended
         ended += 1
 
     async with asyncio.TaskGroup() as tasks:
-        checks = Checks("a", tasks, _nobody, see, clock.system())
+        checks = Checks("a", tasks, _nobody, see, clock.system(), see_again=see)
         with accepting() as port:
             plan = Plan("a", "one", INTERVAL_S, 3.0, "", "", "", (), _specs(port))
             checks.apply(plan, Contexts.from_pem(""))
-            current = checks._round
-            assert current is not None
-            due: dict[int, float] = {}
-            start = checks._prober.start
+            start = checks._start
 
-            def noting(pop: Pop) -> Pop:
-                def note_due(now: float) -> list[tuple[int, float]]:
-                    popped = pop(now)
-                    for slot, late in popped:
-                        due[slot] = now - late
-                    return popped
-
-                return note_due
-
-            def note_start(job: Job, timeout_s: float, done: Done, _found: None) -> None:
-                at = due.pop(job.slot, None)
-                if at is not None:  # else it waited for room since before anyone looked
-                    late_s.append(time.monotonic() - at)
-                start(job, timeout_s, done)
+            def note_start(current: _Round, due: _Due) -> None:
+                late_s.append(time.monotonic() - due.at)
+                start(current, due)
 
             await asyncio.sleep(2 * INTERVAL_S)
-            schedule = current.schedule
-            schedule.pop_due = noting(schedule.pop_due)  # type: ignore[method-assign]
-            schedule.pop_early = noting(schedule.pop_early)  # type: ignore[method-assign]
-            checks._prober.start = note_start  # type: ignore[method-assign]
+            checks._start = note_start  # type: ignore[method-assign]
             began, worked, ended = time.monotonic(), time.process_time(), 0
             await asyncio.sleep(ROUNDS * INTERVAL_S)
             took, work = time.monotonic() - began, time.process_time() - worked
@@ -80,7 +58,6 @@ async def _measure() -> None:
             await checks.stop(5.0)
     figure("checks that ended, a second", f"{rate:,.0f}", "9,500 or more", rate >= 9_500)
     figure("of one core", f"{100 * work / took:.0f} %")
-    figure("due, but never started", f"{len(due):,}")
     figure("lateness, median", f"{percentile(late_s, 50) * 1e3:.2f} ms")
     at_99 = percentile(late_s, 99) * 1e3
     figure(

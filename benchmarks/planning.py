@@ -67,6 +67,16 @@ def _change(
     figure("  and to make those", f"{sent * 1000:.0f} ms")
 
 
+def deployment() -> tuple[Topology, Flows, Plans]:
+    """That deployment, planned."""
+    topology = _topology()
+    said = {
+        f"pc-{n:05}": Announcement((), (f"10.1.{n >> 8}.{n & 255}",))
+        for n in range(HOSTS - SERVERS)
+    }
+    return topology, *_planned(topology, said)
+
+
 def _planned(
     topology: Topology, said: dict[str, Announcement], before: Flows | None = None
 ) -> tuple[Flows, Plans]:

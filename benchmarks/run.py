@@ -11,11 +11,14 @@ import sys
 import accuracy
 import agent_cost
 import connect_rate
+import flow_map
 import footprint
+import ingest
 import lateness
 import listeners
 import one_destination
 import planning
+import restart
 import spool
 import store
 import wire
@@ -28,7 +31,10 @@ SUBJECTS = {
     "listeners": listeners.main,
     "one_destination": one_destination.main,
     "planning": planning.main,
+    "map": flow_map.main,
+    "restart": restart.main,
     "store": store.main,
+    "ingest": ingest.main,
     "wire": wire.main,
     "spool": spool.main,
     "agent_cost": agent_cost.main,

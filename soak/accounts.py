@@ -11,7 +11,7 @@ from figures import Figures, say
 
 from reachmap_agent.account import Account, shown_lost
 from reachmap_agent.spool import Found, examine
-from reachmap_collector.ledger import Loss, Losses, Ranges
+from reachmap_collector.ledger import Loss, Losses
 from reachmap_collector.reports import LOSSES
 from reachmap_collector.store import open_store
 from reachmap_collector.store.api import Received
@@ -37,8 +37,6 @@ class Kept:
     """What the collector has."""
 
     received: dict[Start, Received] = field(default_factory=dict)
-    gaps: int = 0
-    """Reports that are missing below the last that came."""
     vanished: dict[Start, int] = field(default_factory=dict)
     """What a bus took, and lost."""
     changes: dict[Start, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -76,13 +74,17 @@ class Books:
         state = self.deployment.folder / "state"
         return [examine(state / f"{name}.spool") for name in self.deployment.clients]
 
+    def dropped(self, agent: str, boot: str) -> tuple[int, int]:
+        """Observations and changes that a start had to drop, by its own file."""
+        folder = self.deployment.folder / "state" / f"{agent}.spool"
+        return shown_lost((folder / f"{boot}.account").read_bytes())
+
     def kept(self, *, with_changes: bool = False) -> Kept:
         """What is in the store by now."""
         kept = Kept()
         url = f"sqlite:///{self.deployment.data / 'reachmap.sqlite'}"
         with contextlib.closing(open_store(url, migrate=False)) as store:
             kept.received = {(row.agent, row.boot): row for row in store.received()}
-            kept.gaps = sum(Ranges(row.ranges).gaps for row in kept.received.values())
             for row in store.kept(LOSSES):
                 losses = codec.decode(Losses, row.value or b"")
                 for loss in losses.recent:
@@ -113,11 +115,11 @@ class Books:
                 found.append(f"{start}: made {own.made}, {came}")
         return found
 
-    def total(self, *, with_gaps: bool = False) -> "Total":
+    def total(self, *, is_wiped: bool = False) -> "Total":
         """The sum of all, when every agent has ended and the collector has caught up.
 
         Args:
-            with_gaps: Nobody counts the changes that vanish with a bus.
+            is_wiped: The bus has lost its storage, and with it changes, which nobody counts.
         """
         kept = self.kept(with_changes=True)
         closed = self.losses.values()
@@ -130,7 +132,7 @@ class Books:
             lost=sum(loss.lost for loss in closed) + sum(own.lost for own in rest),
             changes=sum(own.told for own in self.own.values()),
             changes_lost=sum(one.changes_lost for one in (*closed, *rest)),
-            with_gaps=with_gaps and kept.gaps > 0,
+            is_wiped=is_wiped,
             vanished=sum(kept.vanished.values()),
         )
         for start, own in self.own.items():
@@ -149,7 +151,7 @@ class Total:
     waiting: int
     lost: int
     changes: int
-    with_gaps: bool = False
+    is_wiped: bool = False
     changes_on_map: int = 0
     changes_lost: int = 0
     vanished: int = 0
@@ -162,7 +164,9 @@ class Total:
         found = []
         if self.made != self.received + self.waiting + self.lost + self.vanished:
             found.append("observations made are not those received, waiting, lost and vanished")
-        if not self.with_gaps and self.changes_on_map + self.changes_lost < self.changes:
+        if not self.is_wiped and self.vanished:
+            found.append("something vanished, though the bus kept its storage")
+        if not self.is_wiped and self.changes_on_map + self.changes_lost < self.changes:
             found.append("changes are neither in the history nor counted as lost")
         if self.changes_invented:
             found.append("changes that nobody told")
@@ -206,15 +210,15 @@ def is_level(books: Books, figures: Figures, round_: str) -> bool:
     return not what
 
 
-def settle(books: Books, figures: Figures, *, with_gaps: bool = False) -> None:
+def settle(books: Books, figures: Figures, *, is_wiped: bool = False) -> None:
     """End all agents in good order, let the collector catch up, and do the sum."""
     deployment = books.deployment
     for name, agent in deployment.agents.items():
         agent.end(signal.SIGTERM)
         books.note(name)
     with contextlib.suppress(NotInTime):
-        until(lambda: not books.total(with_gaps=with_gaps).wrong(), "the accounts come out even")
-    total = books.total(with_gaps=with_gaps)
+        until(lambda: not books.total(is_wiped=is_wiped).wrong(), "the accounts come out even")
+    total = books.total(is_wiped=is_wiped)
     for what in total.wrong():
         figures.expect(holds=False, what=f"{what}: {'; '.join(books.unsettled())[:1000]}")
     status = deployment.ask("status")

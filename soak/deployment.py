@@ -16,11 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from filesystem import FileSystem
 
 from reachmap_collector.identity.servers import Mode, jwt_configuration
 from reachmap_collector.identity.store import Store as Identities
@@ -155,6 +158,7 @@ class Deployment:
         interval_s: Between two checks of a flow.
         serve: More options of `reachmap serve`.
         spool: Octets that an agent's spool may have; 0 for its own idea.
+        disks: Folders that are to be file systems of their own, and how large.
     """
 
     def __init__(
@@ -168,8 +172,10 @@ class Deployment:
         interval_s: float = 0.5,
         serve: Sequence[str] = (),
         spool: int = 0,
+        disks: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
+        self.disks = {name: FileSystem(folder / name, octets) for name, octets in disks.items()}
         net = f"127.{dice.randrange(100, 250)}.{dice.randrange(256)}"
         self.services = Services(f"{net}.1", services)
         self.clients = [f"client{number}" for number in range(clients)]
@@ -227,6 +233,8 @@ class Deployment:
         for server in self.nats:
             server.end()
         self.services.close()
+        for disk in self.disks.values():
+            disk.close()
 
     @property
     def access(self) -> Access:
@@ -277,7 +285,7 @@ class Deployment:
         store = self.folder / f"nats{place}"
         text = (
             f'listen: "127.0.0.1:{self.ports[place]}"\nserver_name: "n{place}"\n'
-            f'jetstream {{ store_dir: "{store}" }}\n'
+            f'jetstream {{ store_dir: "{store}", max_file_store: 4GB }}\n'
         )
         if count > 1:
             routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.ports[count:])

@@ -24,6 +24,7 @@ import outage
 import rubbish
 import wiped
 from figures import say
+from filesystem import enter_namespace
 
 SUBJECTS = {
     "kills": kills,
@@ -47,6 +48,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.subjects) - SUBJECTS.keys():
         parser.error(f"no such subject: {', '.join(sorted(unknown))}")
+    if "disk" in (options.subjects or SUBJECTS):
+        enter_namespace()
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and every `finally` has its turn
     all_figures = []

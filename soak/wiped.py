@@ -44,7 +44,7 @@ def main(folder: Path, rounds: int, dice: random.Random) -> Figures:
                 deployment.collector.start()
             if not is_level(books, figures, f"{round_ + 1} of {rounds}"):
                 break
-        settle(books, figures, with_gaps=True)
+        settle(books, figures, is_wiped=True)
         vanished = dict(figures.counted)["  counted as vanished with a bus"]
         figures.expect(vanished, "nothing was on the server when it was emptied")
         shown = deployment.ask("status")["observations"]["vanished"]

@@ -13,7 +13,7 @@ PACKAGING = Path(__file__).parent.parent
 PYTHON = PACKAGING.parent / ".venv-package/bin/python"
 INSTALL = PACKAGING.parent / "docs/install.md"
 
-BLOCK = re.compile(r"(?:<!-- (\w+): ([^\n]+) -->\n)?```sh\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(?:<!-- (\w+): ([^\n]+) -->\n)?```(?:sh|powershell)\n(.*?)```", re.DOTALL)
 
 
 def yaml(path: Path) -> Any:

@@ -42,6 +42,7 @@ from reachmap_shared.messages import (
     Changes,
     CheckSpec,
     Closed,
+    Earlier,
     Hello,
     ListenerSpec,
     NamedTarget,
@@ -281,7 +282,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
     made = Checks()
     under_way = set()
 
-    def start(self: Any, job: Any, timeout_s: float, done: Any, _found: Any) -> None:
+    def start(self: Any, job: Any, timeout_s: float, done: Any, *_: Any) -> None:
         async def run() -> None:
             done(await made(job.spec, job.slot, job.target(), timeout_s))
 
@@ -325,7 +326,7 @@ async def test_it_says_what_openuem_s_settings_say(fake: FakeBus, eventually: An
         await eventually(lambda: fake.said(Hello))
         hello = fake.hello()
     assert hello.ports == (OwnPort("agent:1443", 1433), OwnPort("agent:2022", 2222))
-    assert hello.targets == (NamedTarget("db", ("db-1",)), NamedTarget("nats-server", many[:64]))
+    assert hello.targets == (NamedTarget("db", ("db-1",)), NamedTarget("nats-server", many[:32]))
 
 
 async def test_it_finds_its_addresses_out(
@@ -578,8 +579,27 @@ async def test_it_leaves_in_good_order(
     hello = fake.hello()
     assert (hello.presence, hello.listeners) == (Presence.LEAVING, ())
     assert [said.presence for said in fake.said(Hello)].count(Presence.LEAVING) == 1
+    last = fake.pulse()
+    assert (last.made, last.waiting, last.lost) == (2, 0, 0), "all that it made is told"
     with socket.socket() as service:
         service.bind((LOOPBACK, port))
+
+
+async def test_it_tells_how_its_earlier_starts_stand(
+    fake: FakeBus, eventually: Any, checks: Checks
+) -> None:
+    """In its hello, again and again: the bus may lose their own last words."""
+    checks.go.set()
+    async with running() as stop:
+        await eventually(lambda: fake.said(Hello))
+        fake.tell(plan("r1", check(1), check(2)))
+        await eventually(lambda: fake.pulse().made >= 2)
+        await stop()
+    last = fake.pulse()
+    async with running():
+        await eventually(lambda: fake.hello().boot != last.boot)
+        await eventually(lambda: fake.hello().earlier[0].waiting == 0)
+        assert fake.hello().earlier == (Earlier(last.boot, last.made, 0, 0, 0),)
 
 
 async def test_it_does_not_wait_for_ever_for_its_checks(

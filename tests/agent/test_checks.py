@@ -3,24 +3,34 @@
 import asyncio
 import contextlib
 import gc
+import random
 import resource
 import socket
+import struct
 import time
+import types
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reachmap_agent import checks, clock
+from reachmap_agent import checks, clock, prober
 from reachmap_agent.checks import Checks
 from reachmap_agent.clock import Clock
 from reachmap_agent.credentials import Contexts
+from reachmap_agent.diagnosis.diagnoser import Diagnoser
+from reachmap_agent.diagnosis.runner import Runner
+from reachmap_agent.engine.attempt import Attempt
 from reachmap_agent.engine.engine import Engine
+from reachmap_agent.ledger import Ledger
 from reachmap_agent.prober import Found, Job
 from reachmap_agent.schedule import phase
-from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
+from reachmap_agent.wire.exchange import Verdict
+from reachmap_shared.messages import Change, CheckSpec, Observation, Plan, WindowReply
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
 
 AGENT = "a"
@@ -70,7 +80,12 @@ class FakeProber:
         return [Found((address, 80), addresses, 7, ("found",)) for address in addresses]
 
     def start(
-        self, job: Job, timeout_s: float, done: Callable[[Observation], None], found: Found | None
+        self,
+        job: Job,
+        timeout_s: float,
+        done: Callable[[Observation], None],
+        found: Found | None = None,
+        as_before: None = None,
     ) -> None:
         assert timeout_s == 1.0
         if found is not None:
@@ -158,6 +173,37 @@ async def test_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -
         assert 1 < stage.checks.late_s < 3
 
 
+async def test_what_is_due_soon_follows_as_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few start together, then one for each that ends; the next wake-up is for what is left."""
+    hosts = tuple(
+        replace(spec, address=f"127.0.{place // 250}.{1 + place % 250}")
+        for place, spec in enumerate(specs(1_000))
+    )
+    async with staged(monkeypatch, room=1_000) as stage:
+        stage.checks.apply(plan(hosts, interval_s=10.0), CONTEXTS)
+        await stage.until(lambda: bool(stage.prober.started))
+        schedule = stage.checks._round.schedule
+        for _ in range(5):
+            before = len(stage.prober.started)
+            stage.prober.end()
+            assert len(stage.prober.started) == before + 1
+        while stage.prober.flying:
+            stage.prober.end()
+        assert stage.checks._timer.when() == schedule.next_due()
+        assert len(stage.prober.started) < 500
+
+
+async def test_nothing_comes_along_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due waits for it, and comes first."""
+    async with staged(monkeypatch, room=3) as stage:
+        stage.checks.apply(plan(specs(100), interval_s=0.5), CONTEXTS)
+        await stage.until(lambda: len(stage.checks._round.queue) > 3)
+        due = [one.slot for one in stage.checks._round.queue][:3]
+        for _ in due:
+            stage.prober.end()
+        assert [slot for _, slot in stage.prober.started[3:]] == due
+
+
 async def test_none_is_run_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes longer than the interval misses turns; it has its next one after its end."""
     async with staged(monkeypatch) as stage:
@@ -214,13 +260,16 @@ async def test_a_plan_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_plan_is_no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not looked through again and again while it holds, and is gone when another does."""
+    usual = gc.get_threshold()
     async with staged(monkeypatch) as stage:
         stage.checks.apply(plan(specs(3)), CONTEXTS)
         assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() > usual
         before = weakref.ref(stage.checks._round.schedule)
         stage.checks.apply(plan((), "none"), CONTEXTS)
         assert before() is None
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == usual
 
 
 async def test_stop_waits_for_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,9 +446,144 @@ async def test_a_change_of_address_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         assert stage.seen[-1][1].outcome is Outcome.NAME_FAILURE
 
 
+COMES_TO = (
+    Verdict(Outcome.OPEN, ("connected",)),
+    Verdict(Outcome.OPEN, ("a greeting",), AnsweredBy.SERVICE),
+    Verdict(Outcome.OPEN, ("a greeting",), AnsweredBy.SERVICE, healthy=False),
+    Verdict(Outcome.REFUSED, ("refused",)),
+)
+NO_GARBAGE = types.SimpleNamespace(
+    get_threshold=gc.get_threshold,
+    **dict.fromkeys(("collect", "freeze", "unfreeze", "set_threshold"), lambda *_: None),
+)
+"""A hundred plans in a process full of tests would have it look for garbage for a minute."""
+
+LOST_SYN = struct.pack("=8x24I32x2I", *(int(field == 23) for field in range(26)))
+
+
+class Desk:
+    """Checks of three flows, and the accounts of what they saw."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, *, short_work: bool) -> None:
+        self.ledger = Ledger()
+        self.short = 0
+        self.news: list[Change | None] = []
+        diagnoser = Diagnoser(nobody, random.Random(1), lambda: 0, nobody)
+        self.runner = Runner(AGENT, diagnoser, lambda _: None)
+        again = self._see_again if short_work else None
+        self.checks = Checks(AGENT, tasks, nobody, self._see, clock.system(), see_again=again)
+        its = plan(specs(3), interval_s=1_000.0)
+        self.ledger.take_up(its, (), 0)
+        self.checks.apply(its, CONTEXTS)
+        self.runner.apply(its.revision, self.checks.jobs, its.interval_s)
+
+    def _see(self, revision: str, one: Observation, confirmed: bool) -> None:
+        self.news.append(self.ledger.see(one, confirmed=confirmed))
+        if confirmed:
+            self.runner.saw(revision, one)
+
+    def _see_again(self, _revision: str, slot: int, at_ms: int, connect_us: int) -> None:
+        self.short += 1
+        self.news.append(None)
+        self.ledger.see_again(slot, at_ms, connect_us)
+
+    def end(self, slot: int, verdict: Verdict, at_ms: int, *, lost: bool, window: bool) -> None:
+        """A check of a slot comes to this."""
+        current = self.checks._round
+        assert current is not None
+        current.under_way[slot] = 1
+        self.checks._flying += 1
+        attempt = Attempt(Transport.TCP, ("", 1), None, None, reset=True, done=lambda _: None)
+        attempt.verdict, attempt.own = verdict, ("127.0.0.1", 40_000 + at_ms)
+        attempt.tcp_info = LOST_SYN if lost else bytes(len(LOST_SYN))
+        attempt.started_ns, attempt.connected_ns = 1, 1 + at_ms * 1_000
+        if window:
+            current.expect_anything(slot)
+        elif current.as_before is not None and current.as_before(slot, attempt, at_ms):
+            return
+        seen = prober._observation(current.jobs[slot], verdict, at_ms, attempt)
+        current.ended(replace(seen, window=window))
+
+    def accounts(self) -> list[Any]:
+        """All that anybody will ever hear, and that decides about it."""
+        book = self.ledger
+        told = (book.made, book.told, book.whole(), book.standing(1_000), book.close_period(1_000))
+        confirmed = self.checks._round.confirmation
+        doubts = {flow: (one.face, one.agreed) for flow, one in confirmed._doubts.items()}
+        return [self.news, told, confirmed._known, doubts, self.runner._works, self.runner._flows]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from((*COMES_TO[:1] * 4, *COMES_TO)),
+            st.integers(0, 9).map(lambda dice: dice == 0),
+            st.integers(0, 9).map(lambda dice: dice == 0),
+        ),
+        max_size=60,
+    )
+)
+def test_short_work_is_heard_of_by_nobody(plays: list[tuple[int, Verdict, bool, bool]]) -> None:
+    """Whatever checks come to: told changes, roll-up, pulse and diagnoses are the same with it."""
+
+    async def play() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            long, short = (Desk(tasks, short_work=how) for how in (False, True))
+            for at_ms, (slot, verdict, lost, window) in enumerate(plays):
+                for desk in (long, short):
+                    desk.end(slot, verdict, at_ms, lost=lost, window=window)
+            assert long.accounts() == short.accounts()
+            assert not long.short
+            for desk in (long, short):
+                await desk.checks.stop(0)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(checks, "gc", NO_GARBAGE)
+        asyncio.run(play())
+
+
+async def test_what_is_well_is_short_work() -> None:
+    """From the third time on that it is seen, until it is seen in another way."""
+    async with asyncio.TaskGroup() as tasks:
+        desk = Desk(tasks, short_work=True)
+        for at_ms, (verdict, short) in enumerate(
+            [(0, 0), (0, 1), (0, 2), (1, 2), (0, 2), (0, 3), (3, 3), (3, 3), (3, 3), (3, 3)]
+        ):
+            desk.end(1, COMES_TO[verdict], at_ms, lost=False, window=False)
+            assert desk.short == short
+        await desk.checks.stop(0)
+
+
+async def test_a_plan_that_is_no_more_makes_no_short_work() -> None:
+    """Its flows are to be told anew, even where the next plan is the same."""
+    async with asyncio.TaskGroup() as tasks:
+        desk = Desk(tasks, short_work=True)
+        before = desk.checks._round
+        assert before is not None and before.as_before is not None
+        for at_ms in range(3):
+            desk.end(1, COMES_TO[0], at_ms, lost=False, window=False)
+        assert desk.short == 2
+        desk.checks.apply(plan(specs(3), interval_s=1_000.0), CONTEXTS)
+        attempt = Attempt(Transport.TCP, ("", 1), None, None, reset=True, done=lambda _: None)
+        attempt.verdict, attempt.connected_ns = COMES_TO[0], 1
+        attempt.tcp_info = bytes(len(LOST_SYN))
+        assert not before.as_before(1, attempt, 4)
+        await desk.checks.stop(0)
+
+
+async def nobody(*_: object) -> None:
+    """Can be asked."""
+    raise AssertionError
+
+
 async def test_on_real_sockets() -> None:
-    """Hundreds of checks, open and refused and by name, and then a stop: each told, none left."""
+    """Hundreds of checks, open and refused and by name, and then a stop: each told, none left.
+
+    Short work is made of what stays open, and of nothing else.
+    """
     told: list[Observation] = []
+    again: list[int] = []
 
     async def nobody(spec: CheckSpec, seconds: float) -> None:
         raise AssertionError
@@ -417,14 +601,20 @@ async def test_on_real_sockets() -> None:
         )
         async with asyncio.TaskGroup() as tasks:
             worker = Checks(
-                AGENT, tasks, nobody, lambda _, one, _confirmed: told.append(one), clock.system()
+                AGENT,
+                tasks,
+                nobody,
+                lambda _, one, _confirmed: told.append(one),
+                clock.system(),
+                see_again=lambda _, slot, _at_ms, _connect_us: again.append(slot),
             )
             worker.apply(plan(checked, interval_s=0.5, timeout_s=3.0), CONTEXTS)
             async with asyncio.timeout(20):
-                while len({one.slot for one in told}) < len(checked):
+                while len({one.slot for one in told}) < len(checked) or len(again) < 20:
                     await asyncio.sleep(0.05)
             await worker.stop(5.0)
             assert worker._flying == 0
     for one in told:
         expected = Outcome.REFUSED if one.slot % 2 else Outcome.OPEN
         assert one.outcome is expected
+    assert {slot % 4 for slot in again} == {0}

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,23 +19,28 @@ import pytest
 from nats.aio.client import Client
 
 from reachmap_agent import clock, delivery
+from reachmap_agent.backlog import Lane
 from reachmap_agent.delivery import BACK_OFF_S, HISTORY_A_TURN, MAX_UNACKED, TURN_S, Delivery
 from reachmap_agent.memory import save_plan
+from reachmap_agent.reporter import Reporter
 from reachmap_agent.settings import Settings
 from reachmap_agent.spool import Spool
 from reachmap_shared import bus, codec, subjects
 from reachmap_shared.bus import Delivery as Message
 from reachmap_shared.errors import BusUnavailable
 from reachmap_shared.messages import (
+    Change,
+    Changes,
     CheckSpec,
     Closed,
+    Observation,
     Plan,
     Pulse,
     Report,
     ReportKind,
     RollUp,
 )
-from reachmap_shared.vocabulary import Transport
+from reachmap_shared.vocabulary import Outcome, Transport
 
 CHANGES, ROLL_UP = ReportKind.CHANGES, ReportKind.ROLL_UP
 ACK = b'{"stream": "reachmap-reports", "seq": 7}'
@@ -311,6 +317,144 @@ def test_a_bus_that_breaks_in_the_midst_of_sending(spool: Spool) -> None:
     virtually(main())
 
 
+# Ten minutes without a bus.
+
+SLOTS, OUTAGE_S, BEFORE_S = 200, 600, 20
+SPEC = CheckSpec("b", "web:80", "10.0.0.5", 80, Transport.TCP, "tcp", "")
+
+
+class Host:
+    """An agent that checks 200 flows a second, of which some come and go, and what came of it.
+
+    Ledger, spool and delivery are the agent's own; it is only the time that passes at once.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.clock = clock.Clock(*(lambda: int(loop.time() * 1000),) * 2, "os")
+        self.spool = Spool(folder / "spool", "pc-17", "boot", self.clock, max_bytes=max_bytes)
+        self.reporter = Reporter("pc-17", "boot", self.spool, self.clock)
+        self.reporter.take_up(Plan("pc-17", "r1", 1.0, 0.5, "", "", "", (), (SPEC,) * SLOTS), ())
+        self.truth = [True] * SLOTS
+        self.dice = random.Random(2026)
+        self.stream = Stream()
+        self.stream.heard = self.reporter.delivery.answered
+
+    @contextlib.asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        self.reporter.delivery.join(self.stream, "_INBOX.x")
+        async with asyncio.TaskGroup() as tasks:
+            works = (self.reporter.run, self.reporter.delivery.run, self.check)
+            running = [tasks.create_task(work()) for work in works]
+            yield
+            for task in running:
+                task.cancel()
+
+    async def check(self) -> None:
+        while True:
+            for slot in self.dice.sample(range(SLOTS), 8):
+                self.truth[slot] = not self.truth[slot]
+            for slot, is_open in enumerate(self.truth):
+                outcome = Outcome.OPEN if is_open else Outcome.REFUSED
+                now_ms = self.clock.steady_ms()
+                seen = Observation(
+                    slot,
+                    now_ms,
+                    outcome,
+                    None,
+                    True,
+                    0,
+                    200 * is_open,
+                    90,
+                    "10.0.0.7:40001",
+                    ("a",),
+                )
+                self.reporter.see("r1", seen, True)
+            await asyncio.sleep(1)
+
+    async def comes_back(self) -> None:
+        """As the agent does when its bus is there again."""
+        self.stream.is_connected = True
+        self.reporter.delivery.begin_anew()
+        await self.reporter.tell_whole(self.stream)  # type: ignore[arg-type]  # all it needs of one
+
+    def map(self) -> list[bool]:
+        """What a collector knows by now: of each flow the change that has the highest number."""
+        latest: dict[int, Change] = {}
+        for change in self.changes():
+            known = latest.get(change.seen.slot)
+            if known is None or known.number < change.number:
+                latest[change.seen.slot] = change
+        return [latest[slot].seen.outcome is Outcome.OPEN for slot in range(SLOTS)]
+
+    def changes(self, *, history: bool = False) -> list[Change]:
+        """All that came; without what was told again, if that is wanted."""
+        return [
+            change
+            for _, report in self.stream.taken
+            if report.kind is CHANGES and not (history and report.sequence < 0)
+            for change in codec.decode(Changes, report.body).changes
+        ]
+
+    def roll_ups(self) -> list[RollUp]:
+        reports = {one.sequence: one for _, one in self.stream.taken if one.kind is ROLL_UP}
+        return [codec.decode(RollUp, report.body) for report in reports.values()]
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "goes"),
+    [(16 << 20, ""), (100_000, "roll-ups"), (64_000, "changes")],
+)
+def test_ten_minutes_without_a_bus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int, goes: str
+) -> None:
+    """Then the map is right at once, and history fills in. The room there is by default suffices;
+    where there is less the oldest roll-ups go, changes last, and what went is counted."""
+    if goes:
+        monkeypatch.setattr("reachmap_agent.backlog.SEGMENT_BYTES", max(4096, max_bytes // 64))
+
+    async def main() -> None:
+        host = Host(tmp_path, max_bytes)
+        spool = host.spool
+        async with host.at_work():
+            await asyncio.sleep(BEFORE_S)
+            host.stream.is_connected = False
+            came = len(host.stream.taken)
+            for _ in range(OUTAGE_S):
+                await asyncio.sleep(1)
+                if spool.changes_lost:  # by then no roll-up is left that could go instead
+                    lanes = [one.lane for one in spool._backlog if one.records]
+                    assert lanes.count(Lane.ROLL_UPS) <= 1
+            assert len(host.stream.taken) == came
+            assert (bool(spool.lost), bool(spool.changes_lost)) == (goes != "", goes == "changes")
+            waiting = sum(one.records for one in spool._backlog)
+            await host.comes_back()
+            assert host.map() == host.truth, "before any of what waited"
+            await asyncio.sleep(0.2)
+            assert goes or 0 < len(host.stream.taken) - came < waiting / 2
+            await asyncio.sleep(20)
+            host.reporter.put_all()
+            await asyncio.sleep(1)
+        assert host.map() == host.truth
+        counted = sum(sum(one.made) for one in host.roll_ups())
+        waiting = host.reporter.waiting
+        assert host.reporter.made == counted + waiting + spool.lost > (BEFORE_S + OUTAGE_S) * SLOTS
+        numbers = {change.number for change in host.changes(history=True)}
+        assert host.reporter.told == len(numbers) + spool.changes_lost > OUTAGE_S * 7
+        # What went is the oldest of the outage, of one piece.
+        missing = set(range(host.reporter.told)) - numbers
+        assert len(missing) == spool.changes_lost
+        assert not missing or max(missing) - min(missing) == len(missing) - 1
+        ends = sorted((one.begins_ms, one.ends_ms) for one in host.roll_ups())
+        gaps = [later[0] - before[1] for before, later in pairwise(ends)]
+        assert sum(1 for gap in gaps if gap) == bool(spool.lost)
+        if spool.lost:
+            assert ends[gaps.index(max(gaps))][1] <= (BEFORE_S + 6) * 1000, "from its beginning on"
+        spool.close()
+
+    virtually(main())
+
+
 def test_the_last_reports_are_waited_for_a_moment(spool: Spool) -> None:
     """No longer than they need, and no longer than patience lasts."""
 
@@ -475,6 +619,27 @@ async def test_a_full_stream_loses_nothing(
             await admin.purge()
         await eventually(lambda: way.is_idle)
     assert spool.waiting == 0
+
+
+async def test_a_stream_that_has_too_much_of_one_agent_is_as_a_full_one_to_it(
+    admin: Admin, spool: Spool, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what is its own and tries again, while another's is taken."""
+    monkeypatch.setattr(delivery, "BACK_OFF_S", (0.05, 0.2))
+    await admin.make_stream(max_msgs_per_subject=5, discard_new_per_subject=True)
+    async with really(spool, admin.server.url) as way:
+        for _ in range(12):
+            way.put(put(spool))
+        await eventually(lambda: "maximum messages per subject exceeded" in way.refusal)
+        await eventually(lambda: spool.waiting == 7)
+        async with bus.connected([admin.server.url], "test") as connection:
+            answer = await connection.request(subjects.report("pc-18"), b"x", 5)
+        assert "error" not in json.loads(answer.payload)
+        for waiting in (7, 2):
+            await eventually(lambda waiting=waiting: spool.waiting == waiting)
+            await admin.purge()
+        await eventually(lambda: way.is_idle)
+    assert (spool.waiting, spool.waiting_in_all) == (0, (0, 0))
 
 
 @contextlib.contextmanager

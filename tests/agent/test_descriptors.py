@@ -58,3 +58,9 @@ def test_no_limit_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, -1))
     assert descriptors.allowed() >= descriptors.FOR_CHECKS + descriptors.KEPT
+
+
+def test_windows_watches_no_more_than_select_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks and visitors share what there is; one more, and the loop would fail."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert descriptors.allowed() == 512

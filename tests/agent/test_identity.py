@@ -4,6 +4,7 @@ import ipaddress
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,8 +51,18 @@ def test_capabilities_are_words() -> None:
     assert len(found) == len(set(found))
 
 
+@pytest.fixture
+def untried() -> Iterator[None]:
+    """Nobody has tried yet, and nobody remembers what the test pretended."""
+    identity._may_tap.cache_clear()
+    yield
+    identity._may_tap.cache_clear()
+
+
 @pytest.mark.parametrize("may", [True, False])
-def test_who_may_look_at_packets_says_so(may: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_look_at_packets_says_so(
+    may: bool, monkeypatch: pytest.MonkeyPatch, untried: None
+) -> None:
     """By trying, since a sandbox may forbid what the right allows."""
     made = socket.socket
 
@@ -66,6 +77,8 @@ def test_who_may_look_at_packets_says_so(may: bool, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket, "AF_PACKET", 17, raising=False)
     monkeypatch.setattr(socket, "socket", tried)
     assert ("raw" in capabilities()) is may
+    monkeypatch.undo()
+    assert ("raw" in capabilities()) is may, "it is tried once"
 
 
 @pytest.mark.parametrize(

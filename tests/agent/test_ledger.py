@@ -72,6 +72,35 @@ def test_what_is_seen_first_is_told_and_then_only_what_differs() -> None:
     assert book.told == 4
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from([OPEN, OPEN, OPEN, REFUSED, LOCAL]),
+            st.integers(0, 3_000_000),
+            st.booleans(),
+        ),
+        max_size=300,
+    )
+)
+def test_short_work_is_the_same_work(sights: list[tuple[int, Outcome, int, bool]]) -> None:
+    """What was told and is open needs no observation: changes, pulse and roll-up are the same."""
+    long, short = ledger(3), ledger(3)
+    last: dict[int, tuple[Outcome, bool]] = {}
+    for at_ms, (slot, outcome, connect_us, confirmed) in enumerate(sights):
+        one = seen(slot, outcome, at_ms, connect_us=connect_us)
+        if confirmed and outcome is OPEN and last.get(slot) == (OPEN, True):
+            assert long.see(one, confirmed=True) is None
+            short.see_again(slot, at_ms, connect_us)
+        else:
+            assert long.see(one, confirmed=confirmed) == short.see(one, confirmed=confirmed)
+        last[slot] = outcome, confirmed
+        assert (long.made, long.told, long.is_full) == (short.made, short.told, short.is_full)
+    assert long.standing(1_000) == short.standing(1_000)
+    assert long.whole() == short.whole()
+    assert long.close_period(1_000) == short.close_period(1_000)
+
+
 MATTERS: list[dict[str, Any]] = [
     {"outcome": Outcome.TIMEOUT},
     {"answered_by": None},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_agent.schedule import EARLY_S, MOST_EARLY, Schedule, phase
+from reachmap_agent.schedule import EARLY_S, MOST_ALIKE, MOST_ALONG, Schedule, phase
 
 KEYS = [f"pc-17>10.0.0.{n}:{port}/tcp" for n in range(20) for port in (80, 443, 5432)]
 START = 12_345.678
@@ -17,7 +17,13 @@ intervals = st.floats(0.1, 3600)
 
 
 def schedule(keys: list[str], interval_s: float, now: float = START, seed: int = 1) -> Schedule:
-    return Schedule(keys, interval_s, now, random.Random(seed))
+    """Each dials another host."""
+    return Schedule(keys, keys, interval_s, now, random.Random(seed))
+
+
+def company(its: Schedule, now: float) -> list[tuple[int, float]]:
+    """All that may come along now."""
+    return [*iter(lambda: its.pop_early(now), None)]
 
 
 def run(its: Schedule, until: float) -> dict[int, list[float]]:
@@ -167,12 +173,48 @@ def test_what_is_due_soon_may_come_along() -> None:
     now = START
     slots: list[int] = []
     while now < START + 2:
-        due = [*its.pop_due(now), *its.pop_early(now)]
-        early = [late_s for _, late_s in due if late_s < 0]
-        assert len(early) <= MOST_EARLY and all(late_s >= -EARLY_S for late_s in early)
-        slots += [slot for slot, _ in due]
+        due, early = its.pop_due(now), company(its, now)
+        assert len(early) <= MOST_ALONG
+        assert all(-EARLY_S <= late_s < 0 for _, late_s in early)
+        slots += [slot for slot, _ in (*due, *early)]
         now = its.next_due()
     assert len(slots) == len(set(slots)) == 1_000
+
+
+def test_few_wake_ups_are_enough() -> None:
+    """For two hundred checks a second of as many hosts a dozen or two, and not two hundred."""
+    its = schedule([f"key {number}" for number in range(200)], 1)
+    wake_ups = checks = 0
+    while (now := its.next_due()) < START + 20:
+        wake_ups += 1
+        checks += len(its.pop_due(now)) + len(company(its, now))
+    assert wake_ups < 20 * 20
+    assert abs(checks - 20 * 200) <= 200
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=200), st.integers(0, 2**32))
+def test_no_company_is_a_burst(hosts: list[str], seed: int) -> None:
+    """Whatever is due soon, no more than two of one host come along, and none starves."""
+    keys = [f"{host}:{port}" for port, host in enumerate(hosts)]
+    its = Schedule(keys, hosts, 1.0, START, random.Random(seed))
+    left = set(range(len(keys)))
+    while left:
+        now = its.next_due()
+        early = company(its, now) if (due := its.pop_due(now)) else []
+        alike = Counter(hosts[slot] for slot, _ in early)
+        assert max(alike.values(), default=0) <= MOST_ALIKE
+        left -= {slot for slot, _ in (*due, *early)}
+
+
+def test_a_repetition_keeps_its_time() -> None:
+    """It is to be so long after the check that it repeats, and so is what comes behind it."""
+    its = schedule(["a"], 10)
+    due = its.next_due()
+    assert due is not None
+    its.pop_due(due)
+    its.once_more(0, due + EARLY_S / 2)
+    assert its.pop_early(due) is None
+    assert its.pop_due(due + EARLY_S / 2) == [(0, 0)]
 
 
 @given(st.floats(0.1, 1), st.integers(0, 2**32))
@@ -181,5 +223,5 @@ def test_coming_along_costs_no_turn(interval_s: float, seed: int) -> None:
     its = schedule(KEYS[:5], interval_s, seed=seed)
     count = 0
     while (now := its.next_due()) <= START + 50 * interval_s:
-        count += len([*its.pop_due(now), *its.pop_early(now)])
+        count += len(its.pop_due(now)) + len(company(its, now))
     assert abs(count - 250) <= 10

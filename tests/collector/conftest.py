@@ -22,13 +22,15 @@ from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.errors import StoreUnavailable
-from reachmap_collector.fold import FlowMap, FlowRecord, Period, Told
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Announcement, expected_flows, members
+from reachmap_collector.records import FlowRecord, Period, Told
 from reachmap_collector.roster import Roster
 from reachmap_collector.slots import Slots
+from reachmap_collector.states import States
 from reachmap_collector.store import open_store
 from reachmap_collector.store.api import Keep
 from reachmap_collector.topology.load import load_profile, parse_topology
@@ -260,7 +262,7 @@ class Scene:
     ) -> None:
         """A period of the flow's checks ends, with `made`, `failed`, `flips` and so on."""
         key = self.record(source, destination, service).key
-        slots = Slots(source, "r1", (key,), ("",))
+        slots = Slots.of(source, "r1", (key,), ("",))
         columns = {name: bytes([number]) for name, number in counts.items()}
         roll_up = RollUp("r1", 0, 0, **columns)
         period = Period(ends, "boot-1", next(_numbers), slots, roll_up)
@@ -284,7 +286,15 @@ class Scene:
     def status(self, now: float, **changes: Any) -> Any:
         """The whole at a time."""
         delivery = views.Delivery(**changes)
-        return views.status(self.judgements(now), self.agents(now), {}, delivery, self.ledger)
+        return views.status(self.counted(now), self.agents(now), {}, delivery, self.ledger)
+
+    def counted(self, now: float) -> Any:
+        """How many flows are in each state at a time."""
+        return States(self.flows, self.judge_at(now)).counts()
+
+    def tallies(self, now: float) -> list[views.Tally]:
+        """Each flow at a time, as the rows of a matrix need it."""
+        return [views.Tally.of(one) for one in self.judgements(now)]
 
     def judgements(self, now: float) -> list[Judgement]:
         """Everything, judged at a time."""

@@ -103,3 +103,11 @@ def test_a_target(found: Any, agent: str, role: str, host: str, contradicts: boo
     """Said only where it is certain: names are not resolved here."""
     says = f"is told to reach {role} at {host}, where the topology has no such host"
     assert found(agent, targets=(NamedTarget(role, (host,)),)) == ([says] if contradicts else [])
+
+
+def test_an_endpoint_cannot_fill_an_answer(found: Any) -> None:
+    """The first few are enough to see that something is wrong."""
+    hosts = tuple(f"10.9.9.{number}" for number in range(32))
+    notes = found("pc-1", targets=(NamedTarget("bus", hosts),) * 8)
+    assert len(notes) == 9
+    assert notes[-1] == "announces 248 more that the topology does not have so"

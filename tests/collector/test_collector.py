@@ -368,6 +368,11 @@ async def test_the_map_begins_where_it_ended(
         before = [(one.key, one.last, round(one.changed, 1)) for one in ours]
     async with open_office(jetstream, store, running, eventually) as office:
         ours = [one for one in office.collector.flows if one.key.source == "pc-1"]
+        assert [len(one.last.evidence) for one in ours if one.last.outcome is Outcome.OPEN] == [
+            0,
+            0,
+        ]
+        await office.collector.recall(ours)  # as an answer does that shows them
         assert [(one.key, one.last, round(one.changed, 1)) for one in ours] == before
         await office.say(agent.pulse())
         now = time.time()

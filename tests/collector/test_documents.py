@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reachmap_collector import documents, rules, views
 from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.evidence import looked_into
-from reachmap_collector.fold import Told
 from reachmap_collector.queries import Queries
+from reachmap_collector.records import Told
 from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
 
@@ -138,7 +138,10 @@ def test_whatever_is_seen_a_flow_is_what_its_schema_says(
             record.fold(Told(90.0 + at, "boot-1", at, one))
     flows = []
     for judgement in stage.judgements(100.0):
-        rows = [views.table_row(row) for row in views.table_rows(stage.topology, judgement.record)]
+        rows = [
+            views.table_row(row)
+            for row in views.table_rows(stage.topology, judgement.record.expected)
+        ]
         flows.append(views.flow(judgement) | {"rows": rows})
         holds(
             "explain",

@@ -32,3 +32,6 @@ def test_what_was_looked_into_is_told_with_its_way(scene: Any) -> None:
         *[(None, False)] * 3,
     ]
     assert told["compared"]["path"][-1]["met"] == "syn-ack"
+    [near] = told["related"]
+    assert near["relation"] == "same-host"
+    assert told["compared"] == {**near, "path": told["compared"]["path"]}

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector.fold import FlowMap, FlowRecord, Period, Source, Told
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.planner import ExpectedFlow, FlowKey
+from reachmap_collector.records import FlowRecord, Period, Source, Told
 from reachmap_collector.slots import Slots
 from reachmap_shared import logscale
 from reachmap_shared.messages import NamedCount, RollUp
@@ -29,7 +30,7 @@ def expected(address: str = "10.0.0.1", service: str = "web:80", **changes: Any)
 
 def slots(*addresses: str, revision: str = "r1") -> Slots:
     keys = tuple(expected(address).key for address in addresses)
-    return Slots("pc-1", revision, keys, ("web:80",) * len(keys))
+    return Slots.of("pc-1", revision, keys, ("web:80",) * len(keys))
 
 
 def period(ends: float, plan: Slots, sequence: int | None = None, **columns: Any) -> Period:

@@ -10,17 +10,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reachmap_collector.collector import Collector
-from reachmap_collector.intake import Origin
+from reachmap_collector.intake import Intake, Origin
 from reachmap_collector.queries import Queries
 from reachmap_collector.streams import StreamSettings
 from reachmap_shared import codec, subjects
-from reachmap_shared.bus import Bus
+from reachmap_shared.bus import Bus, Delivery
 from reachmap_shared.errors import BusUnavailable
 from reachmap_shared.messages import Report
 from reachmap_shared.vocabulary import Outcome
@@ -306,6 +307,66 @@ async def test_what_is_delivered_again_meanwhile_is_known(
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
 
 
+async def test_what_got_lost_on_its_way_is_not_acknowledged_with_what_came_after_it(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One acknowledgement speaks for all up to it: a gap in what is delivered is noticed, and all
+    that is not acknowledged comes again."""
+    lost: list[str] = []
+    hear = Intake._hear
+
+    def loses(intake: Intake, delivery: Delivery) -> None:
+        origin = Origin.parse(delivery.reply)
+        if origin is not None and origin.sequence in (1, 8, 20) and len(lost) < 3:
+            lost.append(delivery.reply)
+        else:
+            hear(intake, delivery)
+
+    monkeypatch.setattr(Intake, "_hear", loses)
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *busy(agent))
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
+        assert len(lost) == 3
+        assert received(collector) == agent.made
+        assert status_of(collector)["delivery"]["trouble"] is None
+
+
+async def test_an_acknowledgement_that_got_lost_is_given_again(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When the bus delivers again what is kept already; it is not folded a second time."""
+    settings = StreamSettings(ack_wait_s=0.2)
+    monkeypatch.setattr("reachmap_collector.streams.StreamSettings", lambda: settings)
+    lost: list[str] = []
+    publish = Bus.publish
+
+    async def loses(bus: Bus, subject: str, payload: bytes, reply: str = "") -> None:
+        if payload == b"+ACK" and not lost:
+            lost.append(subject)
+        else:
+            await publish(bus, subject, payload, reply)
+
+    monkeypatch.setattr(Bus, "publish", loses)
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *busy(agent, 1))
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
+        assert lost
+        assert collector._intake.taken == 2
+        assert collector._intake.redelivered >= 1
+
+
 async def test_no_more_waits_in_memory_than_there_is_room_for(
     jetstream: Any,
     store: Any,
@@ -324,6 +385,29 @@ async def test_no_more_waits_in_memory_than_there_is_room_for(
         await eventually(lambda: collector._keeper.octets > 2000)
         await eventually(lambda: collector._intake.lag.pending > 10)
         assert collector._keeper.octets < 5000
+        store.is_away = False
+        await eventually(lambda: is_kept(kept, agent) and is_done(collector))
+        assert received(collector) == agent.made
+
+
+async def test_a_bus_that_comes_back_while_there_is_no_room_is_asked_anew(
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As soon as there is some, and not when a request expires that nobody heard."""
+    monkeypatch.setattr("reachmap_collector.intake._MAX_WAITING_OCTETS", 2000)
+    monkeypatch.setattr("reachmap_collector.intake._BATCH", 2)
+    monkeypatch.setattr("reachmap_collector.intake._EXPIRES_S", 60)
+    async with serving(jetstream, store, running) as (collector, bus):
+        store.is_away = True
+        await send(bus, *busy(agent, 30))
+        await eventually(lambda: collector._keeper.octets > 2000)
+        collector.bus_is_back()
         store.is_away = False
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
         assert received(collector) == agent.made
@@ -401,6 +485,31 @@ async def test_the_server_may_go_and_come_back(
         store.is_away = False
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
         assert last_seen(collector) == [DOWN, OPEN, DOWN]
+
+
+async def test_a_stream_that_takes_nothing_is_told_of(
+    jetstream: Any,
+    store: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For as long as it lasts: agents keep their reports, and nobody else would say so."""
+    monkeypatch.setattr("reachmap_collector.intake._PROBE_EVERY_S", 0.05)
+    small = partial(StreamSettings, max_octets=2000)
+    monkeypatch.setattr("reachmap_collector.streams.StreamSettings", small)
+
+    def trouble(collector: Collector) -> str:
+        return status_of(collector)["delivery"]["trouble"] or ""
+
+    async with serving(jetstream, store, running) as (collector, bus):
+        await send(bus, *busy(agent)[:1])
+        store.is_away = True
+        await eventually(lambda: "maximum bytes exceeded" in trouble(collector))
+        store.is_away = False
+        await eventually(lambda: trouble(collector) == "")
+        assert (collector._intake.taken, collector.refused) == (1, {})
 
 
 async def test_what_vanished_with_the_bus_is_counted(
@@ -508,14 +617,17 @@ async def test_a_collector_that_is_killed_around_a_commit_loses_nothing(
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        ("$JS.ACK.reports.collector.1.42.43.1700000000500000000.7", Origin(42, 1_700_000_000.5, 7)),
+        (
+            "$JS.ACK.reports.collector.1.42.43.1700000000500000000.7",
+            Origin(42, 43, 1_700_000_000.5, 7),
+        ),
         (
             "$JS.ACK.hub.hash.reports.collector.2.42.43.1700000000500000000.0",
-            Origin(42, 1_700_000_000.5, 0),
+            Origin(42, 43, 1_700_000_000.5, 0),
         ),
         (
             "$JS.ACK._.hash.reports.collector.2.42.43.1700000000500000000.0.rnd",
-            Origin(42, 1_700_000_000.5, 0),
+            Origin(42, 43, 1_700_000_000.5, 0),
         ),
         ("", None),
         ("_INBOX.x", None),

@@ -269,6 +269,7 @@ def test_two_services_may_change_places(topology: Any) -> None:
     assert member.ports == {"web:80": 443, "web:443": 80}
 
 
+@settings(deadline=None)
 @given(
     ports=st.lists(
         st.tuples(

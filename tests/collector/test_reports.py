@@ -63,13 +63,21 @@ class World:
         return [
             (
                 record.key,
-                record.last,
+                _lasting(record.last),
                 round(record.checked, 3),
                 round(record.changed, 3),
                 (record.checks_made, record.checks_open, record.flips),
             )
             for record in self.flows
         ]
+
+
+def _lasting(seen: Any) -> object:
+    """Of a well flow, what the map has of it without the store."""
+    if seen is None or seen.outcome is not OPEN or not seen.healthy:
+        return seen
+    host = seen.local.rpartition(":")[0]
+    return seen.answered_by, seen.connect_us, seen.window, seen.certificate_until, host
 
 
 @pytest.fixture
@@ -303,6 +311,56 @@ def test_each_address_of_a_name_is_looked_into_by_itself(topology: Any, agent_of
     )  # with both, it could not be told which of them the address was seen of
     assert world.reports.restore(rows, [], [], [kept]).kept == ()
     assert found() == [both[1]]
+
+
+def test_what_was_found_out_of_a_renamed_host_stays_with_it(topology: Any, agent_of: Any) -> None:
+    """Over a restart, and over the one after, when nobody speaks of the name before; the latest
+    counts, and what is well again is let go under whichever name it was kept."""
+    before = World(topology, NAMED.replace("web.example", "10.0.0.1"))
+    agent = agent_of(before.plans["pc-1"])
+    agent.sees(0, DOWN)
+    before.take(agent.changes())
+    [kept] = before.take(agent.diagnosed(0), NOW + 3).kept
+    text = NAMED.replace("web.example", "10.0.0.1").replace("pc-1", "pc-9")
+    world = World(topology, text)
+    told = world.reports.restore([], [], [], [kept], {"pc-1": "pc-9"}).kept
+    [record] = [one for one in world.flows if one.diagnosed is not None]
+    assert record.diagnosed is not None
+    assert record.diagnosed.diagnosis.source == record.key.source == "pc-9"
+    gone, there = sorted(told, key=lambda one: one.value is not None)
+    assert (gone.key, gone.value) == (kept.key, None)
+    again = World(topology, text)
+    assert again.reports.restore([], [], [], [there]).kept == ()
+    assert any(one.diagnosed is not None for one in again.flows)
+    # A later one under the name of now is not undone by what is kept under that of before.
+    agent = agent_of(again.plans["pc-9"])
+    agent.clock_ms += 9000
+    [later] = again.take(agent.diagnosed(0, others=7), NOW + 9).kept
+    third = World(topology, text)
+    told = third.reports.restore([], [], [], [later, kept], {"pc-1": "pc-9"}).kept
+    assert [(one.key, one.value) for one in told] == [(kept.key, None)]
+    [record] = [one for one in third.flows if one.diagnosed is not None]
+    assert record.diagnosed is not None
+    assert record.diagnosed.diagnosis.others == 7
+
+
+def test_what_was_found_out_before_a_host_was_renamed_is_let_go_when_it_is_well(
+    topology: Any, agent_of: Any
+) -> None:
+    """While the collector runs it is kept under the name of then."""
+    world = World(topology, NAMED.replace("web.example", "10.0.0.1"))
+    agent = agent_of(world.plans["pc-1"])
+    agent.sees(0, DOWN)
+    world.take(agent.changes())
+    [kept] = world.take(agent.diagnosed(0), NOW + 3).kept
+    after = World(topology, NAMED.replace("web.example", "10.0.0.1").replace("pc-1", "pc-9"))
+    for name in after.plans:
+        world.known.add(after.known.get(name, after.plans[name].revision))
+    world.flows.expect(after.expected, NOW + 4, {"pc-1": "pc-9"})
+    agent = agent_of(after.plans["pc-9"])
+    agent.sees(0, OPEN)
+    [forgotten] = world.take(agent.changes(), NOW + 9).kept
+    assert (forgotten.key, forgotten.value) == (kept.key, None)
 
 
 def test_what_is_no_use_any_more_is_let_go(world: World, agent: Any) -> None:

@@ -7,14 +7,26 @@ from reachmap_shared.vocabulary import Transport
 
 def slots(revision: str, agent: str = "pc-1", *ports: int) -> Slots:
     flows = tuple(FlowKey(agent, "web-1", "10.0.0.1", port, Transport.TCP) for port in ports)
-    return Slots(agent, revision, flows, ("web:80",) * len(flows))
+    return Slots.of(agent, revision, flows, ("web:80",) * len(flows))
 
 
 def test_a_flow_has_the_place_that_its_plan_gives_it() -> None:
     """And none in a plan without it."""
     plan = slots("r1", "pc-1", 80, 81)
-    assert [plan.places[flow] for flow in plan.flows] == [0, 1]
-    assert slots("r2", "pc-1", 82).flows[0] not in plan.places
+    assert [plan.slot(flow) for flow in plan.flows] == [0, 1]
+    assert (plan.flows[1], [*plan.flows[1:]]) == ([*plan.flows][1], [*plan.flows][1:])
+    for other in (slots("r2", "pc-1", 82), slots("r1", "pc-2", 80)):
+        assert plan.slot(other.flows[0]) is None
+
+
+def test_agents_that_dial_the_same_share_what_their_slots_mean() -> None:
+    """Ten thousand plans are as large as one; and one that nobody has any more is gone."""
+    known = KnownPlans()
+    for agent in ("pc-1", "pc-2", "pc-3"):
+        known.add(slots("r1", agent, 80, 81))
+    held = [known.get(agent, "r1") for agent in ("pc-1", "pc-2", "pc-3")]
+    assert len({id(plan.ends) for plan in held if plan}) == 1
+    assert [plan.flows[0].source for plan in held if plan] == ["pc-1", "pc-2", "pc-3"]
 
 
 def test_each_agent_s_plans_are_its_own() -> None:

@@ -75,6 +75,27 @@ async def test_a_full_stream_says_so_to_whoever_reports(on_bus: Bus) -> None:
     assert "error" not in await say(on_bus, "pc-1", bytes(1000))
 
 
+async def test_an_agent_that_floods_the_stream_is_refused_alone(on_bus: Bus) -> None:
+    """Others go on, and so may it when what it said was taken; also in a stream of before."""
+    await Streams(on_bus, time.time).restart_consumer()
+    config = (await info(on_bus, subjects.REPORT_STREAM))["config"]
+    before = config | {"max_msgs_per_subject": -1, "discard_new_per_subject": False}
+    update = f"$JS.API.STREAM.UPDATE.{subjects.REPORT_STREAM}"
+    assert "error" not in json.loads(
+        (await on_bus.request(update, json.dumps(before).encode(), 5)).payload
+    )
+    streams = Streams(on_bus, time.time, StreamSettings(max_each=3))
+    await streams.restart_consumer()
+    answers = [await say(on_bus, "evil") for _ in range(6)]
+    refused = [answer["error"] for answer in answers if "error" in answer]
+    assert [error["description"] for error in refused] == [
+        "maximum messages per subject exceeded"
+    ] * 3
+    assert "error" not in await say(on_bus, "pc-1")
+    await streams.purge(3)
+    assert "error" not in await say(on_bus, "evil")
+
+
 async def test_only_what_was_acknowledged_is_purged(streams: Streams, on_bus: Bus) -> None:
     """Up to a sequence; nothing is asked twice."""
     await streams.restart_consumer()

@@ -28,6 +28,7 @@ TABLE = pytest.StashKey[list[tuple[str, str, str, str]]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--table", action="store_true", help="print what the lab's checks saw")
+    parser.addoption("--matrix", metavar="FILE", help="run the whole fault matrix, and write it")
 
 
 def pytest_configure(config: pytest.Config) -> None:

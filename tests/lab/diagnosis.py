@@ -7,7 +7,6 @@ goes from the one thread to the other, as the bytes that the bus would carry.
 
 import asyncio
 import base64
-import contextlib
 import ctypes
 import json
 import os
@@ -24,7 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from false_agent import FALSEHOODS
 from lab import CLONE_NEWNET, PR_SET_PDEATHSIG, Impossible, Lab, Server, _asking, _bound, _call
+from services import ELSEWHERE, NEAR, NOISE_S, stir
 
 from reachmap_agent import clock
 from reachmap_agent.ceded import Ceded
@@ -38,18 +39,13 @@ from reachmap_shared import codec, keys
 from reachmap_shared.diagnosis import (
     Phase,
     Relation,
-    WitnessReply,
     WitnessRequest,
     opened,
-    seal,
 )
 from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan, WindowRequest
 from reachmap_shared.vocabulary import ListenerState, ListenMode, Transport
 
 SECRET: Final = b"the lab's"
-NEAR: Final = 9000
-ELSEWHERE: Final = 7002
-"""Where the routers have a server of their own."""
 AT_ONCE: Final = 40
 """Rows mostly wait. Each has some tens of descriptors open."""
 ANSWER_S: Final = 10.0
@@ -168,20 +164,10 @@ class End(threading.Thread):
         listeners.close()
 
     async def _noise(self) -> None:
-        """Traffic of its own, that moves B's counters: refused connections and a lost route."""
+        """Traffic of its own, that moves B's counters."""
         while not self._over.is_set():
-            for host in ("127.0.0.1", "::1"):
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                with socket.socket(family) as dialler:
-                    dialler.connect_ex((host, 1))
-            for host in ("203.0.113.9", "2001:db8::9"):
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                with (
-                    socket.socket(family, socket.SOCK_DGRAM) as dialler,
-                    contextlib.suppress(OSError),
-                ):
-                    dialler.connect((host, 9))
-            await asyncio.sleep(0.005)
+            stir()
+            await asyncio.sleep(NOISE_S)
 
     def answer(self, payload: bytes) -> bytes | None:
         return self.witness.answer("a", payload, HOST_KEY)
@@ -193,16 +179,6 @@ class End(threading.Thread):
 
 async def no_window(_spec: CheckSpec, _seconds: float) -> None:
     """The flow nearby has a service."""
-
-
-def lying(payload: bytes) -> bytes:
-    """What a witness says that has something to hide, under its own good key."""
-    reply = opened(WitnessReply, payload, PAIR)
-    if reply.testimony is None:
-        return payload
-    told = reply.testimony
-    told = replace(told, listens=True, rows=(), sight=replace(told.sight, packets=()))
-    return seal(replace(reply, testimony=told), PAIR)
 
 
 async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
@@ -221,9 +197,8 @@ async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
         if row["witness"] == "slow" and phase is Phase.TELL:
             return None
         payload = await asyncio.wait_for(waiting, ANSWER_S)
-        if row["witness"] == "forged":
-            return seal(opened(WitnessReply, payload or b"", PAIR), b"another's key")
-        return lying(payload) if row["witness"] == "lying" and payload else payload
+        tell = FALSEHOODS.get(row["witness"])
+        return tell(payload, PAIR) if tell is not None and payload else payload
 
     near = ()
     if row["near"]:
@@ -245,9 +220,11 @@ def observe(row: dict[str, Any]) -> dict[str, Any]:
         lab.wait()
         for name in row["settings"]:
             lab.set(name, row["settings"][name])
-        for name in {*row["firewall"], *row["routes"]}:
-            lab.run(name, "nft", "-f", "-", given="\n".join(row["firewall"].get(name, ())))
-            lab.run(name, "ip", "-batch", "-", given="\n".join(row["routes"].get(name, ())))
+        for what in ("before", "routes"):
+            for name, lines in row[what].items():
+                lab.run(name, "ip", "-batch", "-", given="\n".join(lines))
+        for name, lines in row["firewall"].items():
+            lab.run(name, "nft", "-f", "-", given="\n".join(lines))
         end = End(lab, row, Path(folder))
         end.start()
         end.ready.wait()

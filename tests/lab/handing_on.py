@@ -22,7 +22,7 @@ from lab import PR_SET_PDEATHSIG, Impossible, Lab, Server, _bound, _call
 from reachmap_agent.engine.attempt import Attempt
 from reachmap_agent.engine.engine import Engine
 from reachmap_agent.engine.poller import EpollPoller, LoopPoller
-from reachmap_agent.engine.sockets import Sockets, icmp_error, set_receive_errors
+from reachmap_agent.engine.sockets import Sockets, icmp_error, receive_errors
 from reachmap_agent.wire.exchange import Exchange, Silence, Verdict
 from reachmap_shared.vocabulary import Outcome, Transport
 
@@ -188,7 +188,7 @@ def stale(lab: Lab, family: str) -> list[str]:
     said = []
     with select.epoll() as epoll, socket.socket(kind, socket.SOCK_STREAM) as used:
         used.setblocking(False)
-        set_receive_errors(used, 1)
+        receive_errors(used)
         epoll.register(used, select.EPOLLERR | select.EPOLLET)
         for port in (BY_R, BY_R2):
             assert not connect(used.fileno(), bytes(16), 16)

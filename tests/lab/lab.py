@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,14 +120,14 @@ def _call(function: str, *arguments: int) -> None:
 
 
 class Lab:
-    """The namespaces."""
+    """The namespaces; the thread that makes them is in the last one then."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = NAMES) -> None:
         self._descriptors: dict[str, int] = {}
-        for name in NAMES:
+        for name in names:
             _call("unshare", CLONE_NEWNET)
             self._descriptors[name] = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        self._now = NAMES[-1]
+        self._now = names[-1]
 
     @contextlib.contextmanager
     def inside(self, name: str) -> Iterator[None]:
@@ -139,6 +139,15 @@ class Lab:
         finally:
             self._now = before
             _call("setns", self._descriptors[before], CLONE_NEWNET)
+
+    def path(self, name: str) -> str:
+        """Where other programs find a namespace, as long as this one holds it."""
+        return f"/proc/{os.getpid()}/fd/{self._descriptors[name]}"
+
+    def close(self) -> None:
+        """Let go of the namespaces."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
 
     def numbers(self) -> list[int]:
         """What the kernel calls the namespaces."""
@@ -162,8 +171,8 @@ class Lab:
         """Make the links, addresses, routes and empty firewalls."""
         batches: dict[str, list[str]] = {name: ["link set lo up"] for name in NAMES}
         for one, other, net in LINKS:
-            where = f"/proc/{os.getpid()}/fd/{self._descriptors[other]}"
-            batches[one].append(f"link add n{net} type veth peer name n{net} netns {where}")
+            peer = f"peer name n{net} netns {self.path(other)}"
+            batches[one].append(f"link add n{net} type veth {peer}")
         for one, other, net in LINKS:
             for place, name in enumerate((one, other), start=1):
                 batches[name] += [
@@ -204,6 +213,11 @@ class Lab:
             else:
                 raise Impossible(f"{host} is not there")
 
+    def get(self, name: str, settings: Iterable[str]) -> dict[str, str]:
+        """Read under /proc/sys/net."""
+        with self.inside(name):
+            return {key: Path("/proc/sys/net", key).read_text() for key in settings}
+
     def set(self, name: str, settings: dict[str, str]) -> None:
         """Write under /proc/sys/net."""
         with self.inside(name):
@@ -220,35 +234,46 @@ class Server:
     Kinds: `answers` to what it is asked, is `silent`, or `resets` what it has accepted.
     """
 
-    def __init__(self, kind: str, bound: socket.socket, transport: Transport) -> None:
-        self._kind = kind
+    def __init__(
+        self, kind: str, bound: socket.socket, transport: Transport, answer: bytes = b"!"
+    ) -> None:
+        self.kind = kind
+        self._answer = answer
         self._bound = bound
         self._held: list[socket.socket] = []
         ready = self._accept if transport is Transport.TCP else self._datagram
-        asyncio.get_running_loop().add_reader(bound, ready)
+        self.loop = asyncio.get_running_loop()
+        self.loop.add_reader(bound, ready)
+
+    def hang_up(self) -> None:
+        """Close what it has accepted."""
+        for accepted in self._held:
+            self.loop.remove_reader(accepted)
+            accepted.close()
+        self._held.clear()
 
     def _accept(self) -> None:
         accepted, _ = self._bound.accept()
-        if self._kind == "resets":
+        if self.kind == "resets":
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             accepted.close()
             return
         accepted.setblocking(False)
         self._held.append(accepted)
-        asyncio.get_running_loop().add_reader(accepted, self._receive, accepted)
+        self.loop.add_reader(accepted, self._receive, accepted)
 
     def _receive(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):
             if accepted.recv(100_000):
-                if self._kind == "answers":
-                    accepted.send(b"!")
+                if self.kind == "answers":
+                    accepted.send(self._answer)
                 return
-        asyncio.get_running_loop().remove_reader(accepted)
+        self.loop.remove_reader(accepted)
 
     def _datagram(self) -> None:
         _, peer = self._bound.recvfrom(1000)
-        if self._kind == "answers":
-            self._bound.sendto(b"!", peer)
+        if self.kind == "answers":
+            self._bound.sendto(self._answer, peer)
 
 
 def _bound(host: str, port: int, transport: Transport) -> socket.socket:
@@ -258,6 +283,8 @@ def _bound(host: str, port: int, transport: Transport) -> socket.socket:
     bound.setblocking(False)
     if family == socket.AF_INET6:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if kind == socket.SOCK_STREAM:  # a service that comes again finds what it left
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind((host, port))
     if kind == socket.SOCK_STREAM:
         bound.listen(16)
@@ -313,7 +340,8 @@ async def observe(lab: Lab, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
         transport = Transport(row["transport"])
         spec = CheckSpec("b", "b:1", address, row["port"], transport, "tcp", "")
-        job = Job(0, spec, _asking(row["size"]), (address, row["port"]))
+        plain = Target(address, transport=transport)
+        job = Job(0, spec, _asking(row["size"]), (address, row["port"]), plain)
         with lab.inside(row["source"]):
             prober.start(job, row["timeout_s"], done)
 

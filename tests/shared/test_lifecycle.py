@@ -4,12 +4,13 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from reachmap_shared.lifecycle import run_until_signal
+from reachmap_shared.lifecycle import Stopper, new_loop, run_until_signal, run_until_stopped
 
 PATIENCE_S = 20
 
@@ -185,3 +186,54 @@ def test_a_cancellation_that_no_signal_asked_for_is_not_swallowed() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         run_until_signal(main)
+
+
+def test_another_thread_ends_it() -> None:
+    """Through its clean-up; as Windows ends a service."""
+    stopper, begun, told = Stopper(), threading.Event(), []
+
+    async def main() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("cleaned up")
+
+    def stop() -> None:
+        begun.wait(PATIENCE_S)
+        stopper.stop()
+
+    other = threading.Thread(target=stop)
+    other.start()
+    assert run_until_stopped(main, stopper) is False
+    other.join()
+    assert told == ["cleaned up"]
+
+
+def test_what_was_stopped_before_it_began_ends_at_once() -> None:
+    """The manager may change its mind while the service starts."""
+    stopper = Stopper()
+    stopper.stop()
+
+    async def main() -> None:
+        await asyncio.Event().wait()
+
+    assert run_until_stopped(main, stopper) is False
+
+
+def test_its_own_end_is_told_and_a_late_word_is_no_error() -> None:
+    """There is no loop any more that could be told."""
+    stopper = Stopper()
+
+    async def main() -> None:
+        pass
+
+    assert run_until_stopped(main, stopper) is True
+    stopper.stop()
+
+
+def test_windows_gets_a_loop_that_watches_sockets() -> None:
+    """Its usual one cannot, and checks and listeners have sockets of their own."""
+    loop = new_loop("win32")
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    loop.close()

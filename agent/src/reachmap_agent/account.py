@@ -32,7 +32,8 @@ when the disk is full."""
     _NOTED_PREFIX,
     _LOST,
     _CHANGES_LOST,
-) = range(13)
+    _LAST,
+) = range(14)
 
 
 class Account:
@@ -53,6 +54,18 @@ class Account:
             for place in range(1, len(self._numbers)):
                 self._numbers[place] = 0
             self._numbers[_OURS] = _MAGIC
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a file of it."""
+        return self._map is not None
+
+    def keep(self, path: Path) -> None:
+        """Go on in a file, after all. Raises OSError, and is as it was then."""
+        numbers, self._map = self._numbers, _mapped(path)
+        self._numbers = memoryview(self._map).cast("Q")
+        self._numbers[:] = numbers
+        numbers.release()
 
     def close(self) -> None:
         """Let go of it."""
@@ -110,6 +123,15 @@ class Account:
     @closed_ms.setter
     def closed_ms(self, wall_ms: int) -> None:
         self._numbers[_CLOSED] = wall_ms
+
+    @property
+    def last_ms(self) -> int:
+        """When the start began or made its last report, by the wall clock."""
+        return self._numbers[_LAST]
+
+    @last_ms.setter
+    def last_ms(self, wall_ms: int) -> None:
+        self._numbers[_LAST] = max(0, wall_ms)
 
     def show_lost(self, made: int, changes: int) -> None:
         """What had to be dropped so far: for whoever looks from outside."""

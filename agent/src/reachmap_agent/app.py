@@ -65,7 +65,7 @@ class Agent:
         self._reporter = Reporter(settings.id, boot, spool, clocks)
         diagnoser = Diagnoser(
             self._witnesses.ask,
-            random.Random(),  # noqa: S311  ports and marks, not secrets
+            random.SystemRandom(),
             clocks.steady_ms,
             self._windows.ask,
         )
@@ -77,6 +77,7 @@ class Agent:
             self._see,
             clocks,
             settings.listeners.descriptors,
+            self._reporter.see_again,
         )
         self._herald = Herald(
             settings, boot, clocks, self._listeners, spool, self._reporter, self._checks.take_late_s

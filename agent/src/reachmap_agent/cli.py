@@ -28,7 +28,13 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 """Wrong usage or settings: starting again will not help."""
 
-_EXAMPLES = """\
+_START: Final = (
+    "reachmap-agent service start"
+    if sys.platform == "win32"
+    else "systemctl restart reachmap-agent"
+)
+
+_EXAMPLES = f"""\
 examples:
   reachmap-agent run --nats nats://nats-1.example:4222
         join as this machine's hostname; the collector's topology says what to do
@@ -37,7 +43,7 @@ examples:
   reachmap-agent run --id nats-1 --address 10.0.0.5 --address fd00::5
         say at which addresses others reach this host, and listen only there
 
-Settings come from --config (/etc/reachmap/agent.toml when it exists), then the environment
+Settings come from --config ({settings.DEFAULT_PATH} when it exists), then the environment
 (REACHMAP_NATS_URL, REACHMAP_ID, REACHMAP_ROLES, REACHMAP_ADDRESSES, REACHMAP_STATE,
 REACHMAP_CERTIFICATE, REACHMAP_KEY, REACHMAP_NATS_CREDENTIALS, REACHMAP_NATS_NKEY,
 REACHMAP_NATS_CA, REACHMAP_NATS_CERTIFICATE, REACHMAP_NATS_KEY), then these options.
@@ -65,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _loader(options: argparse.Namespace) -> Load:
     """What reads the settings, now and whenever it is asked."""
     arguments = {key: getattr(options, key, None) for key in settings.ARGUMENTS}
-    arguments["addresses"] = options.address
+    arguments["addresses"] = getattr(options, "address", None)
     return lambda: settings.load(options.config, os.environ, arguments)
 
 
@@ -111,7 +117,7 @@ def _join(options: argparse.Namespace) -> int:
         print(f"reachmap-agent: {error}", file=sys.stderr)
         print("what was written stays; the agent goes on trying once it runs", file=sys.stderr)
         return EXIT_FAILED
-    print("next: start or restart the agent (systemctl restart reachmap-agent)")
+    print(f"next: start or restart the agent ({_START})")
     return 0
 
 
@@ -133,8 +139,23 @@ def _reclaim(load: Load, options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS: Final = {"run": _run, "doctor": _doctor, "reclaim": _reclaim}
+def _service(load: Load, options: argparse.Namespace) -> int:
+    # Here, since it is Windows's alone.
+    from reachmap_agent import scm
 
+    if sys.platform == "win32":
+        from reachmap_agent.scm import command
+
+        return command.run(options.action, load)
+    instead = scm.INSTEAD.get(sys.platform, scm.INSTEAD_ELSEWHERE)
+    print(f"reachmap-agent: services of this kind are Windows's; {instead}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+_COMMANDS: Final = {"run": _run, "doctor": _doctor, "reclaim": _reclaim, "service": _service}
+
+
+_SERVICE_ACTIONS: Final = ("install", "remove", "start", "stop", "status", "firewall")
 
 _BUS_FILES: Final = {
     "--nats-credentials": "what to show to the NATS server: credentials from `reachmap enroll`",
@@ -223,4 +244,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     reclaim.add_argument("port", metavar="[TRANSPORT/]PORT")
+    manage = commands.add_parser(
+        "service",
+        help="run the agent as a service of Windows",
+        description="Install the agent as a service of Windows, remove it, start or stop it, say "
+        "how it fares (exit code 1 unless it runs), or print the firewall rules that this host's "
+        "plan needs, as PowerShell. The service reads %ProgramData%\\reachmap\\agent.toml. "
+        "On other systems it says what to use instead, with exit code 2.",
+        epilog="example:\n  reachmap-agent service firewall > firewall.ps1\n"
+        "  powershell -ExecutionPolicy Bypass -File firewall.ps1 -WhatIf",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    manage.add_argument("action", choices=_SERVICE_ACTIONS)
+    other = manage.add_argument_group("for firewall, where its plan is not the service's")
+    other.add_argument("--config", type=Path, metavar="FILE", help="settings, as TOML")
+    other.add_argument("--id", metavar="NAME", help="this host's name in the topology")
+    other.add_argument("--state", metavar="DIR", help="where the agent keeps its plan")
+    manage.add_argument("--verbose", action="store_true", help="log more")
     return parser

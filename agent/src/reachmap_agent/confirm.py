@@ -55,6 +55,8 @@ class Confirmation:
 
     def timeout_s(self, slot: int, address: str, usual_s: float) -> float:
         """How long the next check of a flow waits for an answer."""
+        if not self._doubts:
+            return usual_s
         doubt = self._doubts.get((slot, address))
         # A slow answer is none of these: it needs its time to be seen for what it is.
         hurries = doubt is not None and doubt.face[0] is Outcome.TIMEOUT

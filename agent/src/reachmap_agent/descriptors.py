@@ -10,10 +10,14 @@ KEPT: Final = 128
 """For the bus, name resolution, files, and what else a process has open."""
 
 
+_SELECT: Final = 512
+"""Sockets that Python's select takes at once on Windows."""
+
+
 def allowed() -> int:
     """How many this process may have now."""
     if sys.platform == "win32":
-        return sys.maxsize  # a socket is no descriptor there
+        return _SELECT  # a socket is no descriptor there, but select is all that watches them
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,5 +1,6 @@
 """Who this host is: what the agent says of itself when it joins."""
 
+import functools
 import ipaddress
 import os
 import platform
@@ -43,8 +44,12 @@ def capabilities() -> tuple[str, ...]:
     return tuple(found)
 
 
+@functools.cache
 def _may_tap() -> bool:
-    """Whether packets can be looked at: by right (CAP_NET_RAW), and by the sandbox."""
+    """Whether packets can be looked at: by right (CAP_NET_RAW), and by the sandbox.
+
+    It is tried once: to close such a socket takes the kernel milliseconds, and neither changes.
+    """
     if sys.platform != "linux":
         return False
     try:

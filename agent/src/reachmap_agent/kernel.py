@@ -28,6 +28,7 @@ _VERSION_BY_ORIGIN: Final = {2: 4, 3: 6}  # SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP
 _ADDRESS_BY_FAMILY: Final = {2: slice(4, 8), 10: slice(8, 24)}  # sockaddr_in, sockaddr_in6
 
 _TCP_INFO: Final = struct.Struct("=8x24I32x2I")
+_RTT: Final = struct.Struct("=68xI")
 _RETRANSMITS: Final = slice(100, 104)
 _SEGMENTS_IN: Final = slice(140, 144)
 _BOTH_WAYS: Final = slice(136, 144)
@@ -108,6 +109,12 @@ def read_tcp_info(data: bytes) -> TcpInfo | None:
         pmtu=fields[13],
         retransmitted=fields[7],
     )
+
+
+def smoothed_rtt_us(data: bytes) -> int:
+    """`TcpInfo.rtt_us` alone, of what getsockopt(TCP_INFO) gave in full."""
+    rtt_us: int = _RTT.unpack_from(data)[0]
+    return rtt_us
 
 
 def reset_came(data: bytes) -> bool:

@@ -132,20 +132,10 @@ class Ledger:
         slot = seen.slot
         if slot in self._names:
             return self._see_address(seen, confirmed=confirmed)
-        self._made[slot] = made = self._made[slot] + 1
-        if made == _FULL:
-            self.is_full = True
-        outcome = seen.outcome
-        if outcome is Outcome.OPEN:
-            opened = made - self._failed[slot] - self._local_errors[slot] - 1
-            place = slot * _SAMPLES + opened % _SAMPLES
-            self._samples[place] = logscale.code(seen.connect_us)
-            self._note_sight(slot, _OPEN)
-        elif outcome is Outcome.LOCAL_ERROR:
-            self._local_errors[slot] += 1
+        if seen.outcome is Outcome.OPEN:
+            self._count_open(slot, seen.connect_us)
         else:
-            self._failed[slot] += 1
-            self._note_sight(slot, _NOT_OPEN)
+            self._count_other(slot, seen.outcome)
         if not confirmed:
             self._doubtful.add((slot, ""))
             return None
@@ -157,6 +147,31 @@ class Ledger:
             return None
         change = self._told[slot] = self._change(seen)
         return change
+
+    def see_again(self, slot: int, at_ms: int, connect_us: int) -> None:
+        """Count a check that came to just what was told of its slot: open, and no name's."""
+        self.made += 1
+        self._count_open(slot, connect_us)
+        self._checked_ms[slot] = at_ms
+
+    def _count_open(self, slot: int, connect_us: int) -> None:
+        opened = self._count_made(slot) - self._failed[slot] - self._local_errors[slot] - 1
+        self._samples[slot * _SAMPLES + opened % _SAMPLES] = logscale.code(connect_us)
+        self._note_sight(slot, _OPEN)
+
+    def _count_other(self, slot: int, outcome: Outcome) -> None:
+        self._count_made(slot)
+        if outcome is Outcome.LOCAL_ERROR:
+            self._local_errors[slot] += 1
+        else:
+            self._failed[slot] += 1
+            self._note_sight(slot, _NOT_OPEN)
+
+    def _count_made(self, slot: int) -> int:
+        self._made[slot] = made = self._made[slot] + 1
+        if made == _FULL:
+            self.is_full = True
+        return made
 
     def _note_sight(self, slot: int, sight: int) -> None:
         before = self._sights[slot]

@@ -14,16 +14,13 @@ from reachmap_agent.settings import Settings
 from reachmap_agent.spool import Spool
 from reachmap_shared import __version__, codec, subjects
 from reachmap_shared.bus import Bus
-from reachmap_shared.messages import Hello, NamedTarget, OwnPort, Presence, Pulse
+from reachmap_shared.messages import MAX_TARGETS, Hello, NamedTarget, OwnPort, Presence, Pulse
 
 HEARTBEAT_S: Final = 5.0
 """Between two pulses: an agent that says nothing for three of them has gone silent."""
 
 _LOOKUP_S: Final = 1.0
 """How long a hello waits for this host's own addresses; with a broken resolver they come late."""
-
-_TARGETS: Final = 64
-"""Hosts of one role that a hello has room for."""
 
 
 class Herald:
@@ -121,7 +118,8 @@ class Herald:
             spool_failure=self._spool.failure[:300],
             ports=tuple(OwnPort(*own) for own in sorted(found.ports.items())),
             targets=tuple(
-                NamedTarget(role, hosts[:_TARGETS]) for role, hosts in sorted(found.targets.items())
+                NamedTarget(role, hosts[:MAX_TARGETS])
+                for role, hosts in sorted(found.targets.items())
             ),
             earlier=self._spool.earlier,
         )

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import os
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +23,9 @@ from reachmap_shared.vocabulary import Outcome, Transport
 
 Done = Callable[[Observation], None]
 
+AsBefore = Callable[[int, Attempt, int], bool]
+"""Is given a slot, its attempt that has ended, and when; whether no observation is wanted."""
+
 Address = tuple[Any, ...]
 """As sockets take it: (host, port), or four fields for IPv6."""
 
@@ -40,11 +42,10 @@ class Job:
     protocol: Protocol
     address: Address | None
     """What to dial; None where a name must be resolved first, at each check."""
+    plain: Target
+    """What a check needs to know, but for a challenge."""
     challenger: Challenger | None = None
     """Asks the destination's listener who it is; None where no agent is."""
-    tls: ssl.SSLContext | None = None
-    stand_in_certificate: bytes = b""
-    """As `Target` has them."""
 
     @classmethod
     def of(cls, slot: int, spec: CheckSpec, plan: Plan, contexts: Contexts) -> Self:
@@ -63,15 +64,8 @@ class Job:
                 spec.destination,
                 keys.from_text(spec.key),
             )
-        return cls(
-            slot,
-            spec,
-            REGISTRY[spec.protocol],
-            address,
-            challenger,
-            contexts.client,
-            contexts.certificate,
-        )
+        plain = Target(spec.address, None, contexts.client, contexts.certificate, spec.transport)
+        return cls(slot, spec, REGISTRY[spec.protocol], address, plain, challenger)
 
     def at(self, address: str) -> Self:
         """The same, of a name that is resolved."""
@@ -79,17 +73,11 @@ class Job:
 
     def target(self) -> Target:
         """What one check needs, with a challenge of its own."""
-        challenge = None
-        if self.challenger is not None:
-            challenge = self.challenger.challenge(os.urandom(NONCE_SIZE))
-        spec = self.spec
-        return Target(
-            spec.address,
-            challenge,
-            self.tls,
-            self.stand_in_certificate,
-            spec.transport,
-        )
+        plain = self.plain
+        if self.challenger is None:
+            return plain
+        challenge = self.challenger.challenge(os.urandom(NONCE_SIZE))
+        return Target(plain.host, challenge, plain.tls, plain.stand_in_certificate, plain.transport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +128,14 @@ class Prober:
         verdict = Verdict(outcome, (f"{host} does not resolve: {reason}",))
         return _observation(job, verdict, self._now_ms(), name_us=took_us)
 
-    def start(self, job: Job, timeout_s: float, done: Done, found: Found | None = None) -> None:
+    def start(
+        self,
+        job: Job,
+        timeout_s: float,
+        done: Done,
+        found: Found | None = None,
+        as_before: AsBefore | None = None,
+    ) -> None:
         """Run a check; `done` hears of it when it has ended, but not before this returns.
 
         Args:
@@ -148,11 +143,14 @@ class Prober:
             timeout_s: How long it may take, in seconds.
             done: Is given what was seen.
             found: What to dial, for a job that has a name.
+            as_before: Is asked first, and `done` not called if it says yes.
         """
 
         def ended(attempt: Attempt) -> None:
             verdict, now_ms = attempt.verdict, self._now_ms()
             assert verdict is not None
+            if as_before is not None and as_before(job.slot, attempt, now_ms):
+                return
             if found is None:
                 done(_observation(job, verdict, now_ms, attempt))
                 return
@@ -187,8 +185,7 @@ def _observation(
     if attempt is not None and attempt.connected_ns:
         connect_us = attempt.connect_us
         answer_us = (attempt.ended_ns - attempt.connected_ns) // 1000
-        lost = attempt.info.retransmits if attempt.info is not None else 0
-        if lost and verdict.outcome is Outcome.OPEN:
+        if verdict.outcome is Outcome.OPEN and (lost := attempt.lost_syns):
             facts += (f"open after {lost} lost SYN",)
         if verdict.reached is not None:
             facts += _translated(verdict.reached, attempt)
@@ -202,7 +199,7 @@ def _observation(
         connect_us=connect_us,
         answer_us=answer_us,
         local=attempt.local if attempt is not None else "",
-        evidence=tuple(text[:_SENTENCE] for text in (*facts, *verdict.evidence)[:_SENTENCES]),
+        evidence=tuple([text[:_SENTENCE] for text in (facts + verdict.evidence)[:_SENTENCES]]),
         certificate_until=verdict.certificate_until,
         seen_as=_shown(verdict.reached.seen) if verdict.reached is not None else "",
         offender=_offender(verdict, attempt),

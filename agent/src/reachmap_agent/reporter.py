@@ -64,11 +64,21 @@ class Reporter:
         if revision != ledger.revision:
             return
         change = ledger.see(seen, confirmed=confirmed)
-        self._account.made = ledger.made
         if change is not None:
             self._account.told = ledger.told
             self._pending.append(change)
             self._news.set()
+        self._counted()
+
+    def see_again(self, revision: str, slot: int, at_ms: int, connect_us: int) -> None:
+        """Likewise, and it came to just what was told of its slot: open, and no name's."""
+        if revision == self._ledger.revision:
+            self._ledger.see_again(slot, at_ms, connect_us)
+            self._counted()
+
+    def _counted(self) -> None:
+        ledger = self._ledger
+        self._account.made = ledger.made
         if ledger.is_full:
             self._put_roll_up(ledger.close_period(self._clock.steady_ms()))
 

@@ -7,7 +7,6 @@ top keeps any two from marching in step for ever.
 
 import hashlib
 import heapq
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,16 @@ if TYPE_CHECKING:
 _JITTER = 0.05
 """Part of the interval: enough to break step, too little to matter to freshness."""
 
-EARLY_S = 0.02
-MOST_EARLY = 16
-"""What is due so soon may come along with what is due now, for waking up for each costs as much as
-a check does; but not so many that they hold up anything else."""
+EARLY_S = 0.1
+EARLY_PART = 0.1
+"""What is due within so many seconds, and this part of the interval, may come along with what is
+due now: to wake up for each costs more than a check does."""
+
+MOST_ALONG = 48
+"""So many come along at most, so that they hold up nothing else."""
+
+MOST_ALIKE = 2
+"""And so many of them to one host: no company may be a burst for anybody."""
 
 _FIRST_ROUND_S = 2.0
 """A new plan's first round is this quick, so that the map is soon complete. All agents of a
@@ -41,6 +46,7 @@ class Schedule:
 
     Args:
         keys: What each slot dials, in the plan's order; its hash spreads the slots.
+        hosts: Whom each slot dials.
         interval_s: Time between two checks of one slot.
         now: The monotonic clock's reading, in seconds; all times are of this clock.
         rng: The dice for the jitter.
@@ -50,13 +56,16 @@ class Schedule:
     def __init__(
         self,
         keys: Sequence[str],
+        hosts: Sequence[str],
         interval_s: float,
         now: float,
         rng: "random.Random",
         *,
         at_start: bool = False,
     ) -> None:
+        self._hosts = hosts
         self._interval_s = interval_s
+        self._early_s = min(EARLY_S, EARLY_PART * interval_s)
         self._rng = rng
         self._start = now
         self._phases = [phase(key) for key in keys]
@@ -67,6 +76,9 @@ class Schedule:
             (now + place * first_round, slot, True) for slot, place in enumerate(self._phases)
         ]
         heapq.heapify(self._due)
+        self._along = 0
+        self._alike: dict[str, int] = {}
+        """How many came along since anybody looked what is due, and with which hosts."""
 
     def next_due(self) -> float | None:
         """When the next check is due; None when there is none at all."""
@@ -74,22 +86,35 @@ class Schedule:
 
     def pop_due(self, now: float) -> list[tuple[int, float]]:
         """The slots due by `now`, each with how many seconds late it is, and plan their next."""
-        return self._pop(now, now)
-
-    def pop_early(self, now: float) -> list[tuple[int, float]]:
-        """A few that are due soon, so that nobody has to wake up for them."""
-        return self._pop(now + EARLY_S, now, MOST_EARLY)
-
-    def _pop(self, by: float, now: float, most: int = sys.maxsize) -> list[tuple[int, float]]:
+        self._along = 0
+        self._alike.clear()
         popped: list[tuple[int, float]] = []
-        while self._due and self._due[0][0] <= by and len(popped) < most:
-            due, slot, in_turn = self._due[0]
-            popped.append((slot, now - due))
-            if in_turn:
-                heapq.heapreplace(self._due, (self._following(slot, max(now, due)), slot, True))
-            else:
-                heapq.heappop(self._due)
+        while self._due and self._due[0][0] <= now:
+            popped.append(self._pop(now))
         return popped
+
+    def pop_early(self, now: float) -> tuple[int, float] | None:
+        """One that is due soon, to come along with what was due last; None for no more."""
+        if not self._due or self._along >= MOST_ALONG:
+            return None
+        due, slot, in_turn = self._due[0]
+        if due > now + self._early_s or not in_turn:  # a repetition has its time for a reason
+            return None
+        host = self._hosts[slot]
+        alike = self._alike.get(host, 0)
+        if alike >= MOST_ALIKE:
+            return None
+        self._along += 1
+        self._alike[host] = alike + 1
+        return self._pop(now)
+
+    def _pop(self, now: float) -> tuple[int, float]:
+        due, slot, in_turn = self._due[0]
+        if in_turn:
+            heapq.heapreplace(self._due, (self._following(slot, max(now, due)), slot, True))
+        else:
+            heapq.heappop(self._due)
+        return slot, now - due
 
     def once_more(self, slot: int, at: float) -> None:
         """Check a slot at a time of its own, besides its turns."""
@@ -99,5 +124,5 @@ class Schedule:
         """The slot's next place on its grid, half an interval off or more; lost rounds are lost."""
         origin = self._start + self._phases[slot] * self._interval_s
         rounds = (now + self._interval_s / 2 - origin) // self._interval_s + 1
-        jitter = self._rng.uniform(-_JITTER, _JITTER) * self._interval_s
-        return origin + rounds * self._interval_s + jitter
+        jitter = (2 * self._rng.random() - 1) * _JITTER
+        return origin + (rounds + jitter) * self._interval_s

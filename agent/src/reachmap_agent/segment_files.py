@@ -47,12 +47,20 @@ class SegmentFiles:
     def account(self, boot: str) -> Account:
         """That of a start. Raises OSError."""
         self._make_folder()
-        return Account(self._folder / f"{boot}{_ACCOUNT}")
+        return Account(self._account(boot))
+
+    def keep_account(self, boot: str, account: Account) -> None:
+        """Have a file for one that was in memory alone. Raises OSError."""
+        self._make_folder()
+        account.keep(self._account(boot))
 
     def remove_account(self, boot: str) -> None:
         """Take that of a start away, if it is there."""
         with contextlib.suppress(OSError):
-            (self._folder / f"{boot}{_ACCOUNT}").unlink()
+            self._account(boot).unlink()
+
+    def _account(self, boot: str) -> Path:
+        return self._folder / f"{boot}{_ACCOUNT}"
 
     def accounts(self) -> list[str]:
         """The starts that have one."""

@@ -4,14 +4,13 @@ Later ones win, key by key. A setting that cannot be used stops the agent with t
 """
 
 import ipaddress
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from reachmap_agent import discovery
+from reachmap_agent import discovery, paths
 from reachmap_agent.identity import hostname
 from reachmap_agent.limits import RANGES, ListenerLimits
 from reachmap_agent.openuem import Found
@@ -21,7 +20,7 @@ from reachmap_shared.errors import InvalidName, InvalidSettings
 from reachmap_shared.names import host_name, role_name
 from reachmap_shared.permissions import inbox
 
-DEFAULT_PATH: Final = Path("/etc/reachmap/agent.toml")
+DEFAULT_PATH: Final = paths.config()
 
 AUTO: Final = "auto"
 """Among the roles: what OpenUEM's own settings say."""
@@ -159,7 +158,7 @@ def load(
         **values, listeners=limits, diagnosis=diagnosis, found=found, origins=origins
     )
     if settings.state == Path():
-        settings = replace(settings, state=_usual_state(environment))
+        settings = replace(settings, state=paths.state(environment))
     if not settings.id:
         settings = replace(settings, id=hostname().partition(".")[0])
     _check(settings)
@@ -214,16 +213,6 @@ def _found_out(origin: str) -> Found:
             f"{origin}: {AUTO}: {error.filename} cannot be read: {error.strerror}; let the agent's "
             "group read it, or name the roles"
         ) from error
-
-
-def _usual_state(environment: Mapping[str, str]) -> Path:
-    """Where systemd says, or where such things are kept."""
-    if given := environment.get("STATE_DIRECTORY"):
-        return Path(given.partition(":")[0])
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        return Path("/var/lib/reachmap-agent")
-    base = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "reachmap-agent"
 
 
 def _typed(key: str, value: Any, origin: str) -> Any:

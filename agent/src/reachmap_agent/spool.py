@@ -97,6 +97,7 @@ class Spool:
         self.changes_lost = 0
         """Changes of this start that had to be dropped."""
         self._recover()
+        self.account.last_ms = clock.wall_ms()
 
     @property
     def account(self) -> Account:
@@ -123,6 +124,7 @@ class Spool:
         account = self.account
         # First the next one's number: a crash in between leaves a gap, and no number twice.
         account.sequence += 1
+        account.last_ms = self._clock.wall_ms()
         entry = Entry(account.sequence - 1, kind, made, changes, body)
         record = self._append(self._boot, entry)
         self._make_room()
@@ -239,6 +241,7 @@ class Spool:
         if tries_disk:
             header = Header(boot, self._clock.os_boot, now_ms, self._clock.wall_ms())
             try:
+                self._starts.keep()
                 self._files.create(segment, header)
                 self._works()
             except OSError as error:

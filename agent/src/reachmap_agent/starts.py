@@ -14,7 +14,8 @@ from reachmap_agent.segment_files import SegmentFiles
 from reachmap_shared.messages import MAX_EARLIER, Earlier
 
 _TOLD_MS: Final = MAX_AGE_MS
-"""As long as reports are kept for a collector that is away: far less than it remembers starts."""
+"""As long as reports are kept for a collector that is away. It remembers a start for longer; of one
+that it had forgotten, all would seem to have vanished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class _Over:
     """A start of which nothing waits."""
 
     closed_ms: int
-    """By the wall clock."""
+    last_ms: int
+    """Both by the wall clock."""
     standing: Earlier
 
 
@@ -65,6 +67,11 @@ class Starts:
         """Take up a start's account. Raises OSError where the disk does not take it."""
         self._open[boot] = self._files.account(boot) if on_disk else Account(None)
 
+    def keep(self) -> None:
+        """Have this start's on disk, if that took nothing when it began. Raises OSError."""
+        if not self.own.is_kept:
+            self._files.keep_account(self._boot, self.own)
+
     def standing(self, boot: str) -> Earlier:
         """How a start's account stands: what is nowhere any more is lost."""
         account = self._open[boot]
@@ -89,7 +96,8 @@ class Starts:
             return
         standing = self.standing(boot)
         account = self._open.pop(boot)
-        self._over[boot] = _Over(account.closed_ms or self._clock.wall_ms(), standing)
+        closed_ms = account.closed_ms or self._clock.wall_ms()
+        self._over[boot] = _Over(closed_ms, account.last_ms, standing)
         account.close()
         told = {one.boot for one in self.earlier()}
         for over in self._over.keys() - told:
@@ -102,7 +110,7 @@ class Starts:
         closed = {boot: account.closed_ms for boot, account in self._open.items()}
         del closed[self._boot]
         for boot, over in self._over.items():
-            if over.closed_ms >= oldest_ms:
+            if over.last_ms >= oldest_ms:
                 closed[boot] = over.closed_ms
         latest = sorted(closed, key=closed.__getitem__)[-MAX_EARLIER:]
         return tuple(

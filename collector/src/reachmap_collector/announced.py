@@ -15,6 +15,10 @@ from reachmap_shared.errors import InvalidName
 from reachmap_shared.messages import Hello
 from reachmap_shared.names import ServiceName
 
+_TOLD: Final = 8
+"""Contradictions of one agent that are told: more say the same, and one endpoint must not fill
+an answer."""
+
 _ITSELF: Final = "localhost"
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address | None
@@ -33,7 +37,13 @@ class Contradictions:
         self._members = members
 
     def of(self, hello: Hello) -> Iterator[str]:
-        """Those of one agent, in words."""
+        """Those of one agent, in words: the first few."""
+        found = [*self._all(hello)]
+        yield from found[:_TOLD]
+        if len(found) > _TOLD:
+            yield f"announces {len(found) - _TOLD} more that the topology does not have so"
+
+    def _all(self, hello: Hello) -> Iterator[str]:
         if (member := self._members.get(hello.agent)) is None:
             return
         for own in hello.ports:

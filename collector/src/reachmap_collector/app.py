@@ -81,12 +81,9 @@ async def serve(settings: ServeSettings) -> None:
     """
     topology = load_topology(settings.topology)
     configuration = load_configuration(settings.config) if settings.config else NOTHING
-    try:
+    with _keeping_state(settings.data):
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = credentials.load_or_create(settings.data)
-    except OSError as error:
-        reason = f"cannot keep the collector's state: {error.strerror}"
-        raise InvalidFile(settings.data, [Problem("", reason)]) from error
     collectors: list[Collector] = []
 
     async def back() -> None:
@@ -114,6 +111,15 @@ async def serve(settings: ServeSettings) -> None:
                 lambda: exposition(alerts.book.active()),
             ):
                 await _run(collector, alerts, settings, connection, urls)
+
+
+@contextlib.contextmanager
+def _keeping_state(data: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot keep the collector's state: {error.strerror}"
+        raise InvalidFile(data, [Problem("", reason)]) from error
 
 
 async def _run(
@@ -190,14 +196,15 @@ async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Ac
     if access is None:
         _log.warning("no credentials for the bus: whoever reaches it can speak for any host")
         access = ANYBODY
-    store.prepare()
-    store.place = replace(
-        store.place,
-        urls=tuple(settings.nats),
-        agents_urls=tuple(settings.nats),
-        ca=str(access.ca.absolute()) if access.ca else "",
-        server_name=access.server_name,
-    )
+    with _keeping_state(settings.data):
+        store.prepare()
+        store.place = replace(
+            store.place,
+            urls=tuple(settings.nats),
+            agents_urls=tuple(settings.nats),
+            ca=str(access.ca.absolute()) if access.ca else "",
+            server_name=access.server_name,
+        )
     yield settings.nats, access
 
 

@@ -9,8 +9,8 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +24,7 @@ from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.ledger import Ledger
+from reachmap_collector.overview import EVERYTHING, Filters, Overview
 from reachmap_collector.planner import (
     Flows,
     Member,
@@ -31,6 +32,7 @@ from reachmap_collector.planner import (
     members,
 )
 from reachmap_collector.plans import Plans, idle_plan
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.reports import (
     DIAGNOSES,
     LETTER,
@@ -40,10 +42,22 @@ from reachmap_collector.reports import (
     check_sender,
     kept_slots,
     slots_of,
+    told_of,
 )
 from reachmap_collector.roster import Remembered, Roster
 from reachmap_collector.slots import KnownPlans, Slots
-from reachmap_collector.store.api import Batch, DeadLetter, Kept, Store, Transition
+from reachmap_collector.states import States
+from reachmap_collector.store import much_is_read
+from reachmap_collector.store.api import (
+    Batch,
+    DeadLetter,
+    Kept,
+    PlanSlots,
+    Received,
+    Selection,
+    Store,
+    Transition,
+)
 from reachmap_collector.streams import Streams, StreamSettings
 from reachmap_collector.topology.load import load_topology
 from reachmap_collector.topology.model import Topology
@@ -51,6 +65,7 @@ from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, InvalidName, MalformedMessage
 from reachmap_shared.messages import Ask, Hello, ListenerReport, Pulse, Question
+from reachmap_shared.vocabulary import State
 
 _COMPILE_AFTER_S: Final = 0.2
 """A fleet that joins together is planned for together."""
@@ -90,16 +105,38 @@ Result = TypeVar("Result")
 _log = log.get("collector")
 
 
-def _told_before(store: Store) -> list[Transition]:
-    """The last change of each flow, and the latest of all: they say since when it has been so."""
-    told = list(store.latest())
-    flows = len(told)
-    page = store.history(limit=_PAGE)
-    while True:
-        told += page.transitions
-        if page.next is None or len(told) > flows + _RECENT:
-            return told
-        page = store.history(limit=_PAGE, before=page.next)
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What the store has of the time before a restart."""
+
+    plans: Sequence[PlanSlots]
+    hellos: Sequence[Kept]
+    losses: Sequence[Kept]
+    diagnoses: Sequence[Kept]
+    received: Sequence[Received]
+    latest: Sequence[Transition]
+    """The last change of each flow."""
+    older: Sequence[Transition]
+    """The latest of all changes: they say since when it has been so."""
+
+    @classmethod
+    def read(cls, store: Store) -> "Remains":
+        """All of it; it takes its time."""
+        with much_is_read():
+            page = store.history(limit=_PAGE)
+            older = [*page.transitions]
+            while page.next is not None and len(older) < _RECENT:
+                page = store.history(limit=_PAGE, before=page.next)
+                older += page.transitions
+            return cls(
+                plans=[*store.plans()],
+                hellos=[*store.kept(_HELLOS)],
+                losses=[*store.kept(LOSSES)],
+                diagnoses=[*store.kept(DIAGNOSES)],
+                received=[*store.received()],
+                latest=[*store.latest()],
+                older=older,
+            )
 
 
 class Collector:
@@ -168,12 +205,7 @@ class Collector:
         """Begin where the collector before this one ended; wait for the store if need be."""
         while True:
             try:
-                plans = await self._keeper.read(lambda store: list(store.plans()))
-                hellos = await self._keeper.read(lambda store: list(store.kept(_HELLOS)))
-                losses = await self._keeper.read(lambda store: list(store.kept(LOSSES)))
-                diagnoses = await self._keeper.read(lambda store: list(store.kept(DIAGNOSES)))
-                received = await self._keeper.read(lambda store: list(store.received()))
-                told = await self._keeper.read(_told_before)
+                remains = await self._keeper.read(Remains.read)
             except StoreError as error:
                 self._keeper.trouble = str(error)
                 _log.warning("the store cannot be read, the map waits for it", reason=str(error))
@@ -181,18 +213,23 @@ class Collector:
             else:
                 break
         self._keeper.trouble = ""
-        for row in plans:
+        for row in remains.plans:
             self._known.add(slots_of(row))
-        last_heard = {(row.agent, row.boot): row.last for row in received}
-        for kept in hellos:
+        last_heard = {(row.agent, row.boot): row.last for row in remains.received}
+        for kept in remains.hellos:
             with contextlib.suppress(MalformedMessage):  # kept by another version
                 said = codec.decode(Remembered, kept.value or b"")
                 heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
                 self.roster.restore(said, heard)
         self._compile()
-        if former := self.topology.former:
-            told = [replace(one, flow=renamed(one.flow, former)) for one in told]
-        useless = self._reports.restore(told, received, losses, diagnoses)
+        useless = self._reports.restore(
+            self._now_called(remains.latest),
+            remains.received,
+            remains.losses,
+            remains.diagnoses,
+            self._now_called(remains.older),
+            self.topology.former,
+        )
         self._handed.restore()
         self._keeper.add(useless)
         for hello in self._early:
@@ -200,7 +237,14 @@ class Collector:
         self._early.clear()
         self._is_restored = True
         self._changed.set()
-        _log.info("map restored", changes=len(told), agents=len(hellos))
+        _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
+
+    def _now_called(self, changes: Sequence[Transition]) -> Iterable[Transition]:
+        """The same changes, by what their hosts are called now."""
+        former = self.topology.former
+        if not former:
+            return changes
+        return (replace(one, flow=renamed(one.flow, former)) for one in changes)
 
     def bus_is_back(self) -> None:
         """The server was away, and may have lost all that it had."""
@@ -230,10 +274,40 @@ class Collector:
         else:
             _log.info("topology reloaded", path=str(path))
 
+    def judge(self) -> Judge:
+        """The judge of how things are now."""
+        return Judge(self.flows, self.roster, self.topology.checks, self.now())
+
+    def states(self) -> States:
+        """How every flow of the map stands now."""
+        return States(self.flows, self.judge())
+
+    def overview(self, filters: Filters = EVERYTHING) -> Overview:
+        """The flows that fit, as they are now."""
+        return Overview(self.states(), self.topology, filters)
+
     def judgements(self) -> list[Judgement]:
-        """Every flow of the map as it is now, in the order of their keys."""
-        judge = Judge(self.flows, self.roster, self.topology.checks, self.now())
+        """Every flow of the map as it is now, in the order of their keys: it takes its time."""
+        judge = self.judge()
         return [judge.judge(record) for record in self.flows]
+
+    async def recall(self, records: Sequence[FlowRecord]) -> None:
+        """Have records of well flows, of which the map has no more than numbers, say all again.
+
+        While the store cannot be read they stay as they are.
+        """
+        lacking = {record.key: record for record in records if self.flows.lacks(record)}
+        if not lacking:
+            return
+        names = self.topology.names
+        sources = {name for key in lacking for name in names(key.source)}
+        destinations = {name for key in lacking for name in names(key.destination)}
+        meant = Selection(sources=sources, destinations=destinations)
+        with contextlib.suppress(StoreError):
+            for one in await self.look_up(lambda store: [*store.at(self.now(), selection=meant)]):
+                record = lacking.get(renamed(one.flow, self.topology.former))
+                if record is not None and (told := told_of(one)) is not None:
+                    record.remember(told)
 
     async def look_up(self, question: Callable[[Store], Result]) -> Result:
         """What the store says. Raises StoreError."""
@@ -243,10 +317,10 @@ class Collector:
         """Every agent that reports or should."""
         return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
 
-    def status(self, judgements: list[Judgement], agents: list[views.Json]) -> views.Json:
-        """The whole in one line's worth, of what `judgements` and `agents` gave at one moment."""
+    def status(self, flows: Mapping[State, int], agents: list[views.Json]) -> views.Json:
+        """The whole in one line's worth: flows by state, and what `agents` gave at that moment."""
         delivery = views.Delivery(
-            trouble=self._intake.trouble or self._plan_trouble,
+            trouble=self._intake.trouble or self._intake.refusal or self._plan_trouble,
             lag=self._intake.lag.pending,
             in_stream=self._intake.lag.messages,
             stream_octets=self._intake.lag.octets,
@@ -258,7 +332,7 @@ class Collector:
             store_waiting=self._keeper.waiting,
             dead_letters=self._keeper.letters,
         )
-        return views.status(judgements, agents, dict(self.refused), delivery, self.ledger)
+        return views.status(flows, agents, dict(self.refused), delivery, self.ledger)
 
     def _compile(self) -> None:
         """Bring flows and plans up to date."""
@@ -279,7 +353,7 @@ class Collector:
             if before.get(name) != revision:
                 self._learn(plans.slots(name))
         for name in before.keys() - plans.revisions.keys():
-            self._learn(Slots(name, idle_plan(name).revision, (), ()))
+            self._learn(Slots.of(name, idle_plan(name).revision, (), ()))
         self._plans = plans
 
     def _learn(self, slots: Slots) -> None:

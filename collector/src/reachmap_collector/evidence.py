@@ -3,7 +3,7 @@
 from reachmap_collector.diagnose import is_passing, steps
 from reachmap_collector.judge import Judgement
 from reachmap_collector.views import Json, timestamp
-from reachmap_shared.diagnosis import Hop, IcmpError, Recheck, Sight, Testimony
+from reachmap_shared.diagnosis import Hop, IcmpError, Recheck, Related, Sight, Testimony
 
 
 def looked_into(judgement: Judgement) -> Json | None:
@@ -18,18 +18,23 @@ def looked_into(judgement: Judgement) -> Json | None:
         "local": path.local or None,
         "path": [_hop(hop) for hop in steps(path)],
         "compared": compared
-        and {
-            "address": compared.address,
-            "port": compared.port,
-            "transport": compared.transport,
-            "outcome": compared.outcome,
-            "path": [_hop(hop) for hop in compared.walk],
-        },
+        and {**_neighbour(compared), "path": [_hop(hop) for hop in compared.walk]},
+        "related": [_neighbour(one) for one in path.related],
         "rechecks": [_recheck(one) for one in (path.first, path.last) if one is not None],
         "witness": {"silenced": diagnosis.silenced, **_told(diagnosis.testimony)},
         "sees_packets": path.sight.tap,
         "packets": _packets(path.sight),
         "others": diagnosis.others,
+    }
+
+
+def _neighbour(other: Related) -> Json:
+    return {
+        "relation": other.relation,
+        "address": other.address,
+        "port": other.port,
+        "transport": other.transport,
+        "outcome": other.outcome,
     }
 
 
@@ -70,6 +75,7 @@ def _told(testimony: Testimony | None) -> Json:
         "connections": [{"state": row.state, "peer": row.peer} for row in testimony.rows],
         "sees_packets": testimony.sight.tap,
         "packets": _packets(testimony.sight),
+        "back": [_hop(hop) for hop in testimony.back],
     }
 
 

@@ -2,232 +2,47 @@
 
 Folding only remembers. What it means is asked of `reachmap_collector.judge`, at the time of the
 question, so a flow that nobody reports on any more turns unknown without anyone touching it.
-
-What is kept is a function of the set of messages heard: in which order they come, and how often,
-makes no difference. A pulse and a roll-up cost the same for one flow as for twenty thousand: what
-they say of a flow is looked up when somebody asks.
 """
 
 import ipaddress
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from statistics import median
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from reachmap_collector import columns
+from reachmap_collector.columns import Bits
 from reachmap_collector.diagnose import Diagnosed
-from reachmap_collector.planner import ExpectedFlow, FlowKey
-from reachmap_collector.slots import Slots
-from reachmap_shared import logscale
-from reachmap_shared.messages import NamedCount, Observation, RollUp
-from reachmap_shared.vocabulary import Outcome
+from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, FlowKey, Flows, Target
+from reachmap_collector.records import FlowRecord, Source, Told
+from reachmap_collector.slots import Ends, Place, place_of
+from reachmap_shared.messages import Observation
+from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome
 
-_PERIODS: Final = 4
-"""Roll-ups of an agent that latency, flapping and counts are taken from: some four minutes by
-default."""
+KEPT: Final = 2_000
+"""Well flows that have a record of their own: some 2 MB of them."""
 
-_PAST: Final = 8
-"""Changes of a flow that are kept in memory, so that one which comes late finds its place."""
+_WORDS: Final = 10_000
+"""Above so many, and twice those in use, the words that no row has any more are forgotten."""
 
 _HIDDEN: Final = 32
 """Addresses of a name that are remembered, those that it has no more included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One change of a flow. Those of one start are in the order of their numbers."""
+class Well(NamedTuple):
+    """What the map remembers of a flow to an address that is open and healthy."""
 
     at: float
-    """Seconds since the epoch."""
     boot: str
     number: int
-    seen: Observation
-
-    def is_newer(self, other: "Told") -> bool:
-        """Whether this came about after the other."""
-        if self.boot == other.boot:
-            return self.number > other.number
-        return (self.at, self.boot) > (other.at, other.boot)
-
-
-@dataclass(frozen=True)
-class Period:
-    """A roll-up of one agent."""
-
-    ends: float
-    boot: str
-    sequence: int
-    slots: Slots
-    counts: RollUp
-
-    @cached_property
-    def _named(self) -> dict[tuple[int, str], NamedCount]:
-        return {(line.slot, line.address): line for line in self.counts.named}
-
-    def of(self, flow: FlowKey, address: str | None) -> NamedCount | None:
-        """What it says of a flow, or of one address of the name that the flow has."""
-        slot = self.slots.places.get(flow)
-        if slot is None:
-            return None
-        if address is not None:
-            return self._named.get((slot, address))
-        counts = self.counts
-        columns = (counts.made, counts.failed, counts.local_errors, counts.flips, counts.latency)
-        return NamedCount(slot, "", *(column[slot] if column else 0 for column in columns))
-
-
-class Source:
-    """What one agent says of all its flows at once."""
-
-    def __init__(self) -> None:
-        self._periods: list[Period] = []
-        self._at = 0.0
-        self._checked = 0.0
-        self._slots: Slots | None = None
-        self._behind: dict[FlowKey, float] = {}
-
-    def pulse(self, at: float, span_s: float, slots: Slots, stale: bytes) -> None:
-        """All flows of a plan but the stale ones were checked within a span, and are as told."""
-        if at < self._at:
-            return
-        behind = [slots.flows[slot] for slot in _set_bits(stale) if slot < len(slots.flows)]
-        # When those were checked, as far as pulses tell, an earlier one told.
-        self._behind = {flow: self.checked(flow) for flow in behind}
-        self._at, self._slots = at, slots
-        self._checked = at - span_s
-
-    def roll_up(self, period: Period) -> None:
-        """Take up a period; only the latest few are kept."""
-        if any((one.boot, one.sequence) == (period.boot, period.sequence) for one in self._periods):
-            return
-        self._periods.append(period)
-        self._periods.sort(key=lambda one: (one.ends, one.boot, one.sequence))
-        del self._periods[:-_PERIODS]
-
-    def checked(self, flow: FlowKey) -> float:
-        """Since when at the latest the flow was checked and found as told; 0 if nobody says so."""
-        if self._slots is None or flow not in self._slots.places:
-            return 0.0
-        return self._behind.get(flow, self._checked)
-
-    def counts(self, flow: FlowKey, address: str | None) -> list[NamedCount]:
-        """What the latest periods say of a flow, those that do not speak of it left out."""
-        found = (period.of(flow, address) for period in self._periods)
-        return [line for line in found if line is not None]
-
-
-@dataclass(slots=True)
-class FlowRecord:
-    """One flow's past, as far as it matters now. Times are seconds since the epoch."""
-
-    expected: ExpectedFlow
-    known_since: float
-    source: Source = field(default_factory=Source)
-    name: "FlowRecord | None" = None
-    """The flow to the name whose address this one leads to."""
-    diagnosed: Diagnosed | None = None
-    """When it was looked into last, and what was found; it may be about an earlier fault."""
-    _past: list[Told] = field(default_factory=list)
-    """Oldest first."""
-    _began: float | None = None
-    """When it first was as the oldest of these says, if that was before."""
-
-    @property
-    def key(self) -> FlowKey:
-        """What makes this flow this flow."""
-        return self.expected.key
-
-    @property
-    def last(self) -> Observation | None:
-        """What is known of it: the latest change."""
-        told = self._latest()
-        return told.seen if told is not None else None
-
-    @property
-    def checked(self) -> float:
-        """When it was checked last, as far as is known."""
-        told = self._latest()
-        if told is None:
-            return 0.0
-        return max(told.at, self.source.checked((self.name or self).key))
-
-    @property
-    def changed(self) -> float:
-        """When what the checks see last became something else."""
-        past = self._past
-        if self.name is not None and self.name._past:
-            past = [*self._past]
-            for told in self.name._past:
-                _insert(past, told)
-        if not past:
-            return 0.0
-        since = past[-1].at
-        for told in reversed(past):
-            if _face(told.seen) != _face(past[-1].seen):
-                return since
-            since = told.at
-        return since if self._began is None else self._began
-
-    @property
-    def latency_ms(self) -> float | None:
-        """Median time to connect over the latest periods' open checks."""
-        codes = [line.latency for line in self._counts() if line.latency != logscale.NONE]
-        if codes:
-            return round(median(map(logscale.us, codes)) / 1000, 3)
-        told = self._latest()
-        if told is None or told.seen.outcome is not Outcome.OPEN:
-            return None
-        return round(max(0, told.seen.connect_us) / 1000, 3)
-
-    @property
-    def flips(self) -> int:
-        """How often the latest periods' checks went from open to not open or back."""
-        return sum(line.flips for line in self._counts())
-
-    @property
-    def checks_made(self) -> int:
-        """How many checks the latest periods had: those that could not be made count too."""
-        return sum(line.made for line in self._counts())
-
-    @property
-    def checks_open(self) -> int:
-        """How many of them found it open."""
-        return sum(max(0, one.made - one.failed - one.local_errors) for one in self._counts())
-
-    @property
-    def checks_failed_locally(self) -> int:
-        """How many of them could not be made."""
-        return sum(line.local_errors for line in self._counts())
-
-    def fold(self, told: Told) -> bool:
-        """Add a change where it belongs; returns False for one that is there already."""
-        if not _insert(self._past, told):
-            return False
-        if len(self._past) <= _PAST:
-            return True
-        oldest, next_ = self._past[0], self._past[1]
-        del self._past[0]
-        same = _face(oldest.seen) == _face(next_.seen)
-        self._began = (self._began if self._began is not None else oldest.at) if same else None
-        return True
-
-    def inherit(self, before: "FlowRecord") -> None:
-        """Go on where a flow ended that was this one under other names."""
-        self.known_since = before.known_since
-        self._past = [*before._past]
-        self._began = before._began
-
-    def _latest(self) -> Told | None:
-        own = self._past[-1] if self._past else None
-        above = self.name._latest() if self.name is not None else None
-        if own is None or (above is not None and above.is_newer(own)):
-            return above
-        return own
-
-    def _counts(self) -> list[NamedCount]:
-        if self.name is not None:
-            return self.source.counts(self.name.key, self.key.address)
-        return self.source.counts(self.key, None)
+    answered_by: AnsweredBy | None
+    connect_us: int
+    local: str
+    window: bool
+    certificate_until: int | None
 
 
 class _Name:
@@ -245,15 +60,32 @@ class _Name:
 
 
 class FlowMap:
-    """All flows by key. Where the topology has a name, each address of it is a flow of its own."""
+    """All flows by key. Where the topology has a name, each address of it is a flow of its own.
 
-    def __init__(self) -> None:
-        self._records: dict[FlowKey, FlowRecord] = {}
+    Every flow has a row of numbers. A record besides has whatever is not well, or leads to a name;
+    and of the well ones those that were told of last. Of the rest one is made for whoever looks.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        """`kept` is how many well flows have a record."""
+        self.expected = Flows({})
+        self.rows = columns.blank(0, 0.0)
+        """One for each flow, in the order of their keys."""
+        self.changes = 0
+        """How often something was told that is new: who looked since then saw all of it."""
+        self._kept = kept
+        self._words = columns.Words()
+        self._most_words = _WORDS
+        self._indexes: dict[int, tuple[tuple[Target, ...], dict[Place, int], tuple[str, ...]]] = {}
+        """By the identity of a tuple of targets: where each place stands in it, and its service."""
+        self._covers: dict[tuple[int, int], tuple[object, object, Bits | None]] = {}
+        self._records: dict[int, FlowRecord] = {}
+        """By row."""
+        self._well: OrderedDict[int, None] = OrderedDict()
+        """Those of them that can be done without; who was told of last stands last."""
         self._names: dict[FlowKey, _Name] = {}
         """By the flow to the name."""
         self._sources: dict[str, Source] = {}
-        self.changes = 0
-        """How often something was told that is new: who looked since then saw all of it."""
 
     def expect(
         self, flows: Iterable[ExpectedFlow], now: float, current: Mapping[str, str] | None = None
@@ -261,45 +93,88 @@ class FlowMap:
         """Hold just these flows from now on; those known already keep their past.
 
         Args:
-            flows: In the order of their keys.
+            flows: What `planner.expected_flows` gives, or any others.
             now: Seconds since the epoch.
             current: What hosts are called now that had another name; their past comes along.
 
         Returns:
             The sources of flows that were not known: what was said of those before is not here.
         """
-        records: dict[FlowKey, FlowRecord] = {}
-        names: dict[FlowKey, _Name] = {}
+        heirs = self._renamed(current or {})
+        before, rows, records = self.expected, self.rows, self._records
+        after = flows if isinstance(flows, Flows) else Flows.of(flows)
+        self.expected, self.rows = after, columns.blank(len(after), now)
+        self._records, self._indexes, self._covers = {}, {}, {}
+        self._well.clear()
         new: set[str] = set()
-        renamed = self._renamed(current or {})
-        for flow in flows:
-            record = self._records.get(flow.key)
-            if record is None or record.expected.service != flow.service:
-                record = FlowRecord(flow, known_since=now, source=self.source(flow.key.source))
-                before = renamed.get(flow.key)
-                if before is not None and before.expected.service == flow.service:
-                    record.inherit(before)
-                new.add(flow.key.source)
-            elif flow.key in self._names:
-                names[flow.key] = self._names[flow.key]
-                for address, one in names[flow.key].records.items():
-                    one.expected = _to(flow, address)
-            record.expected = flow
-            records[flow.key] = record
-        self._records = records
-        self._names = names
+        moved: dict[int, int] = {}
+        for source, targets in after.targets.items():
+            start, had = after.start(source), before.targets.get(source, ())
+            if had is targets:
+                old = before.start(source)
+                self.rows[start : start + len(had)] = rows[old : old + len(had)]
+                continue
+            self.rows["flags"][start : start + len(targets)] = [*map(_flags, targets)]
+            known = self._index(had)
+            for row, target in enumerate(targets, start):
+                at = known.get(target.place)
+                if at is None or had[at].service != target.service:
+                    new.add(source)
+                    continue
+                flags = int(self.rows["flags"][row]) & _OF_TOPOLOGY
+                self.rows[row] = rows[before.start(source) + at]
+                self.rows["flags"][row] = flags | int(self.rows["flags"][row]) & ~_OF_TOPOLOGY
+                moved[before.start(source) + at] = row
+        if len(self._words) > self._most_words:  # each start of an agent brought one
+            self._words = self._words.in_use(self.rows, ("boot", "local"))
+            self._most_words = _WORDS + 2 * len(self._words)
+        self._take_along(before, records, moved)
+        self._inherit(heirs, new)
         self.changes += 1
         return new
+
+    def _take_along(
+        self, before: Flows, records: Mapping[int, FlowRecord], moved: Mapping[int, int]
+    ) -> None:
+        """Let the records go with their rows, and names with their flows."""
+        names, self._names = self._names, {}
+        for old, record in records.items():
+            source = record.key.source
+            if (had := before.targets.get(source)) and had is self.expected.targets.get(source):
+                row = old - before.start(source) + self.expected.start(source)
+            elif old in moved:
+                row = moved[old]
+            else:
+                continue
+            record.row, record.expected = row, self.expected[row]
+            self._keep(record)
+            if (name := names.get(record.key)) is not None:
+                self._names[record.key] = name
+                for address, one in name.records.items():
+                    one.expected = _to(record.expected, address)
 
     def _renamed(self, current: Mapping[str, str]) -> dict[FlowKey, FlowRecord]:
         """The flows of hosts that had another name, by what their keys are now."""
         if not current:
             return {}
-        return {
-            now: record
-            for key, record in self._records.items()
-            if (now := renamed(key, current)) != key
-        }
+        heirs: dict[FlowKey, FlowRecord] = {}
+        ends: dict[int, bool] = {}  # by tuple of targets: whether any leads to such a host
+        for source, targets in self.expected.targets.items():
+            if id(targets) not in ends:
+                ends[id(targets)] = any(one.destination in current for one in targets)
+            if source in current or ends[id(targets)]:
+                for record in self._of_rows(source):
+                    if (now := renamed(record.key, current)) != record.key:
+                        heirs[now] = record
+        return heirs
+
+    def _inherit(self, heirs: Mapping[FlowKey, FlowRecord], new: set[str]) -> None:
+        for key, before in heirs.items():
+            if key.source in new and (row := self._row(key)) is not None:
+                record = self._record(row)
+                if record.newest is None and record.expected.service == before.expected.service:
+                    record.inherit(before)
+                    self.rows["since"][row] = record.changed or before.known_since
 
     def source(self, agent: str) -> Source:
         """What an agent says of all its flows at once."""
@@ -309,14 +184,15 @@ class FlowMap:
 
     def tell(self, flow: FlowKey, service: str, told: Told) -> bool:
         """Fold in a change of one flow; returns False when it is none of the map's."""
-        record = self._records.get(flow)
-        if record is None or str(record.expected.service) != service:
+        record = self._find(flow, service)
+        if record is None:
             return False
         if not told.seen.resolved:
             # No name, or one that does not resolve: then none of its addresses is reached.
             self.changes += record.fold(told)
             return True
         name = self._names.setdefault(flow, _Name())
+        self._keep(record)
         address = told.seen.address
         if address not in name.records:
             name.records[address] = FlowRecord(
@@ -329,6 +205,51 @@ class FlowMap:
             _forget_the_oldest(name)
         return True
 
+    def begin(self, well: Iterable[tuple[FlowKey, str, Well]]) -> None:
+        """Fill the rows of flows, with their services, of which nothing was told before."""
+        rows: list[int] = []
+        values: list[tuple[float | int, ...]] = []
+        for flow, service, told in well:
+            targets = self.expected.targets.get(flow.source, ())
+            place = self._index(targets).get(place_of(flow))
+            if place is None or self._indexes[id(targets)][2][place] != service:
+                continue
+            rows.append(self.expected.start(flow.source) + place)
+            values.append(
+                (
+                    told.at,
+                    told.at,
+                    min(told.number, columns.MOST),
+                    self._words.code(told.boot),
+                    min(max(0, told.connect_us), columns.MOST),
+                    columns.certificate(told.certificate_until),
+                    self._words.code(_without_port(told.local)),
+                    columns.ANSWER_CODES[told.answered_by],
+                    columns.HEALTHY | columns.WINDOW * told.window,
+                )
+            )
+        if rows:
+            *columns_, flags = zip(*values, strict=True)
+            for name, column in zip(_TOLD_OF_WELL, columns_, strict=True):
+                self.rows[name][rows] = column
+            self.rows["flags"][rows] |= np.asarray(flags, np.uint8)
+            self.rows["outcome"][rows] = columns.OUTCOME_CODES[Outcome.OPEN]
+
+    def has(self, flow: FlowKey, boot: str, number: int) -> bool:
+        """Whether a change is what was told last of a flow."""
+        row = self._row(flow)
+        if row is None or self.rows["outcome"][row] == columns.NOTHING:
+            return False
+        mine = self.rows[row]
+        return bool(mine["number"] == number and self._words.text(mine["boot"]) == boot)
+
+    def unheard(self) -> set[str]:
+        """The sources of flows that could be checked, and of which nothing was told."""
+        rows = self.rows["outcome"] == columns.NOTHING
+        rows &= self.rows["flags"] & columns.UNADDRESSED == 0
+        rows[[row for row, shown in self.resolved().items() if shown]] = False
+        return {self.expected[row].key.source for row in np.flatnonzero(rows).tolist()}
+
     def diagnose(self, flow: FlowKey, service: str, diagnosed: Diagnosed) -> bool:
         """Keep what was found out about a flow last; returns False when it is none of the map's."""
         record = self._dialled(flow, service, diagnosed.diagnosis.address)
@@ -336,6 +257,7 @@ class FlowMap:
             return False
         if record.diagnosed is None or diagnosed.at >= record.diagnosed.at:
             record.diagnosed = diagnosed
+            self._keep(record)
         return True
 
     def heal(self, flow: FlowKey, service: str, told: Told) -> Diagnosed | None:
@@ -345,39 +267,200 @@ class FlowMap:
         if record is None or found is None or told.at <= found.at:
             return None
         record.diagnosed = None
+        self._keep(record)
         return found
+
+    def _find(self, flow: FlowKey, service: str) -> FlowRecord | None:
+        row = self._row(flow)
+        record = self._record(row) if row is not None else None
+        return record if record is not None and str(record.expected.service) == service else None
 
     def _dialled(self, flow: FlowKey, service: str, address: str) -> FlowRecord | None:
         """The flow to an address, of those that a name has if it is one."""
-        record = self._records.get(flow)
-        if record is None or str(record.expected.service) != service:
-            return None
-        if _is_address(flow.address):
+        record = self._find(flow, service)
+        if record is None or is_address(flow.address):
             return record
         return self._names[flow].records.get(address) if flow in self._names else None
 
     def names(self) -> dict[FlowKey, list[FlowKey]]:
         """The flows to names, by what they have in common with the flows to their addresses."""
         found: dict[FlowKey, list[FlowKey]] = {}
-        for key in self._records:
-            if not _is_address(key.address):
+        named: dict[int, list[Target]] = {}
+        for source, targets in self.expected.targets.items():
+            if id(targets) not in named:
+                named[id(targets)] = [one for one in targets if not is_address(one.address)]
+            for target in named[id(targets)]:
+                key = target.flow(source).key
                 found.setdefault(replace(key, address=""), []).append(key)
         return found
 
-    def __iter__(self) -> Iterator[FlowRecord]:
-        """The flows, in the order of their keys."""
-        for key, record in self._records.items():
-            if key in self._names:
-                yield from self._names[key].shown()
+    def resolved(self) -> dict[int, list[FlowRecord]]:
+        """The flows to the addresses of names, by the name's row."""
+        rows = {key: self._row(key) for key in self._names}
+        return {row: self._names[key].shown() for key, row in rows.items() if row is not None}
+
+    def of(self, source: str) -> Iterator[FlowRecord]:
+        """The flows from one host, in the order of their keys."""
+        for record in self._of_rows(source):
+            if record.key in self._names:
+                yield from self._names[record.key].shown()
             else:
                 yield record
 
+    def _of_rows(self, source: str) -> Iterator[FlowRecord]:
+        start = self.expected.start(source)
+        return map(self._record, range(start, start + len(self.expected.targets.get(source, ()))))
+
+    def __iter__(self) -> Iterator[FlowRecord]:
+        """The flows, in the order of their keys."""
+        for source in self.expected.targets:
+            yield from self.of(source)
+
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        named = sum(len(name.shown()) - 1 for name in self._names.values())
+        return len(self.expected) + named
 
     def get(self, key: FlowKey) -> FlowRecord | None:
         """One flow; None when the topology speaks of no such."""
-        return self._records.get(key)
+        row = self._row(key)
+        return self._record(row) if row is not None else None
+
+    def lacks(self, record: FlowRecord) -> bool:
+        """Whether all that the map has of a flow is its row."""
+        return record.row >= 0 and record.newest is not None and record.row not in self._records
+
+    def at(self, row: int) -> FlowRecord:
+        """The flow of a row."""
+        return self._record(row)
+
+    def checked(self) -> NDArray[np.float64]:
+        """For each row, when its flow was checked last, as far as is known; 0 if never."""
+        spans = np.zeros(len(self.expected.targets))
+        apart: list[tuple[str, Source, Bits | None]] = []
+        for number, (agent, targets) in enumerate(self.expected.targets.items()):
+            source = self._sources.get(agent)
+            span, slots = source.pulsed if source is not None else (0.0, None)
+            if source is not None and slots is not None:
+                spans[number] = span
+                cover = self._cover(slots.ends, targets)
+                if cover is not None or source.behind:
+                    apart.append((agent, source, cover))
+        found: NDArray[np.float64] = np.repeat(spans, self.expected.lengths)
+        for agent, source, cover in apart:
+            start = self.expected.start(agent)
+            if cover is not None:
+                found[start : start + len(cover)][~cover] = 0.0
+            for flow, moment in source.behind.items():
+                if (row := self._row(flow)) is not None:
+                    found[row] = moment
+        is_known = self.rows["outcome"] != columns.NOTHING
+        return np.where(is_known, np.maximum(found, self.rows["at"]), 0.0)
+
+    def flapping(self, least: int) -> Iterator[int]:
+        """The rows of flows with so many flips lately."""
+        for agent, source in self._sources.items():
+            if agent in self.expected.targets:
+                rows = (self._row(flow) for flow in source.flapping(least))
+                yield from (row for row in rows if row is not None)
+
+    def _cover(self, ends: Ends, targets: tuple[Target, ...]) -> Bits | None:
+        """Which targets a plan's slots lead to; None for all that have an address."""
+        held = self._covers.get((id(ends), id(targets)))
+        if held is None:
+            bits = np.fromiter((one.place in ends.slots for one in targets), bool, len(targets))
+            needed = np.fromiter((one.address != NO_ADDRESS for one in targets), bool, len(targets))
+            held = ends, targets, None if (bits | ~needed).all() else bits
+            self._covers[id(ends), id(targets)] = held
+        return held[2]
+
+    def _row(self, flow: FlowKey) -> int | None:
+        targets = self.expected.targets.get(flow.source)
+        if targets is None:
+            return None
+        place = self._index(targets).get(place_of(flow))
+        return None if place is None else self.expected.start(flow.source) + place
+
+    def _index(self, targets: tuple[Target, ...]) -> dict[Place, int]:
+        held = self._indexes.get(id(targets))
+        if held is None:
+            index = {one.place: number for number, one in enumerate(targets)}
+            services = tuple(str(one.service) for one in targets)
+            held = self._indexes[id(targets)] = targets, index, services
+        return held[1]
+
+    def _record(self, row: int) -> FlowRecord:
+        return self._records.get(row) or self._made(row)
+
+    def _made(self, row: int) -> FlowRecord:
+        """A record of what its row has."""
+        expected = self.expected[row]
+        at, since, number, boot, local, connect_us, ends, outcome, answered, flags = self.rows[
+            row
+        ].item()
+        source = self.source(expected.key.source)
+        record = FlowRecord(expected, since, source, row=row, keep=self._keep)
+        if outcome != columns.NOTHING:
+            seen = Observation(
+                slot=0,
+                at_ms=0,
+                outcome=columns.OUTCOMES[outcome],
+                answered_by=columns.ANSWERS[answered],
+                healthy=bool(flags & columns.HEALTHY),
+                name_us=0,
+                connect_us=connect_us,
+                answer_us=0,
+                local=self._words.text(local),
+                evidence=(),
+                window=bool(flags & columns.WINDOW),
+                certificate_until=None if ends == columns.NO_CERTIFICATE else ends,
+            )
+            record.go_on(Told(at, self._words.text(boot), number, seen), since)
+        return record
+
+    def _keep(self, record: FlowRecord) -> None:
+        """Bring a record's row up to date, and decide whether it stays."""
+        row, told = record.row, record.newest
+        self._records[row] = record
+        self._well.pop(row, None)
+        if told is None:
+            return
+        seen = told.seen
+        flags = columns.HEALTHY * seen.healthy | columns.WINDOW * seen.window
+        self.rows[row] = (
+            told.at,
+            record.changed,
+            min(told.number, columns.MOST),
+            self._words.code(told.boot),
+            self._words.code(_without_port(seen.local)),
+            min(max(0, seen.connect_us), columns.MOST),
+            columns.certificate(seen.certificate_until),
+            columns.OUTCOME_CODES[seen.outcome],
+            columns.ANSWER_CODES[seen.answered_by],
+            int(self.rows["flags"][row]) & _OF_TOPOLOGY | flags,
+        )
+        is_well = seen.outcome is Outcome.OPEN and seen.healthy and record.diagnosed is None
+        if is_well and told.number < columns.MOST and record.key not in self._names:
+            self._well[row] = None
+            if len(self._well) > self._kept:
+                del self._records[self._well.popitem(last=False)[0]]
+
+
+_TOLD_OF_WELL: Final = (
+    *("at", "since", "number", "boot", "connect_us", "certificate", "local", "answered"),
+)
+
+_OF_TOPOLOGY: Final = columns.FORBIDDEN | columns.UNADDRESSED
+
+
+def _flags(target: Target) -> int:
+    forbidden = columns.FORBIDDEN * (target.expect is Expectation.BLOCKED)
+    return forbidden | columns.UNADDRESSED * (target.address == NO_ADDRESS)
+
+
+def _without_port(local: str) -> str:
+    """All that many flows have in common of where a check came from."""
+    host, colon, _ = local.rpartition(":")
+    return f"{host}:0" if colon else ""
 
 
 def renamed(key: FlowKey, current: Mapping[str, str]) -> FlowKey:
@@ -388,34 +471,14 @@ def renamed(key: FlowKey, current: Mapping[str, str]) -> FlowKey:
     return replace(key, source=source, destination=destination)
 
 
-def _insert(past: list[Told], told: Told) -> bool:
-    """Put a change into its place among others; returns False when it is there already."""
-    place = len(past)
-    while place and past[place - 1].is_newer(told):
-        place -= 1
-    if place and (past[place - 1].boot, past[place - 1].number) == (told.boot, told.number):
-        # Told again: it came about no later than any telling says, for delays only add.
-        if told.at < past[place - 1].at:
-            past[place - 1] = told
-        return False
-    past.insert(place, told)
-    return True
-
-
 def _forget_the_oldest(name: _Name) -> None:
     oldest = min(name.records, key=lambda address: name.records[address].changed)
     if name.newest is None or oldest not in name.newest.seen.resolved:
         del name.records[oldest]
 
 
-def _set_bits(bits: bytes) -> Iterator[int]:
-    """The numbers of the bits that are set, the lowest of each octet first."""
-    for place, octet in enumerate(bits):
-        if octet:
-            yield from (place * 8 + bit for bit in range(8) if octet >> bit & 1)
-
-
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether a flow's address is one, and no name."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -426,7 +489,3 @@ def _is_address(text: str) -> bool:
 def _to(flow: ExpectedFlow, address: str) -> ExpectedFlow:
     """The flow to one address of the name that another one has."""
     return replace(flow, key=replace(flow.key, address=address))
-
-
-def _face(observation: Observation) -> tuple[object, ...]:
-    return observation.outcome, observation.answered_by, observation.healthy

@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import Final
 
 from reachmap_collector.diagnose import Diagnosed
-from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.planner import NO_ADDRESS
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import MISSED_HEARTBEATS, AgentState, Roster
 from reachmap_collector.topology.schema import Checks
 from reachmap_shared.messages import Observation
@@ -22,6 +23,7 @@ from reachmap_shared.vocabulary import (
     ListenerState,
     Outcome,
     State,
+    Transport,
 )
 
 MISSED_CHECKS: Final = 3
@@ -30,7 +32,7 @@ MISSED_CHECKS: Final = 3
 _MAX_HEARTBEAT_S: Final = 60.0
 """Whatever an agent says: none may keep its flows green for ever."""
 
-_FLAPPING: Final = 4
+FLAPPING: Final = 4
 """Changes within the window that make an open flow degraded: one outage and its end are two."""
 
 
@@ -93,18 +95,13 @@ class Judge:
     """
 
     def __init__(self, flows: FlowMap, roster: Roster, checks: Checks, now: float) -> None:
+        self.now = now
+        self._flows = flows
         self._roster = roster
-        self._now = now
         self._checks = checks
         self._states: dict[str, AgentState] = {}
         self._patience: dict[str, float] = {}
-        self._reached: dict[tuple[str, str], float] = {}
-        """When a source last reached a destination by any flow, of those that are fresh."""
-        for record in flows:
-            if record.last is not None and record.last.outcome is Outcome.OPEN:
-                checked, ends = record.checked, (record.key.source, record.key.destination)
-                if now - checked <= self._stale_s(record.key.source):
-                    self._reached[ends] = max(checked, self._reached.get(ends, checked))
+        self._reached: dict[str, dict[str, float]] = {}
 
     def judge(self, record: FlowRecord) -> Judgement:
         """What this flow is like now."""
@@ -161,10 +158,30 @@ class Judge:
 
     def _agent(self, name: str) -> AgentState:
         if name not in self._states:
-            self._states[name] = self._roster.state(name, self._now)
+            self._states[name] = self._roster.state(name, self.now)
         return self._states[name]
 
-    def _stale_s(self, source: str) -> float:
+    def is_conflict(self, source: str) -> bool:
+        """Whether several agents call themselves so."""
+        return self._agent(source) is AgentState.CONFLICT
+
+    def is_still_to_come(self, destination: str, port: int, transport: Transport) -> bool:
+        """Whether a port's agent is there, could listen, and never saw a service on it."""
+        report = self._roster.listener(destination, port, transport, self.now)
+        return report is not None and not report.holder and report.state is ListenerState.READY
+
+    def _last_reached(self, source: str, destination: str) -> float | None:
+        """When a source last reached a destination by any flow, of those that are fresh."""
+        if source not in self._reached:
+            reached = self._reached[source] = {}
+            for record in self._flows.of(source):
+                if record.last is not None and record.last.outcome is Outcome.OPEN:
+                    checked, where = record.checked, record.key.destination
+                    if self.now - checked <= self.patience_s(source):
+                        reached[where] = max(checked, reached.get(where, checked))
+        return self._reached[source].get(destination)
+
+    def patience_s(self, source: str) -> float:
         """How old a flow's last check may be. Pulses tell of checks, so they may be missed too."""
         if source not in self._patience:
             heartbeat_s = min(self._roster.heartbeat_s(source), _MAX_HEARTBEAT_S)
@@ -179,16 +196,16 @@ class Judge:
             fact = f"{destination} has no address: the topology gives none, and no agent there has"
             return _unknown(record, record.known_since, Doubt.NO_ADDRESS, fact)
         state = self._agent(source)
-        stale_since = record.checked + self._stale_s(source)
+        stale_since = record.checked + self.patience_s(source)
         if state is AgentState.CONFLICT:
             fact = f"two agents call themselves {source}: which of them saw what cannot be told"
-            since = self._roster.living(source, self._now)[-1].first_heard
+            since = self._roster.living(source, self.now)[-1].first_heard
             return _unknown(record, since, Doubt.CONFLICT, fact)
         doubt = Doubt.NO_NEWS if state in _ABSENT else Doubt.NO_CHECK
         if record.last is None:
             said = _ABSENT.get(state, f"not checked yet by {source}")
             return _unknown(record, record.known_since, doubt, said.format(agent=source))
-        if self._now > stale_since:
+        if self.now > stale_since:
             said = _ABSENT.get(state, f"{source} reports, but no longer on this flow")
             return _unknown(record, stale_since, doubt, said.format(agent=source))
         return None
@@ -207,7 +224,7 @@ class Judge:
         if seen.outcome in _ASTRAY:
             fact = f"the check did not get to {key.destination}: this says nothing of it"
             return _unknown(record, record.changed, Doubt.ASTRAY, *facts, fact)
-        reached = self._reached.get((key.source, key.destination))
+        reached = self._last_reached(key.source, key.destination)
         if reached is None:
             fact = f"nothing else of {key.destination} was reached from {key.source} either: "
             fact += "it may just be down"
@@ -252,8 +269,7 @@ class Judge:
         key = record.key
         if seen.outcome is not Outcome.REFUSED or seen.window:
             return None
-        report = self._roster.listener(key.destination, key.port, key.transport, self._now)
-        if report is None or report.holder or report.state is not ListenerState.READY:
+        if not self.is_still_to_come(key.destination, key.port, key.transport):
             return None
         fact = f"no service was ever seen on port {key.port} of {key.destination}, and its agent"
         fact += " did not listen for this check: this says nothing of the path"
@@ -265,7 +281,7 @@ class Judge:
         place = f"port {key.port} of {key.destination}"
         if seen.window:
             return True, f"the agent on {key.destination} listened on {place} for this check"
-        report = self._roster.listener(key.destination, key.port, key.transport, self._now)
+        report = self._roster.listener(key.destination, key.port, key.transport, self.now)
         if report is None:
             return None, f"no agent on {key.destination} can say whether anything listens there"
         if report.holder:
@@ -336,7 +352,7 @@ def _judge_open(record: FlowRecord, seen: Observation) -> Judgement:
     troubles: tuple[str, ...] = ()
     if not seen.healthy:
         troubles = ("the service answers that it is not well",)
-    elif record.flips >= _FLAPPING:
+    elif record.flips >= FLAPPING:
         troubles = (f"it went up and down {record.flips} times in the last checks",)
     facts = _seen(record, seen)
     if not troubles:

@@ -37,6 +37,9 @@ class Ranges:
         end = start + 1 if end is None else end
         if start >= end:
             return False
+        if self._ends and start == self._ends[-1]:  # the next one, as nearly all are
+            self._ends[-1] = end
+            return True
         # The ranges that this one meets, those that it just touches included.
         first = bisect_right(self._starts, start)
         if first and self._ends[first - 1] >= start:
@@ -55,6 +58,8 @@ class Ranges:
 
     def __contains__(self, number: int) -> bool:
         """Whether the number was added."""
+        if self._ends and number >= self._ends[-1]:  # new, as nearly all are
+            return False
         index = bisect_right(self._starts, number)
         return index > 0 and number < self._ends[index - 1]
 

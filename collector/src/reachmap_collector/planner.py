@@ -140,6 +140,27 @@ class Target:
     connections: tuple[Connection, ...]
     denies: tuple[DenyRule, ...]
 
+    @property
+    def place(self) -> tuple[str, str, int, Transport]:
+        """All of its flows' keys but the source."""
+        return self.destination, self.address, self.port, self.transport
+
+    @classmethod
+    def of(cls, flow: ExpectedFlow) -> "Target":
+        """Where a flow leads."""
+        key = flow.key
+        return cls(
+            key.destination,
+            key.address,
+            key.port,
+            key.transport,
+            flow.service,
+            flow.protocol,
+            flow.expect,
+            flow.connections,
+            flow.denies,
+        )
+
     def flow(self, source: str) -> ExpectedFlow:
         """The flow to it from one source."""
         return ExpectedFlow(
@@ -161,8 +182,32 @@ class Flows(Sequence[ExpectedFlow]):
     def __init__(self, targets: Mapping[str, tuple[Target, ...]]) -> None:
         self.targets: Mapping[str, tuple[Target, ...]] = dict(sorted(targets.items()))
         """By source, in the order of names."""
+        self.lengths = tuple(map(len, self.targets.values()))
+        """How many targets each source has."""
         self._sources = tuple(self.targets)
-        self._ends = tuple(accumulate(len(those) for those in self.targets.values()))
+        self._ends = tuple(accumulate(self.lengths))
+        self._starts = dict(zip(self._sources, (0, *self._ends), strict=False))
+
+    @classmethod
+    def of(cls, flows: Iterable[ExpectedFlow]) -> "Flows":
+        """From flows in any order."""
+        targets: dict[str, list[Target]] = {}
+        for flow in sorted(flows, key=lambda one: one.key):
+            targets.setdefault(flow.key.source, []).append(Target.of(flow))
+        return cls({source: tuple(those) for source, those in targets.items()})
+
+    def start(self, source: str) -> int:
+        """The place of a source's first flow; 0 for one that has none."""
+        return self._starts.get(source, 0)
+
+    def after(self, key: FlowKey) -> int:
+        """The place of the first flow whose key is greater."""
+        number = bisect_left(self._sources, key.source)
+        if number == len(self._sources) or self._sources[number] != key.source:
+            return (0, *self._ends)[number]
+        place = key.destination, key.address, key.port, key.transport
+        targets = self.targets[key.source]
+        return self.start(key.source) + bisect_right(targets, place, key=_place)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -286,6 +331,10 @@ _Place = tuple[str, str, int, Transport, ServiceName]
 
 def _destination(target: Target) -> str:
     return target.destination
+
+
+def _place(target: Target) -> tuple[str, str, int, Transport]:
+    return target.place
 
 
 def held_ports(topology: Topology, member: Member) -> dict[tuple[int, Transport], ServiceName]:

@@ -17,7 +17,7 @@ from reachmap_collector.planner import (
     held_ports,
     mode,
 )
-from reachmap_collector.slots import Slots
+from reachmap_collector.slots import Ends, Slots
 from reachmap_collector.topology.model import Topology
 from reachmap_shared import codec, keys
 from reachmap_shared.messages import CheckSpec, ListenerSpec, Plan
@@ -64,6 +64,8 @@ class Plans(Mapping[str, Plan]):
         self._checks: dict[int, tuple[tuple[CheckSpec, ...], bytes]] = {}
         """By the identity of a tuple of targets, which the flows keep alive: the checks of them,
         but for their keys, and a digest."""
+        self._ends: dict[int, Ends] = {}
+        """By the same: what the slots mean."""
         self._host_keys: dict[str, bytes] = {}
         self.revisions: Mapping[str, str] = {
             name: self._revision(member) for name, member in hosts.items() if member.has_agent
@@ -97,13 +99,14 @@ class Plans(Mapping[str, Plan]):
 
     def slots(self, name: str) -> Slots:
         """What each slot of an agent's plan means."""
-        targets = tuple(_dialled(self._flows, name))
-        return Slots(
-            name,
-            self.revisions[name],
-            tuple(target.flow(name).key for target in targets),
-            tuple(str(target.service) for target in targets),
-        )
+        targets = self._flows.targets.get(name, ())
+        if id(targets) not in self._ends:
+            dialled = tuple(_dialled(self._flows, name))
+            self._ends[id(targets)] = Ends(
+                tuple(target.place for target in dialled),
+                tuple(str(target.service) for target in dialled),
+            )
+        return Slots(name, self.revisions[name], self._ends[id(targets)])
 
     def _revision(self, member: Member) -> str:
         """The digest of all that makes this plan; the keys in it come from the secret alone."""

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
 from reachmap_collector.evidence import looked_into
 from reachmap_collector.judge import Judgement
+from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.recall import Recall, moment, unknown
 from reachmap_collector.roster import AgentState
@@ -33,9 +34,9 @@ PAGE: Final = 500
 """Flows in one answer, where they are of common size."""
 
 ROW: Final = "row"
-"""The filter by row of a port table; the others need no more than the flow itself."""
+"""The filter by row of a port table."""
 
-FILTERS: Final = (*views.FILTERS, ROW)
+FILTERS: Final = ("source", "destination", "service", "role", "state", ROW)
 """What flows and the map can be filtered by."""
 
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
@@ -87,32 +88,40 @@ class Queries:
         details = parameters.get("details", False)
         if not isinstance(details, bool):
             raise QueryRefused("400", "details: expected true or false")
-        judgements, rows = self._selected(parameters)
-        rest = judgements
-        if (after := parameters.get("after")) is not None:
-            rest = [one for one in judgements if one.record.key > _key(after)]
+        overview, rows = self._selected(parameters)
+        after = parameters.get("after")
+        found = [*islice(overview.page(None if after is None else _key(after)), PAGE + 1)]
         page: list[Json] = []
-        size = 0
-        for judgement in rest[:PAGE]:
+        size, last = 0, None
+        for judgement in await self._judged(found[:PAGE]):
             flow = self._flow(judgement, details=details)
             size += len(json.dumps(flow))
             if page and size > _PAGE_BYTES:
                 break
             page.append(flow)
-        more = len(rest) > len(page)
+            last = judgement
+        more = len(found) > len(page)
         return {
             "flows": page,
-            "next": _cursor(rest[len(page) - 1]) if more else None,
-            "total": len(judgements),
+            "next": _cursor(last) if more and last is not None else None,
+            "total": len(overview),
             "rows": None if rows is None else [views.table_row(row) for row in rows],
         }
+
+    async def _judged(self, found: Iterable[int | Judgement]) -> list[Judgement]:
+        """Flows in full: what the map does not have of them is in the store."""
+        flows = self._collector.flows
+        records = [flows.at(one) if isinstance(one, int) else one.record for one in found]
+        await self._collector.recall(records)
+        judge = self._collector.judge()
+        return [judge.judge(record) for record in records]
 
     def moment(self, *, flows: bool) -> Moment:
         """All at once, for those within this process; with every flow as JSON if asked."""
         collector = self._collector
         judgements = collector.judgements()
         agents = collector.agents()["agents"]
-        status = collector.status(judgements, agents)
+        status = collector.status(Counter(one.state for one in judgements), agents)
         return Moment(
             judgements,
             agents,
@@ -126,10 +135,10 @@ class Queries:
             by = By(parameters.get("by", By.ROLE))
         except ValueError:
             raise QueryRefused("400", f"by: expected one of {', '.join(By)}") from None
-        judgements, rows = self._selected(parameters)
+        overview, rows = self._selected(parameters)
         if by is By.ROW:
-            return views.table(self._collector.topology, judgements, rows)
-        return views.matrix(judgements, by)
+            return views.table(self._collector.topology, overview.tallies(by), rows)
+        return views.matrix(overview.tallies(by), by)
 
     async def explain(self, parameters: Json) -> Json:
         """Everything known of the flows from one host to another: `{source, destination, port}`."""
@@ -140,7 +149,8 @@ class Queries:
         for name, host in ends.items():
             if not isinstance(host, str):
                 raise QueryRefused("400", f"{name}: expected a host")
-        judgements, _ = self._selected({"filters": ends})
+        overview, _ = self._selected({"filters": ends})
+        judgements = await self._judged(overview.page())
         found = [one for one in judgements if port in (None, one.record.key.port)]
         if not found:
             ports = sorted({one.record.key.port for one in judgements})
@@ -174,7 +184,9 @@ class Queries:
 
     async def status(self, _parameters: Json) -> Json:
         """How many flows and agents are in each state."""
-        return self.moment(flows=False).status
+        collector = self._collector
+        status = collector.status(collector.overview().counts(), collector.agents()["agents"])
+        return status | {"now": views.timestamp(collector.now())}
 
     async def progress(self, parameters: Json) -> Json:
         """How far a deployment is: `{since}`, from which time on a check counts.
@@ -184,16 +196,14 @@ class Queries:
         and `now`.
         """
         since = moment(parameters, "since") or 0.0
-        judgements = self._collector.judgements()
+        overview = self._collector.overview()
         rows = self._collector.agents()["agents"]
         agents = {row["agent"]: row["state"] for row in rows if row["expected"]}
         missing = [name for name, state in agents.items() if state != AgentState.FRESH]
         return {
-            "flows": len(judgements),
-            "checked": sum(
-                one.seen is not None and one.record.checked >= since for one in judgements
-            ),
-            "states": Counter(one.state for one in judgements),
+            "flows": len(overview),
+            "checked": overview.checked(since),
+            "states": {state: count for state, count in overview.counts().items() if count},
             "expected": len(agents),
             "fresh": len(agents) - len(missing),
             "missing": missing[:PAGE],
@@ -207,7 +217,7 @@ class Queries:
 
     def _flow(self, judgement: Judgement, *, details: bool) -> Json:
         """A flow with the rows that it stands for, and with what to do about it if asked."""
-        rows = views.table_rows(self._collector.topology, judgement.record)
+        rows = views.table_rows(self._collector.topology, judgement.record.expected)
         flow = views.flow(judgement) | {"rows": [views.table_row(row) for row in rows]}
         if details:
             source = self._collector.members.get(judgement.record.key.source)
@@ -220,20 +230,14 @@ class Queries:
             }
         return flow
 
-    def _selected(self, parameters: Json) -> tuple[list[Judgement], list[TableRow] | None]:
+    def _selected(self, parameters: Json) -> tuple[Overview, list[TableRow] | None]:
         """The flows that fit the filters, and the rows that one of them means."""
-        filters = self._filters(parameters)
+        filters: dict[str, Any] = self._filters(parameters)
         wanted = filters.pop(ROW, None)
-        found = views.selected(self._collector.judgements(), filters)
-        if wanted is None:
-            return list(found), None
-        topology = self._collector.topology
-        rows = find_rows(topology.rows, wanted)
-        return [
-            one
-            for one in found
-            if any(row in rows for row in views.table_rows(topology, one.record))
-        ], rows
+        rows = None if wanted is None else find_rows(self._collector.topology.rows, wanted)
+        if "state" in filters:
+            filters["state"] = State(filters["state"])
+        return self._collector.overview(Filters(**filters, rows=rows)), rows
 
     def _filters(self, parameters: Json) -> dict[str, str]:
         """The filters that are set, each known to name something."""

@@ -5,16 +5,18 @@ counted, and kept as a dead letter. Whatever is taken goes to the map and to the
 """
 
 import contextlib
+import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from reachmap_collector.diagnose import Diagnosed, find
-from reachmap_collector.fold import FlowMap, Period, Told
+from reachmap_collector.fold import FlowMap, Well, renamed
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.records import Period, Told, lean
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import (
     Batch,
@@ -65,6 +67,15 @@ class _KeptDiagnosis:
     """What the plan has for an address."""
     service: str
     diagnosis: Diagnosis
+
+    @property
+    def flow(self) -> FlowKey:
+        """Whose it is."""
+        found = self.diagnosis
+        return FlowKey(found.source, found.destination, self.named, found.port, found.transport)
+
+
+_NOTHING: Final = Batch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,7 @@ class Reports:
         account.last = max(account.last, arrived)
         if report.sequence in account.sequences:
             self.duplicates += 1
-            return Taken(Batch(), account)
+            return Taken(_NOTHING, account)
         try:
             batch = _TAKERS[report.kind](self, report, account, arrived)
         except (MalformedMessage, _Unusable) as error:
@@ -176,11 +187,21 @@ class Reports:
         received: Iterable[Received],
         losses: Iterable[Kept],
         diagnoses: Iterable[Kept] = (),
+        older: Iterable[Transition] = (),
+        former: Mapping[str, str] | None = None,
     ) -> Batch:
         """Begin with what the store has. The plans that it knows have to be known already.
 
+        Args:
+            latest: Of each flow the last change, by what hosts are called now.
+            received: What was booked.
+            losses: What agents lost.
+            diagnoses: What was found out of flows, by what hosts were called then.
+            older: Some of the changes before the last, those themselves perhaps included.
+            former: What hosts are called now that had another name.
+
         Returns:
-            What the store need not keep any longer.
+            What the store need not keep any longer, or is to keep under another name.
         """
         for row in received:
             account = self._ledger.account(row.agent, row.boot)
@@ -197,37 +218,43 @@ class Reports:
                         if (known := self._ledger.get(kept.key, one.boot)) is not None:
                             known.refused = one.observations
         names = self._flows.names()
-        for change in sorted(latest, key=lambda one: one.at):
-            try:
-                seen = codec.decode(Observation, change.detail)
-            except MalformedMessage:  # kept by another version: let the agent say it again
+        rest: list[Transition] = []
+        self._flows.begin(_well(latest, rest))
+        rest += (one for one in older if not self._flows.has(one.flow, one.boot, one.number))
+        for change in sorted(rest, key=lambda one: one.at):
+            told = told_of(change)
+            if told is None:  # let the agent say it again
                 self.doubt([change.agent])
                 continue
-            told = Told(change.at, change.boot, change.number, seen)
             flows = [change.flow]
-            if seen.resolved:
+            if told.seen.resolved:
                 flows = names.get(replace(change.flow, address=""), [])
             if len(flows) > 1:  # which of the names it was cannot be told
                 self.doubt([change.agent])
             elif flows:
                 self._flows.tell(flows[0], change.service, told)
-        useless = tuple(
-            Kept(DIAGNOSES, one.key, None) for one in diagnoses if not self._recall(one)
-        )
+        recalled = self._recall(diagnoses, former or {})
         # Of what the store does not know nobody may say that it is as told.
-        self.doubt({record.key.source for record in self._flows if record.last is None})
-        return Batch(kept=useless)
+        self.doubt(self._flows.unheard())
+        return Batch(kept=recalled)
 
-    def _recall(self, kept: Kept) -> bool:
-        """Take up a diagnosis that the store has; returns False if it is of no use any more."""
-        try:
-            known = codec.decode(_KeptDiagnosis, kept.value or b"")
-        except MalformedMessage:  # kept by another version
-            return False
-        found = known.diagnosis
-        flow = FlowKey(found.source, found.destination, known.named, found.port, found.transport)
-        diagnosed = Diagnosed(known.at, found, find(found))
-        return self._flows.diagnose(flow, known.service, diagnosed)
+    def _recall(self, rows: Iterable[Kept], former: Mapping[str, str]) -> tuple[Kept, ...]:
+        """Take up the diagnoses that the store has; returns what it is to have instead."""
+        before = {row.key: row.value for row in rows}
+        known = []
+        for value in before.values():
+            with contextlib.suppress(MalformedMessage):  # kept by another version
+                known.append(_called_now(codec.decode(_KeptDiagnosis, value or b""), former))
+        after: dict[str, bytes | None] = {}
+        for one in sorted(known, key=lambda one: one.at):
+            found, flow = one.diagnosis, one.flow
+            if self._flows.diagnose(flow, one.service, Diagnosed(one.at, found, find(found))):
+                after[_place(flow, found.address)] = codec.encode(one)
+        return tuple(
+            Kept(DIAGNOSES, key, after.get(key))
+            for key in before | after
+            if before.get(key) != after.get(key)
+        )
 
     def _take_changes(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(Changes, report.body)
@@ -267,7 +294,9 @@ class Reports:
         self._flows.tell(flow, service, told)
         healed: tuple[Kept, ...] = ()
         if seen.outcome is Outcome.OPEN and (over := self._flows.heal(flow, service, told)):
-            healed = (Kept(DIAGNOSES, _place(flow, over.diagnosis.address), None),)
+            kept = _KeptDiagnosis(over.at, flow.address, service, over.diagnosis)
+            # It is kept under the names that its hosts had then.
+            healed = (Kept(DIAGNOSES, _place(kept.flow, over.diagnosis.address), None),)
         transition = Transition(
             agent=report.agent,
             boot=report.boot,
@@ -283,7 +312,9 @@ class Reports:
 
     def _take_roll_up(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(RollUp, report.body)
-        made = sum(body.made) + sum(max(0, line.made) for line in body.named)
+        made = sum(body.made)
+        if body.named:
+            made += sum(max(0, line.made) for line in body.named)
         try:
             slots = self._slots(report.agent, body.plan)
             _check_shape(body, len(slots.flows))
@@ -291,8 +322,10 @@ class Reports:
             account.refused += made
             raise
         account.observations += made
-        begins, ends = (_moment(report, ms, arrived) for ms in (body.begins_ms, body.ends_ms))
-        period = Period(ends, report.boot, report.sequence, slots, body)
+        begins = _moment(report, body.begins_ms, arrived)
+        ends = _moment(report, body.ends_ms, arrived)
+        counts = lean(body, slots.revision)
+        period = Period(ends, account.boot, report.sequence, slots, counts)
         self._flows.source(report.agent).roll_up(period)
         packed = PackedRollUp(
             report.agent, report.boot, report.sequence, body.plan, begins, ends, report.body
@@ -370,14 +403,72 @@ def kept_account(account: Account) -> Received:
     )
 
 
+def _well(
+    latest: Iterable[Transition], rest: list[Transition]
+) -> Iterator[tuple[FlowKey, str, Well]]:
+    """The changes of which a few numbers are enough; the others are put among the rest."""
+    for change in latest:
+        # The observation in full takes ten times as long, and there are a million of them.
+        fields = codec.fields_of(change.detail) if change.is_open else []
+        if len(fields) < _REQUIRED or not fields[_HEALTHY] or fields[_RESOLVED:]:
+            rest.append(change)
+            continue
+        yield (
+            change.flow,
+            change.service,
+            Well(
+                change.at,
+                change.boot,
+                change.number,
+                fields[_ANSWERED_BY],
+                fields[_CONNECT_US],
+                fields[_LOCAL],
+                *(
+                    *fields[_WINDOW : _CERTIFICATE + 1],
+                    *_DEFAULTS[max(0, len(fields) - _REQUIRED) :],
+                ),
+            ),
+        )
+
+
+_PLACES: Final = {field.name: place for place, field in enumerate(dataclasses.fields(Observation))}
+_ANSWERED_BY, _HEALTHY, _CONNECT_US, _LOCAL, _WINDOW, _CERTIFICATE, _RESOLVED = (
+    _PLACES[name]
+    for name in (
+        *("answered_by", "healthy", "connect_us", "local"),
+        *("window", "certificate_until", "resolved"),
+    )
+)
+_REQUIRED: Final = _PLACES["window"]
+"""How many fields an observation has at least."""
+_DEFAULTS: Final = (False, None)
+"""Of window and certificate, where they are left out."""
+
+
+def told_of(change: Transition) -> Told | None:
+    """A change as the store kept it; None for one that another version kept."""
+    try:
+        seen = codec.decode(Observation, change.detail)
+    except MalformedMessage:
+        return None
+    return Told(change.at, change.boot, change.number, seen)
+
+
 def slots_of(row: PlanSlots) -> Slots:
     """A plan as the store kept it."""
-    return Slots(row.agent, row.revision, row.flows, row.services)
+    return Slots.of(row.agent, row.revision, row.flows, row.services)
 
 
 def kept_slots(slots: Slots, now: float) -> PlanSlots:
     """A plan for the store to keep."""
-    return PlanSlots(slots.agent, slots.revision, slots.flows, slots.services, now)
+    return PlanSlots(slots.agent, slots.revision, tuple(slots.flows), slots.services, now)
+
+
+def _called_now(kept: _KeptDiagnosis, former: Mapping[str, str]) -> _KeptDiagnosis:
+    """A diagnosis by what its hosts are called now."""
+    flow = renamed(kept.flow, former)
+    found = replace(kept.diagnosis, source=flow.source, destination=flow.destination)
+    return replace(kept, diagnosis=found)
 
 
 def _place(flow: FlowKey, address: str) -> str:
@@ -392,9 +483,9 @@ def _moment(report: Report, at_ms: int, arrived: float) -> float:
 
 
 def _check_shape(body: RollUp, slots: int) -> None:
-    columns = (body.made, body.failed, body.local_errors, body.flips, body.latency)
-    if any(len(column) not in (0, slots) for column in columns):
-        raise MalformedMessage(f"RollUp: expected columns of {slots} octets")
+    for column in (body.made, body.failed, body.local_errors, body.flips, body.latency):
+        if column and len(column) != slots:
+            raise MalformedMessage(f"RollUp: expected columns of {slots} octets")
     for line in body.named:
         counts = (line.made, line.failed, line.local_errors, line.flips)
         if not 0 <= line.slot < slots or not 0 <= line.latency < 256:

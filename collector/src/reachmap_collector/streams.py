@@ -31,6 +31,11 @@ class StreamSettings:
     max_octets: int = 1 << 30
     """What a collector that is away for days may find; a full stream refuses what is new, so
     agents hear of it and keep theirs. What the collector committed is purged."""
+    max_each: int = 1_000_000
+    """Reports of one agent. An honest one that never rests, with two reports of changes a second
+    and a roll-up every five, gets there after five days without a collector, and keeps the rest.
+    Whoever floods the stream with small ones is refused there, and others go on. Against large
+    ones it does not help: JetStream bounds no subject's octets."""
     max_age_s: float | None = None
     """None, since an agent forgets what the stream took: nothing in it may vanish by itself."""
     replicas: int | None = None
@@ -139,6 +144,10 @@ class Streams:
             await self._ask(f"STREAM.PURGE.{subjects.REPORT_STREAM}", {"seq": floor + 1})
             self._purged = floor
 
+    async def probe(self) -> None:
+        """See that the stream takes reports, by one that is none."""
+        _checked(await self._bus.request(subjects.PROBE, b"", _TIMEOUT_S))
+
     async def planned(self) -> list[str]:
         """The agents whose plans are in the bucket."""
         prefix = subjects.plan("x")[:-1]
@@ -169,6 +178,8 @@ class Streams:
             "storage": "file",
             "discard": "new",
             "max_bytes": self._settings.max_octets,
+            "max_msgs_per_subject": self._settings.max_each,
+            "discard_new_per_subject": True,
             "max_age": 0 if age is None else int(age * _NANO),
             **self._replicas(),
         }
@@ -192,9 +203,9 @@ class Streams:
             "name": subjects.REPORT_CONSUMER,
             "durable_name": subjects.REPORT_CONSUMER,
             "deliver_policy": "all",
-            # Each for itself: to acknowledge all up to one would take those with it that were
-            # delivered into a connection which broke, and that nobody ever saw.
-            "ack_policy": "explicit",
+            # One speaks for all up to it. That takes those with it that were delivered into a
+            # connection which broke, and that nobody ever saw: so the intake counts deliveries.
+            "ack_policy": "all",
             "ack_wait": int(self._settings.ack_wait_s * _NANO),
             "max_ack_pending": self._settings.max_waiting,
             "max_deliver": -1,

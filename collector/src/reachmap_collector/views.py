@@ -8,16 +8,16 @@ import hashlib
 import ipaddress
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from reachmap_collector.announced import Contradictions
-from reachmap_collector.fold import FlowRecord
 from reachmap_collector.judge import Judgement
 from reachmap_collector.ledger import Ledger, Losses
-from reachmap_collector.planner import NO_ADDRESS, Member, members
+from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, Member, Target, members
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState, Instance, Roster
 from reachmap_collector.topology.model import Connection, TableRow, Topology
 from reachmap_shared.messages import Hello, Observation
@@ -107,16 +107,33 @@ def flow(judgement: Judgement) -> Json:
     }
 
 
-def matrix(judgements: Iterable[Judgement], by: By) -> Json:
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Flows that are counted together."""
+
+    source: str
+    """Empty where they have several."""
+    towards: Target | ExpectedFlow
+    """Where they lead, and why."""
+    states: Mapping[State, int]
+
+    @classmethod
+    def of(cls, judgement: Judgement) -> "Tally":
+        """Of one flow."""
+        record = judgement.record
+        return cls(record.key.source, record.expected, {judgement.state: 1})
+
+
+def matrix(tallies: Iterable[Tally], by: By) -> Json:
     """Roles or hosts against services: how many flows of each state meet in each cell."""
     cells: dict[str, dict[str, Counter[State]]] = {}
     columns: dict[tuple[str, int], str] = {}
-    for judgement in judgements:
-        service = judgement.record.expected.service
+    for tally in tallies:
+        service = tally.towards.service
         columns[service.role, service.port] = str(service)
-        for name in _row_names(judgement.record, by):
+        for name in (tally.source,) if by is By.HOST else source_roles(tally.towards):
             row = cells.setdefault(name, {})
-            row.setdefault(str(service), Counter())[judgement.state] += 1
+            row.setdefault(str(service), Counter()).update(tally.states)
     return {
         "by": by,
         "columns": [columns[key] for key in sorted(columns)],
@@ -129,14 +146,14 @@ def matrix(judgements: Iterable[Judgement], by: By) -> Json:
 
 def table(
     topology: Topology,
-    judgements: Sequence[Judgement],
+    tallies: Iterable[Tally],
     wanted: Sequence[TableRow] | None = None,
 ) -> Json:
     """Every row of the profiles' port tables, or those wanted, with the flows it stands for."""
     by_row: dict[TableRow, Counter[State]] = {row: Counter() for row in topology.rows}
-    for judgement in judgements:
-        for row in table_rows(topology, judgement.record):
-            by_row[row][judgement.state] += 1
+    for tally in tallies:
+        for row in table_rows(topology, tally.towards):
+            by_row[row].update(tally.states)
     return {
         "by": By.ROW,
         "rows": [
@@ -157,9 +174,8 @@ def table(
     }
 
 
-def table_rows(topology: Topology, record: FlowRecord) -> Sequence[TableRow]:
+def table_rows(topology: Topology, expected: Target | ExpectedFlow) -> Sequence[TableRow]:
     """The rows of port tables that a flow stands for: its connections' and its listener's."""
-    expected = record.expected
     if expected.expect is Expectation.BLOCKED:
         return ()
     meant = [connection.table_row for connection in expected.connections]
@@ -261,14 +277,13 @@ def agents(
 
 
 def status(
-    judgements: Iterable[Judgement],
+    flows: Mapping[State, int],
     agent_rows: Sequence[Json],
     refused: Json,
     delivery: Delivery,
     ledger: Ledger,
 ) -> Json:
     """The whole in one line's worth: flows by state, agents by state, and the worst of all."""
-    flows = Counter(judgement.state for judgement in judgements)
     # By name: one that two processes use is still one agent of the deployment.
     by_name = {row["agent"]: row for row in agent_rows}
     by_state = Counter(row["state"] for row in by_name.values())
@@ -322,35 +337,13 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def selected(judgements: Iterable[Judgement], filters: Mapping[str, str]) -> Iterable[Judgement]:
-    """Those judgements that fit every filter; the keys are FILTERS."""
-    tests = [(FILTERS[name], value) for name, value in filters.items()]
-    return (
-        judgement
-        for judgement in judgements
-        if all(test(judgement, value) for test, value in tests)
-    )
-
-
-FILTERS: Final[Mapping[str, Callable[[Judgement, str], bool]]] = {
-    "source": lambda judgement, name: judgement.record.key.source == name,
-    "destination": lambda judgement, name: judgement.record.key.destination == name,
-    "service": lambda judgement, name: str(judgement.record.expected.service) == name,
-    "role": lambda judgement, name: name in roles(judgement.record),
-    "state": lambda judgement, name: judgement.state == name,
-}
-"""What queries can filter by; a role may stand on either end of a flow."""
-
-
-def roles(record: FlowRecord) -> set[str]:
+def roles(expected: Target | ExpectedFlow) -> set[str]:
     """The roles on both ends for whose sake a flow is there."""
-    return {record.expected.service.role, *_row_names(record, By.ROLE)}
+    return {expected.service.role, *source_roles(expected)}
 
 
-def _row_names(record: FlowRecord, by: By) -> Iterable[str]:
-    if by is By.HOST:
-        return (record.key.source,)
-    expected = record.expected
+def source_roles(expected: Target | ExpectedFlow) -> Iterable[str]:
+    """The roles of its source for whose sake a flow is there."""
     because = expected.connections or expected.denies
     return dict.fromkeys(reason.role for reason in because)
 

@@ -35,8 +35,22 @@ _MAX_INT: Final = 2**53
 _MAX_DEPTH_ITEMS: Final = 20_000
 
 Message = TypeVar("Message")
-Reader = Callable[[object, str], Any]
-"""Turns one decoded msgpack value into a field's value; is told the field's path for errors."""
+Reader = Callable[[object], Any]
+"""Turns one decoded msgpack value into a field's value; raises _Unfit where it is none."""
+
+
+class _Unfit(Exception):
+    """A value that is not as declared.
+
+    Its path is found on the way out: most messages are right, and shall not pay for the names of
+    all their fields.
+    """
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.path: list[str] = []
+        """Innermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +98,23 @@ def decode(kind: type[Message], payload: bytes) -> Message:
         raise MalformedMessage("expected an array that begins with the schema version")
     if raw[0] != SCHEMA:
         raise MalformedMessage(f"schema {raw[0]}, but only {SCHEMA} is understood here")
-    return cast("Message", _reader(cast("Any", kind))(raw[1:], kind.__name__))
+    try:
+        return cast("Message", _reader(cast("Any", kind))(raw[1:]))
+    except _Unfit as unfit:
+        path = "".join(reversed(unfit.path))
+        raise MalformedMessage(f"{kind.__name__}{path}: expected {unfit.expected}") from None
+
+
+def fields_of(payload: bytes) -> list[Any]:
+    """The fields of a message that this program wrote itself, as they are; empty for any other.
+
+    Nothing of them is checked: it takes a fifth of the time that `decode` does.
+    """
+    try:
+        raw = msgpack.unpackb(payload, raw=False)
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return []
+    return raw[1:] if isinstance(raw, list) and raw[:1] == [SCHEMA] else []
 
 
 def _inflated(payload: bytes) -> bytes:
@@ -154,82 +184,98 @@ def _reader(hint: Any, size: int | None = None) -> Reader:
 
 def _dataclass(kind: type) -> Reader:
     hints = get_type_hints(kind, include_extras=True)
-    readers = [
-        (field.name, _reader(hints[field.name]), field.default is MISSING) for field in fields(kind)
-    ]
-    required = sum(needed for _, _, needed in readers)
+    names = [field.name for field in fields(kind)]
+    readers = [_reader(hints[name]) for name in names]
+    required = sum(field.default is MISSING for field in fields(kind))
+    expected = f"an array of at least {required}"
 
-    def read(value: object, path: str) -> Any:
+    def read(value: object) -> Any:
         if not isinstance(value, list) or len(value) < required:
-            raise MalformedMessage(f"{path}: expected an array of at least {required}")
-        return kind(
-            *(
-                reader(item, f"{path}.{name}")
-                for (name, reader, _), item in zip(readers, value, strict=False)
-            )
-        )
+            raise _Unfit(expected)
+        read: list[Any] = []
+        try:
+            for reader, item in zip(readers, value, strict=False):
+                read.append(reader(item))
+        except _Unfit as unfit:
+            unfit.path.append(f".{names[len(read)]}")
+            raise
+        return kind(*read)
 
     return read
 
 
 def _tuple(item_reader: Reader, size: int) -> Reader:
-    def read(value: object, path: str) -> Any:
+    expected = f"an array of at most {size}"
+
+    def read(value: object) -> Any:
         if not isinstance(value, list) or len(value) > size:
-            raise MalformedMessage(f"{path}: expected an array of at most {size}")
-        return tuple(item_reader(item, f"{path}[{index}]") for index, item in enumerate(value))
+            raise _Unfit(expected)
+        read: list[Any] = []
+        try:
+            for item in value:
+                read.append(item_reader(item))  # noqa: PERF401  an error tells how far it came
+        except _Unfit as unfit:
+            unfit.path.append(f"[{len(read)}]")
+            raise
+        return tuple(read)
 
     return read
 
 
 def _optional(inner: Reader) -> Reader:
-    return lambda value, path: None if value is None else inner(value, path)
+    return lambda value: None if value is None else inner(value)
 
 
 def _enum(kind: type[StrEnum]) -> Reader:
     members = {member.value: member for member in kind}
+    expected = f"one of {', '.join(members)}"
 
-    def read(value: object, path: str) -> Any:
+    def read(value: object) -> Any:
         member = members.get(value) if isinstance(value, str) else None
         if member is None:
-            raise MalformedMessage(f"{path}: expected one of {', '.join(members)}")
+            raise _Unfit(expected)
         return member
 
     return read
 
 
 def _string(size: int) -> Reader:
-    def read(value: object, path: str) -> Any:
+    expected = f"a string of at most {size} characters"
+
+    def read(value: object) -> Any:
         if not isinstance(value, str) or len(value) > size:
-            raise MalformedMessage(f"{path}: expected a string of at most {size} characters")
+            raise _Unfit(expected)
         return value
 
     return read
 
 
 def _bytes(size: int) -> Reader:
-    def read(value: object, path: str) -> Any:
+    expected = f"at most {size} octets"
+
+    def read(value: object) -> Any:
         if not isinstance(value, bytes) or len(value) > size:
-            raise MalformedMessage(f"{path}: expected at most {size} octets")
+            raise _Unfit(expected)
         return value
 
     return read
 
 
-def _int(value: object, path: str) -> Any:
+def _int(value: object) -> Any:
     if type(value) is not int or not -_MAX_INT <= value <= _MAX_INT:
-        raise MalformedMessage(f"{path}: expected a whole number")
+        raise _Unfit("a whole number")
     return value
 
 
-def _float(value: object, path: str) -> Any:
+def _float(value: object) -> Any:
     if type(value) not in (int, float) or not -_MAX_INT <= cast("float", value) <= _MAX_INT:
-        raise MalformedMessage(f"{path}: expected a number")
+        raise _Unfit("a number")
     return float(cast("float", value))
 
 
-def _bool(value: object, path: str) -> Any:
+def _bool(value: object) -> Any:
     if type(value) is not bool:
-        raise MalformedMessage(f"{path}: expected true or false")
+        raise _Unfit("true or false")
     return value
 
 

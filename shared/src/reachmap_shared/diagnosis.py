@@ -231,12 +231,16 @@ class Testimony:
     """The error that a packet to the source meets on this host; 0 for none."""
     rows: Annotated[tuple[Row, ...], Max(BLOCK)]
     sight: Sight
+    back: Annotated[tuple[Hop, ...], Max(MAX_HOPS)] = ()
+    """The way of its answer to the first packet, sent once more; empty when it was not walked."""
 
 
 class Phase(StrEnum):
     """What a witness is asked to do."""
 
     WATCH = "watch"
+    WALK = "walk"
+    """Find out how far the answers get that it gave."""
     TELL = "tell"
 
 
@@ -266,6 +270,7 @@ class WitnessState(StrEnum):
     """How a witness takes a request."""
 
     WATCHING = "watching"
+    WALKING = "walking"
     TOLD = "told"
     BUSY = "busy"
     REFUSED = "refused"
@@ -281,6 +286,8 @@ class WitnessReply:
     detail: Sentence = ""
     listens: bool = False
     """Whether its own listener has the port, so that who else answers there is an impostor."""
+    walks: bool = False
+    """Whether it can walk the way back, if asked to."""
 
 
 class Silenced(StrEnum):
@@ -313,6 +320,8 @@ class PathEvidence:
     """Checks with shorter segments, where the payload stalls."""
     related: Annotated[tuple[Related, ...], Max(16)]
     sight: Sight
+    drawn: Annotated[tuple[int, ...], Max(BLOCK)] = ()
+    """The source ports of the block that were used; a witness knows none but those it saw."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ MAX_RESOLVED = 8
 MAX_EARLIER = 32
 """Starts of an agent that it tells of besides its own."""
 
+MAX_TARGETS = 32
+"""Hosts of one role that a host says it is told to reach: many times a cluster."""
+
 MAX_BODY = 512 * 1024
 """Bytes in a report's body: half of what a NATS server takes by default."""
 
@@ -79,7 +82,7 @@ class NamedTarget:
     """Whom the host is told to reach, by settings that were found there."""
 
     role: Name
-    hosts: Annotated[tuple[Annotated[str, Max(255)], ...], Max(64)]
+    hosts: Annotated[tuple[Annotated[str, Max(255)], ...], Max(MAX_TARGETS)]
     """Names or addresses."""
 
 
@@ -126,7 +129,7 @@ class Hello:
     """Why what waits for delivery is kept in memory alone; empty when it is on disk."""
     ports: Annotated[tuple[OwnPort, ...], Max(64)] = ()
     """Where its services are; what others dial, unless the topology says."""
-    targets: Annotated[tuple[NamedTarget, ...], Max(64)] = ()
+    targets: Annotated[tuple[NamedTarget, ...], Max(8)] = ()
     """Whom it is told to reach: for comparison with the topology."""
     earlier: Annotated[tuple[Earlier, ...], Max(MAX_EARLIER)] = ()
     """The starts before this one, as far as the agent remembers them: what a bus lost of their own

@@ -24,6 +24,9 @@ ALL_PULSES: Final = "reachmap.pulse.*"
 ALL_REPORTS: Final = "reachmap.report.*"
 ALL_ALERTS: Final = "reachmap.alert.*"
 
+PROBE: Final = "reachmap.report.$collector"
+"""Where the collector tries whether the stream takes reports: nobody's name."""
+
 REPORT_STREAM: Final = "reachmap-reports"
 """The JetStream stream that holds reports until the collector has kept them."""
 

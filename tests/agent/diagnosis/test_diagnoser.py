@@ -3,17 +3,20 @@
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
 
 from reachmap_agent.credentials import Contexts
-from reachmap_agent.diagnosis import policy
+from reachmap_agent.diagnosis import diagnoser, policy, walk
 from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser, Near
+from reachmap_agent.diagnosis.policy import SETTLE_S
 from reachmap_agent.diagnosis.runner import Runner
 from reachmap_agent.diagnosis.witness import MAX_WATCHES, Witness
 from reachmap_agent.prober import Job
+from reachmap_agent.protocols import REGISTRY
 from reachmap_shared import codec, keys
 from reachmap_shared.diagnosis import (
     Diagnosis,
@@ -70,8 +73,8 @@ async def carried() -> AsyncIterator[Bus]:
 
 
 async def diagnosed(ask: object, port: int, **changes: object) -> Diagnosis:
-    diagnoser = Diagnoser(ask, random.Random(1), lambda: 5_000, no_window)
-    return await diagnoser.diagnose(replace(Case("a", "rev", job(port)), **changes))
+    made = Diagnoser(ask, random.Random(1), lambda: 5_000, no_window)
+    return await made.diagnose(replace(Case("a", "rev", job(port)), **changes))
 
 
 async def test_both_ends_are_in_one_diagnosis(carried: Bus, port: int) -> None:
@@ -84,6 +87,9 @@ async def test_both_ends_are_in_one_diagnosis(carried: Bus, port: int) -> None:
     assert found.testimony is not None
     assert found.testimony.listens is False
     assert found.silenced is None
+    assert found.path.last is not None
+    used = {found.path.first.port, found.path.last.port, *(hop.port for hop in found.path.walk)}
+    assert used <= set(found.path.drawn)
     assert carried.asked == [Phase.WATCH, Phase.TELL]
     assert codec.decode(Diagnosis, codec.encode(found)) == found
 
@@ -95,6 +101,28 @@ async def test_what_went_well_meanwhile_is_not_walked(carried: Bus, port: int) -
     assert found.path.first.outcome is Outcome.OPEN
     assert (found.path.walk, found.path.last) == ((), None)
     assert carried.asked == [Phase.WATCH, Phase.TELL]
+
+
+async def test_a_connection_that_stalls_is_looked_into_soon(carried: Bus, port: int) -> None:
+    """All that needs patience is waited for at once: it is known before ten seconds are over."""
+    stalls = job(port)
+    stalls = replace(stalls, protocol=REGISTRY["http"])
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        socket.create_server(("127.0.0.1", port + 1)),
+    ):
+        began = time.monotonic()
+        near = Near(Relation.SAME_HOST, job(port + 1, 1))
+        found = await diagnosed(carried.ask, port, job=stalls, near=(near,))
+        took_s = time.monotonic() - began
+    assert found.path.first.outcome is Outcome.STALLED
+    assert found.path.last is not None
+    assert found.path.last.outcome is Outcome.STALLED
+    assert [rung.outcome for rung in found.path.ladder] == [Outcome.STALLED]
+    assert [hop.met for hop in found.path.payload_walk] == [Met.DATA]
+    assert [one.outcome for one in found.path.related] == [Outcome.OPEN]
+    # It began a second after the flow broke, and there are hops to wait for, where there is a way.
+    assert took_s < 10 - SETTLE_S - 1.4
 
 
 async def test_where_no_agent_is_nobody_is_asked(carried: Bus, port: int) -> None:
@@ -138,6 +166,36 @@ async def test_whoever_is_not_the_witness_is_not_believed(
 
     found = await diagnosed(ask, port)
     assert (found.testimony, found.silenced) == (None, Silenced.FORGED)
+
+
+@pytest.fixture
+def mute(port: int) -> Iterator[int]:
+    """A port where SYNs meet with silence: a queue of one, and one in it."""
+    with socket.socket() as server, socket.socket() as first:
+        server.bind(("127.0.0.1", port))
+        server.listen(0)
+        first.connect(("127.0.0.1", port))
+        yield port
+
+
+@pytest.mark.parametrize("walks", [True, False])
+async def test_the_way_back_is_walked_where_nothing_is_heard(
+    carried: Bus, mute: int, monkeypatch: pytest.MonkeyPatch, *, walks: bool
+) -> None:
+    """By a witness that says that it can; one of an older version is not asked what it cannot read."""
+    monkeypatch.setattr(diagnoser, "_CHECK_S", 0.2)
+    monkeypatch.setattr(diagnoser, "_QUICK_S", 0.1)
+    monkeypatch.setattr(walk, "_LISTEN_S", 0.1)
+
+    async def ask(destination: str, request: bytes) -> bytes | None:
+        payload = await carried.ask(destination, request)
+        assert payload is not None
+        return seal(replace(opened(WitnessReply, payload, PAIR), walks=walks), PAIR)
+
+    found = await diagnosed(ask, mute)
+    assert found.path.first.met is Met.SILENCE
+    between = [Phase.WALK] if walks else []
+    assert carried.asked == [Phase.WATCH, *between, Phase.TELL]
 
 
 async def test_a_busy_witness_is_spared(carried: Bus, port: int) -> None:
@@ -190,8 +248,8 @@ async def test_a_flow_nearby_may_need_a_window(carried: Bus, port: int) -> None:
 
     near = job(port + 1, 1)
     near = replace(near, spec=replace(near.spec, window=True))
-    diagnoser = Diagnoser(carried.ask, random.Random(1), lambda: 5_000, window)
-    found = await diagnoser.diagnose(Case("a", "rev", job(port), (Near(Relation.SAME_HOST, near),)))
+    made = Diagnoser(carried.ask, random.Random(1), lambda: 5_000, window)
+    found = await made.diagnose(Case("a", "rev", job(port), (Near(Relation.SAME_HOST, near),)))
     [server] = listening
     server.close()
     [compared] = found.path.related
@@ -245,3 +303,20 @@ async def test_what_nobody_asks_about_is_not_looked_into(
         found = await sent.get()
         assert (found.slot, found.address) == (1, "127.0.0.1")
         running.cancel()
+
+
+async def test_addresses_that_a_name_had_are_forgotten() -> None:
+    """However often it moves, what is kept of it is what it has now."""
+    runner = Runner("a", Diagnoser(no_window, random.Random(1), lambda: 0, no_window), print)
+    named = job(80)
+    named = replace(named, spec=replace(named.spec, address="b.example"), address=None)
+    runner.apply("rev", [named, job(81, 1)], 10.0)
+    runner.saw("rev", seen(1, Outcome.OPEN))
+    for number in range(100):
+        now = tuple(f"192.0.2.{number + one}" for one in (0, 1))
+        for address in now:
+            for outcome in (Outcome.REFUSED, Outcome.OPEN, Outcome.REFUSED):
+                runner.saw("rev", replace(seen(0, outcome, address), resolved=now))
+        kept = {(1, "127.0.0.1"), *((0, address) for address in now)}
+        assert set(runner._works) == set(runner._flows) == kept
+        assert set(runner._policy._known) == kept - {(1, "127.0.0.1")}

@@ -156,7 +156,7 @@ MSS = b"\1\1\2\4\x04\x4c"
 def test_segments_are_told_apart(version: int, body: bytes, kind: PacketKind, mss: int) -> None:
     """By their flags, and by whether there is payload."""
     ends = ("10.0.0.1", "10.0.0.2") if version == 4 else ("fd00::1", "fd00::2")
-    assert read(ip(6, body, version)) == Packet(kind, *ends, 1, 2, mss)
+    assert read(ip(6, body, version)) == Packet(kind, *ends, 1, 2, mss, sequence=1)
 
 
 def test_payload_beyond_what_was_captured_is_payload() -> None:

@@ -22,7 +22,7 @@ def ask(_: Target) -> Exchange:
 
 
 def subject(port: int, transport: Transport = Transport.TCP, block: int | None = None) -> Subject:
-    ports = Ports(block) if block is not None else None
+    ports = Ports(block, random.Random(1)) if block is not None else None
     return Subject(("127.0.0.1", port), transport, lambda: ask(Target("x")), None, ports, 1111)
 
 
@@ -208,3 +208,15 @@ async def test_a_patient_protocol_takes_silence_for_an_answer(
     check = REGISTRY["tcp"].check
     made = Subject(("127.0.0.1", port), Transport.TCP, lambda: check(Target("x")), 0.1)
     assert (await recheck(made, 5.0)).outcome is Outcome.OPEN
+
+
+def test_ports_are_drawn_in_an_order_that_cannot_be_guessed() -> None:
+    """Whoever names those that were used has seen the packets."""
+    orders = []
+    for seed in range(3):
+        ports = Ports(40_000, random.Random(seed))
+        assert ports.drawn == ()
+        orders.append([next(ports.draw()) for _ in range(5)])
+        assert ports.drawn == tuple(sorted(orders[-1]))
+        assert set(orders[-1]) <= set(range(40_000, 40_000 + BLOCK))
+    assert len({tuple(order) for order in orders}) == 3

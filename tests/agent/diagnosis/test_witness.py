@@ -2,15 +2,20 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from reachmap_agent.diagnosis import witness as module
+from reachmap_agent.diagnosis.packets import Packet
+from reachmap_agent.diagnosis.sight import Looking
 from reachmap_agent.diagnosis.witness import MAX_WATCHES, Witness
 from reachmap_shared import keys
 from reachmap_shared.diagnosis import (
+    Hop,
+    Met,
     PacketKind,
     Phase,
     RowState,
@@ -181,3 +186,86 @@ async def test_a_watch_ends_by_itself(
     reply = ask(witness, request(port, phase=Phase.TELL))
     assert reply is not None
     assert reply.state is WitnessState.REFUSED
+
+
+class Walk:
+    """Stands where a way back is walked."""
+
+    def __init__(self, answer: Packet) -> None:
+        self.answer = answer
+        self.goes_on = True
+
+    def hops(self) -> tuple[Hop, ...]:
+        return (Hop(1, Met.ICMP, "10.0.0.254"),)
+
+    def close(self) -> None:
+        self.goes_on = False
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, *peers: str) -> list[Walk]:
+    """As if these had been answered; returns the walks that are made of it."""
+    walks: list[Walk] = []
+
+    def walk(answer: Packet) -> Walk:
+        walks.append(Walk(answer))
+        return walks[-1]
+
+    packets = tuple(
+        Packet(PacketKind.SYN_ACK, "127.0.0.1", peer, 80, BLOCK + 1, 0, "", 7, 8) for peer in peers
+    )
+    monkeypatch.setattr(Looking, "answers", lambda self: packets)
+    monkeypatch.setattr(module, "BackWalk", walk)
+    return walks
+
+
+async def test_the_way_back_is_walked_of_an_answer_that_left(
+    witness: Witness, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To whom it went, whatever else the request says; what is known by then is told."""
+    walks = answered(monkeypatch, "10.0.0.1")
+    ask(witness, request(port))
+    reply = ask(witness, request(port, phase=Phase.WALK, local="192.0.2.9", address="192.0.2.8"))
+    assert reply is not None
+    assert reply.state is WitnessState.WALKING
+    assert [walk.answer.destination for walk in walks] == ["10.0.0.1"]
+    reply = ask(witness, request(port, phase=Phase.TELL))
+    assert reply is not None
+    assert reply.testimony is not None
+    assert reply.testimony.back == walks[0].hops()
+    assert not walks[0].goes_on
+
+
+async def test_nobody_is_walked_to_who_was_not_answered(
+    witness: Witness, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No packet came of the check, or it is not watched, or it is another's."""
+    walks = answered(monkeypatch)
+    ask(witness, request(port))
+    for change in ({}, {"check": "d" * 32}):
+        reply = ask(witness, request(port, phase=Phase.WALK, **change))
+        assert reply is not None
+        assert reply.state is WitnessState.REFUSED
+    assert walks == []
+
+
+async def test_walks_are_few(witness: Witness, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One a check, and two to a source in a row."""
+    walks = answered(monkeypatch, "10.0.0.1")
+
+    def walk(check: str) -> WitnessState:
+        ask(witness, request(port, check=check))
+        reply = ask(witness, request(port, check=check, phase=Phase.WALK))
+        assert reply is not None
+        return reply.state
+
+    assert walk("1") is WitnessState.WALKING
+    assert [walk("1"), walk("2"), walk("3")] == [
+        WitnessState.BUSY,
+        WitnessState.WALKING,
+        WitnessState.BUSY,
+    ]
+    assert len(walks) == 2
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.WALKS[1] + 1)
+    assert walk("4") is WitnessState.WALKING
+    assert len(walks) == 3

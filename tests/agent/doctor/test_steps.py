@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reachmap_agent.doctor.patient import Patient, Server
@@ -71,6 +71,21 @@ async def test_the_last_finding_is_what_a_step_came_to() -> None:
     ]
 
 
+async def test_a_step_that_breaks_is_told_and_the_others_are_taken() -> None:
+    """What meets whatever is wrong with a host may meet what nobody thought of."""
+
+    async def broken(_patient: Patient) -> AsyncIterator[Finding]:
+        yield passed("so far")
+        raise ZeroDivisionError("oh")
+
+    found = await walked(Step("one", broken), Step("two", GOOD, "one"), Step("three", GOOD))
+    assert [one.result for one in found] == [
+        *(Result.PASS, Result.FAIL, Result.SKIPPED, Result.PASS),
+    ]
+    assert found[1].found == "looking failed: ZeroDivisionError('oh')"
+
+
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([GOOD, BAD, NONE]), st.integers(0, 9)), max_size=10))
 async def test_each_step_is_told_once_and_in_order(plan: list[tuple[Take, int]]) -> None:
     """Whatever fails, and whatever needs what."""

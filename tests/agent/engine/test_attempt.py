@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from reachmap_agent.engine.attempt import Attempt
-from reachmap_shared.vocabulary import Transport
+from reachmap_agent.kernel import Icmp
+from reachmap_agent.wire.exchange import Verdict
+from reachmap_agent.wire.proof import Reached
+from reachmap_shared.vocabulary import Outcome, Transport
 
 
 def attempt() -> Attempt:
@@ -61,3 +64,35 @@ def test_what_is_learnt_later_counts() -> None:
         made.learn(tcp_info(0, retransmits))
         assert made.info is not None
         assert made.info.retransmits == retransmits
+
+
+@pytest.mark.parametrize(
+    ("its", "smoothly"),
+    [
+        ({}, True),
+        ({"connected_ns": 0}, False),
+        ({"verdict": None}, False),
+        ({"verdict": Verdict(Outcome.OPEN, reached=Reached(("192.0.2.9", 1), None))}, False),
+        ({"tcp_info": tcp_info(250, 1)}, False),
+        ({"tcp_info": b""}, True),  # a datagram, or a system that does not tell
+        ({"icmp": Icmp(4, 3, 1, "192.0.2.7", 113, 0)}, False),
+    ],
+    ids=str,
+)
+def test_what_went_smoothly_leaves_nothing_to_say(its: dict[str, Any], smoothly: bool) -> None:
+    """But its verdict: no packet was lost, nobody on the way had a word."""
+    made = attempt()
+    whole = {"connected_ns": 1, "tcp_info": tcp_info(250, 0), "verdict": Verdict(Outcome.OPEN)}
+    for name, value in (whole | its).items():
+        setattr(made, name, value)
+    assert made.went_smoothly is smoothly
+
+
+@pytest.mark.parametrize(
+    ("info", "lost"), [(tcp_info(1, 0), 0), (tcp_info(1, 3), 3), (b"", 0), (bytes(100), 0)]
+)
+def test_syns_that_were_lost(info: bytes, lost: int) -> None:
+    """As the kernel counts them; none where it does not."""
+    made = attempt()
+    made.tcp_info = info
+    assert made.lost_syns == lost

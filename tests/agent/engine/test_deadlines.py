@@ -119,12 +119,32 @@ def test_a_loop_that_was_held_up(clock: Clock) -> None:
 
 
 def test_nobody_hears_after_the_end(clock: Clock) -> None:
-    """All are forgotten, and no timer is left."""
+    """All are forgotten, and no timer is left: who rests is woken by nothing."""
     clock.start(0.1)
-    clock.deadlines.close()
+    clock.deadlines.rest()
+    assert clock.deadlines._tick is None
     clock.loop.pass_by(1.0)
     assert not clock.out
     assert len(clock.deadlines) == 0
+    late = clock.start(0.1)
+    clock.loop.pass_by(0.2)
+    assert list(clock.out) == [late]
+
+
+def test_one_timer_is_enough(clock: Clock) -> None:
+    """Also where the last that is out of time is followed by another at once."""
+
+    def go_on() -> None:
+        clock.deadlines.rest()
+        if len(clock.out) < 5:
+            clock.start(0.05)
+
+    clock.also = go_on
+    clock.start(0.05)
+    clock.loop.pass_by(1.0)
+    assert len(clock.out) == 5
+    assert clock.deadlines._tick is None
+    assert not [timer for timer in clock.loop._scheduled if not timer.cancelled()]
 
 
 def test_whoever_is_told_may_end_it_all(clock: Clock) -> None:
@@ -133,7 +153,7 @@ def test_whoever_is_told_may_end_it_all(clock: Clock) -> None:
     clock.loop.set_exception_handler(lambda _, context: complaints.append(context))
     clock.start(0.1)
     clock.start(0.2)
-    clock.also = clock.deadlines.close
+    clock.also = clock.deadlines.rest
     clock.loop.pass_by(1.0)
     assert len(clock.out) == 1
     assert not complaints

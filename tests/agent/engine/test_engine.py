@@ -169,16 +169,81 @@ async def test_reset_without_a_word(bench, neighbours, question: bytes) -> None:
 async def test_reset_between_two_looks(bench, neighbours, monkeypatch: pytest.MonkeyPatch) -> None:
     """RST that comes just after the connection was seen to be made is not lost."""
     server = neighbours.listening()
-    set_receive_errors = sockets.set_receive_errors
 
-    def slowly(connection: socket.socket, on: int) -> None:
+    def look(connection: socket.socket) -> bytes:
+        looked = sockets.tcp_info(connection)
         neighbours.end_at_once(server.accept()[0])
-        set_receive_errors(connection, on)
+        return looked
 
-    monkeypatch.setattr(engine, "set_receive_errors", slowly)
+    monkeypatch.setattr(engine, "tcp_info", look)
     outcome, why = seen(await bench.check(neighbours.address(server), ask()))
     assert outcome is Outcome.RESET
     assert why.startswith("ECONNRESET")
+
+
+def unreachable(connection: socket.socket) -> None:
+    """Have a router say that the host behind a connection is unreachable: it is believed at once.
+
+    The message bears the beginning of a segment that might be under way (RFC 792, RFC 4443).
+    """
+    own, peer = connection.getsockname(), connection.getpeername()
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)
+    sequence = connection.getsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ) & 0xFFFFFFFF
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF)
+    ends = [socket.inet_pton(connection.family, host) for host, *_ in (own, peer)]
+    segment = struct.pack("!HHI", own[1], peer[1], sequence)
+    if connection.family == socket.AF_INET6:
+        packet = struct.pack("!IHBB", 6 << 28, 20, socket.IPPROTO_TCP, 64) + b"".join(ends)
+        kind, protocol, message = socket.AF_INET6, socket.IPPROTO_ICMPV6, (1, 3)
+    else:
+        packet = struct.pack("!BxH4xBBxx", 0x45, 40, 64, socket.IPPROTO_TCP) + b"".join(ends)
+        kind, protocol, message = socket.AF_INET, socket.IPPROTO_ICMP, (3, 1)
+    words = struct.pack("!BB6x", *message) + packet + segment
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    total = (total >> 16) + (total & 0xFFFF)
+    checksum = 0xFFFF - ((total >> 16) + total & 0xFFFF)  # of ICMPv6 the kernel makes its own
+    with socket.socket(kind, socket.SOCK_RAW, protocol) as router:
+        router.sendto(words[:2] + struct.pack("!H", checksum) + words[4:], (own[0], 0))
+
+
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ = 19, 20, 21
+TCP_SEND_QUEUE, TCP_REPAIR_OFF = 2, -1
+
+
+@linux
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can speak for a router")
+async def test_a_connection_survives_what_icmp_says(bench, neighbours) -> None:
+    """Once it is made, TCP goes on: neither what is read nor what is sent is lost by it."""
+
+    def listens_and_asks() -> Exchange:
+        greeting = yield b""
+        answer = yield b"?"
+        return Verdict(Outcome.OPEN, ((greeting + answer).decode(),))
+
+    server = neighbours.listening()
+    ended = bench.start(neighbours.address(server), listens_and_asks())
+    attempt = bench._keep[-1]
+    accepted, _ = await asyncio.get_running_loop().sock_accept(server)
+    with accepted:
+        accepted.setblocking(False)
+        while not attempt.connected_ns:
+            await asyncio.sleep(0)
+        unreachable(attempt.connection)
+        assert not await told_of_error(attempt)
+        # And between what is read and what is sent.
+        accepted.sendall(b"hello")
+        unreachable(attempt.connection)
+        assert await asyncio.get_running_loop().sock_recv(accepted, 10) == b"?"
+        accepted.sendall(b", you")
+        assert seen(await ended) == (Outcome.OPEN, "hello, you")
+
+
+async def told_of_error(attempt: Attempt) -> int:
+    """What a connection has to complain of once the engine had its turn."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return int(attempt.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
 
 @linux

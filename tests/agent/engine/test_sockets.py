@@ -178,7 +178,7 @@ async def test_no_news_of_the_connection_before(
 
 @hands_on
 async def test_errors_are_reported_again(chain, neighbours, host: str) -> None:
-    """One that was told to survive ICMP errors reports them to the next check."""
+    """ICMP errors are reported to each check that has the socket."""
     level, option = (41, 25) if ":" in host else (0, 11)
     reported: list[int] = []
     opened = {"address": neighbours.address(neighbours.listening())}

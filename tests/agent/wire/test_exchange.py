@@ -10,6 +10,7 @@ from reachmap_agent.wire.exchange import (
     MAX_READ,
     Silence,
     Verdict,
+    answered,
     proven_text,
     shown,
     until,
@@ -17,6 +18,12 @@ from reachmap_agent.wire.exchange import (
 )
 from reachmap_agent.wire.proof import Reached
 from reachmap_shared.vocabulary import AnsweredBy, Outcome
+
+
+def test_the_same_answer_is_the_same_verdict() -> None:
+    """So that who has seen it before knows it at a glance."""
+    assert answered("a WELCOME") is answered("a WELCOME")
+    assert answered("a WELCOME") != answered("no WELCOME")
 
 
 @given(

@@ -13,8 +13,8 @@ from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.load import Configuration, Place
 from reachmap_collector.alerts.muting import Acknowledgement, Silence
 from reachmap_collector.alerts.service import Alerts
-from reachmap_collector.fold import Told
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.records import Told
 from reachmap_collector.slots import Slots
 from reachmap_shared.vocabulary import Outcome
 
@@ -132,7 +132,7 @@ class World:
                 told = Told(self.time, "boot-1", next(self.numbers), what)
                 self.scene.flows.tell(key, str(record.expected.service), told)
         for agent, flows in keys.items():
-            slots = Slots(agent, "r", tuple(flows), ("",) * len(flows))
+            slots = Slots.of(agent, "r", tuple(flows), ("",) * len(flows))
             self.scene.flows.source(agent).pulse(self.time, 0.0, slots, b"")
 
     def words(self, outlet: str = "hook") -> list[tuple[str, str]]:

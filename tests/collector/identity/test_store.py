@@ -51,6 +51,9 @@ def test_where_the_bus_is_is_kept(store: Store) -> None:
     place = Place(Mode.NKEY, ("a",), ("b", "c"), "/ca.pem", "name")
     store.place = place
     assert Store(store.folder.parent).place == place
+    before = (store.folder / "place.json").stat().st_ino
+    store.place = place
+    assert (store.folder / "place.json").stat().st_ino == before, "nothing is written in vain"
     (store.folder / "place.json").write_text("{}")
     assert store.place == Place()
 

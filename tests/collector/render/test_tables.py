@@ -68,7 +68,7 @@ def flows_of(stage: Any) -> list[Any]:
 
 def test_the_map_of_the_whole_of_openuem(screen: Any, green: Any) -> None:
     """All its roles against all its services, on one screen of 80 columns."""
-    answer = views.matrix(green.judgements(NOW), By.ROLE)
+    answer = views.matrix(green.tallies(NOW), By.ROLE)
     assert screen(render.matrix(answer, 80)) == golden(
         """
                                                  nats-  nats-     ocsp-
@@ -92,7 +92,7 @@ server-updater          ·     ·       ·       ·     ✓4      ·         · 
 
 def test_the_map_of_some_trouble(screen: Any, troubled: Any) -> None:
     """Each cell by its worst, with a legend of what occurs."""
-    answer = views.matrix(troubled.judgements(NOW), By.HOST)
+    answer = views.matrix(troubled.tallies(NOW), By.HOST)
     assert screen(render.matrix(answer, 80)) == golden(
         """
         db shop  web
@@ -107,7 +107,7 @@ web-1   ?1    ·    ·
 
 def test_a_map_too_wide_is_broken_into_blocks(screen: Any, green: Any) -> None:
     """Each with the rows that have something in it."""
-    answer = views.matrix(green.judgements(NOW), By.ROLE)
+    answer = views.matrix(green.tallies(NOW), By.ROLE)
     assert screen(render.matrix(answer, 40), 40) == golden(
         """
                     agent agent console
@@ -170,7 +170,7 @@ def test_a_map_without_flows_says_so(screen: Any) -> None:
 
 def test_the_map_as_flat_rows(troubled: Any) -> None:
     """One a cell, with a column for each state."""
-    answer = views.matrix(troubled.judgements(NOW), By.ROLE)
+    answer = views.matrix(troubled.tallies(NOW), By.ROLE)
     states = {"ok": 0, "degraded": 0, "broken": 0, "exposed": 0, "unknown": 0}
     assert render.matrix_rows(answer) == [
         {"role": "browser", "service": "db:5432", **states, "exposed": 1},
@@ -185,7 +185,7 @@ def test_the_map_as_flat_rows(troubled: Any) -> None:
 
 def test_the_port_table(screen: Any, green: Any) -> None:
     """All 21 rows in the vendor's order and words, with the flows that each stands for."""
-    answer = views.table(green.topology, green.judgements(NOW))
+    answer = views.table(green.topology, green.tallies(NOW))
     assert screen(render.matrix(answer, 80)) == golden(
         """
 row  port  component            traffic   description               flows
@@ -223,7 +223,7 @@ def test_a_row_of_the_port_table_without_flows_says_none(screen: Any, scene: Any
         'profiles = ["openuem"]\n[hosts]\na = { roles = ["agent"] }\n'
         'o = { roles = ["ocsp-responder"], addresses = ["10.0.0.1"] }'
     )
-    text = screen(render.matrix(views.table(stage.topology, stage.judgements(NOW)), 80))
+    text = screen(render.matrix(views.table(stage.topology, stage.tallies(NOW)), 80))
     lines = text.splitlines()
     assert lines[1].split() == ["1", "1443", "Agent", "inbound", "NoVNC", "Proxy", "server", "none"]
     assert lines[4].endswith("OCSP traffic with server  ?1")
@@ -286,7 +286,7 @@ def test_hosts_and_states_are_whole_on_every_terminal(screen: Any, green: Any, w
     answer = views.topology(green.topology, green.members)
     shown = screen(render.topology(answer, width), width)
     assert {*green.members, *green.topology.roles} <= set(shown.split())
-    matrix = screen(render.matrix(views.matrix(green.judgements(NOW), By.HOST), width), width)
+    matrix = screen(render.matrix(views.matrix(green.tallies(NOW), By.HOST), width), width)
     assert {record.key.source for record in green.flows} <= set(matrix.split())
     explained = screen(render.explanation(found[:3], width), width)
     for screenful in (text, told, shown, matrix, explained):
@@ -610,9 +610,9 @@ def test_csv_has_a_column_for_all_that_an_agent_says(troubled: Any) -> None:
 def test_csv_has_a_column_for_all_of_the_map(green: Any, by: By) -> None:
     """Whatever its rows are."""
     answer = (
-        views.table(green.topology, green.judgements(NOW))
+        views.table(green.topology, green.tallies(NOW))
         if by is By.ROW
-        else views.matrix(green.judgements(NOW), by)
+        else views.matrix(green.tallies(NOW), by)
     )
     assert {tuple(row) for row in render.matrix_rows(answer)} == {render.MATRIX_COLUMNS[by]}
 
@@ -649,11 +649,11 @@ def test_a_short_latency_is_not_nothing(milliseconds: float | None, shown: str) 
 
 
 def test_what_was_looked_into_is_told_as_a_story(screen: Any, scene: Any) -> None:
-    """Who looked and when, cause and device, the way and where it stops, whom to ask."""
+    """Who looked and when, cause and device, the way and its end, what goes beside it, whom to ask."""
     stage = scene()
     stage.hear("pc-1", NOW)
     stage.see("pc-1", "web-1", Outcome.TIMEOUT, NOW - 5, service="web:8080")
-    stage.diagnose(NOW - 2)
+    stage.diagnose(NOW - 2, others=3)
     judged = stage.judge("pc-1", "web-1", NOW, "web:8080")
     flow = views.flow(judged) | {"advice": what_to_do(judged), "settled_by": None}
     text = screen(render.explanation([flow | {"diagnosis": looked_into(judged)}], 100), 100)
@@ -664,11 +664,13 @@ def test_what_was_looked_into_is_told_as_a_story(screen: Any, scene: Any) -> Non
     told = " ".join(text.split())
     assert "by the agent on pc-1 alone: the one on web-1 did not answer" in told
     way = next(place for place, line in enumerate(lines) if line.startswith("way "))
-    assert lines[way : way + 4] == [
+    assert lines[way : way + 6] == [
         "way        pc-1  10.0.1.1",
         "|  1  10.0.1.254",
         "x  2  no answer",
         "web-1  10.0.0.1   (port 9090 works, 3 hops away)",
+        "meanwhile  port 9090 works",
+        "3 more flows from pc-1 fail in the same way",
     ]
     assert "ask whoever runs 10.0.1.254 to allow TCP from pc-1 to 10.0.0.1 port 8080" in told
     assert "looked into" not in screen(render.explanation([flow], 100), 100)

@@ -19,7 +19,7 @@ from reachmap_agent.diagnosis import host, probe
 from reachmap_agent.diagnosis.line import Ports, random_block
 from reachmap_agent.diagnosis.probe import Subject
 from reachmap_agent.diagnosis.sight import Looking
-from reachmap_agent.diagnosis.walk import walk, walk_payload
+from reachmap_agent.diagnosis.walk import lasts_unasked, walk, walk_payload
 from reachmap_agent.prober import Job
 from reachmap_shared.diagnosis import (
     MAX_HOPS,
@@ -98,7 +98,7 @@ class Diagnoser:
 
     Args:
         ask: How a destination's agent is asked.
-        rng: For ports and marks.
+        rng: For ports and marks, which a witness must not guess.
         now_ms: The clock that never jumps, which says when each began.
         ask_window: How the destinations of flows nearby are asked to listen.
     """
@@ -118,7 +118,7 @@ class Diagnoser:
     async def diagnose(self, case: Case) -> Diagnosis:
         """Gather what both ends see of a flow; it takes some seconds."""
         at_ms = self._now_ms()
-        ports = Ports(random_block(self._rng))
+        ports = Ports(random_block(self._rng), self._rng)
         subject = _subject(case.job, ports, self._rng.randint(*_MARKS))
         local = _local(subject)
         witness = _Asked(self._ask, case, subject, local)
@@ -136,9 +136,8 @@ class Diagnoser:
                 first = await probe.recheck(subject, _CHECK_S)
                 path = PathEvidence(local, first, None, (), (), (), (), looking.end())
             else:
-                path = await self._gathered(
-                    subject, case.near, looking, local, ours=witness.listens
-                )
+                path = await self._gathered(subject, case.near, looking, local, witness)
+            path = replace(path, drawn=ports.drawn)
             testimony, silenced = await witness.tell()
         finally:
             looking.close()
@@ -159,26 +158,39 @@ class Diagnoser:
         )
 
     async def _gathered(
-        self, subject: Subject, near: tuple[Near, ...], looking: Looking, local: str, *, ours: bool
+        self,
+        subject: Subject,
+        near: tuple[Near, ...],
+        looking: Looking,
+        local: str,
+        witness: "_Asked",
     ) -> PathEvidence:
-        first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
+        ours = witness.listens
+        # Whoever waits for a silent flow can check those nearby meanwhile: a diagnosis is to be
+        # there soon.
+        async with asyncio.TaskGroup() as tasks:
+            nearby = tasks.create_task(self._related(near))
+            first = _no_impostor(await probe.recheck(subject, _CHECK_S), ours=ours)
+            fails_outside = first.outcome is not Outcome.OPEN and first.met is not Met.OWN
+            if not fails_outside:
+                nearby.cancel()
+            if first.met is Met.SILENCE:  # its answers may be lost: that is looked into meanwhile
+                await witness.walk()
         steps: tuple[Hop, ...] = ()
         payload_steps: tuple[Hop, ...] = ()
         ladder: tuple[Recheck, ...] = ()
         related: tuple[Related, ...] = ()
         last: Recheck | None = None
-        if first.outcome is not Outcome.OPEN and first.met is not Met.OWN:
-            related = await self._related(near)
+        if fails_outside:
+            related = nearby.result()
             most = _far(related)
             steps = await walk(subject, most)
             if first.outcome in _PAYLOAD and subject.transport is Transport.TCP:
-                ladder = await _ladder(subject)
-                fits = any(rung.outcome is Outcome.OPEN for rung in ladder)
-                size = _LONG if fits else probe.FIRST_WORDS
-                payload_steps = await walk_payload(subject, most, size)
+                ladder, payload_steps = await _payload_ways(subject, most)
         if first.outcome is not Outcome.OPEN:
             # What is met with silence at first need not be waited for as long again.
-            patience_s = _QUICK_S if first.met is Met.SILENCE else _CHECK_S
+            is_silent = first.met is Met.SILENCE or first.outcome is Outcome.STALLED
+            patience_s = _QUICK_S if is_silent else _CHECK_S
             last = _no_impostor(await probe.recheck(subject, patience_s), ours=ours)
         return PathEvidence(
             local, first, last, steps, payload_steps, ladder, related, looking.end()
@@ -233,6 +245,18 @@ def _no_impostor(seen: Recheck, *, ours: bool) -> Recheck:
     return seen
 
 
+async def _payload_ways(subject: Subject, most: int) -> tuple[tuple[Recheck, ...], tuple[Hop, ...]]:
+    """Which segments get through, and how far payload gets."""
+    async with asyncio.TaskGroup() as tasks:
+        idle = tasks.create_task(lasts_unasked(subject))
+        ladder = await _ladder(subject)
+    # There is no telling where connections are broken off whether or not anything is said.
+    if not idle.result():
+        return ladder, ()
+    fits = any(rung.outcome is Outcome.OPEN for rung in ladder)
+    return ladder, await walk_payload(subject, most, _LONG if fits else probe.FIRST_WORDS)
+
+
 async def _ladder(subject: Subject) -> tuple[Recheck, ...]:
     """Find out whether shorter segments get through, and how short they must be."""
     rungs = [await probe.recheck(subject, _QUICK_S, _SHORT)]
@@ -255,6 +279,7 @@ class _Asked:
         self.check = secrets.token_hex(16)
         self.listens = False
         """Whether the destination's own listener has the port."""
+        self._walks = False
         self._ask = ask
         self._silenced: Silenced | None = None
         self._key = case.job.challenger.key if case.job.challenger is not None else b""
@@ -285,8 +310,14 @@ class _Asked:
         if reply is None:
             return
         self.listens = reply.listens
+        self._walks = reply.walks
         if reply.state is not WitnessState.WATCHING:
             self._silenced = _SILENCED.get(reply.state, Silenced.REFUSED)
+
+    async def walk(self) -> None:
+        """Have it find out how far its answers get, if it can; it tells with the rest."""
+        if self._walks and self._silenced is None:
+            await self._ask(self._request.destination, self._sealed(Phase.WALK))
 
     async def tell(self) -> tuple[Testimony | None, Silenced | None]:
         """What it saw, or why that is not known."""
@@ -297,11 +328,13 @@ class _Asked:
             return None, Silenced.LATE
         return reply.testimony, None
 
+    def _sealed(self, phase: Phase) -> bytes:
+        return seal(replace(self._request, phase=phase), self._key)
+
     async def _asked(self, phase: Phase) -> WitnessReply | None:
         if self._silenced is not None:
             return None
-        request = seal(replace(self._request, phase=phase), self._key)
-        payload = await self._ask(self._request.destination, request)
+        payload = await self._ask(self._request.destination, self._sealed(phase))
         if payload is None:
             self._silenced = Silenced.NO_ANSWER if phase is Phase.WATCH else Silenced.LATE
             return None

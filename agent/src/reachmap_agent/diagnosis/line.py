@@ -53,17 +53,31 @@ def random_block(rng: random.Random) -> int:
 
 
 class Ports:
-    """The source ports of a diagnosis, one after the other."""
+    """The source ports of a diagnosis, in an order that nobody knows who has not seen them.
 
-    def __init__(self, block: int) -> None:
+    Args:
+        block: The first of them.
+        rng: For the order.
+    """
+
+    def __init__(self, block: int, rng: random.Random) -> None:
         self.block = block
+        self._order = rng.sample(range(block, block + BLOCK), BLOCK)
         self._next = 0
+        self._drawn: set[int] = set()
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """Those that were used so far."""
+        return tuple(sorted(self._drawn))
 
     def draw(self) -> Iterator[int]:
         """Ports to try, until one is free; each is used once before any is used again."""
         for _ in range(BLOCK):
             self._next += 1
-            yield self.block + (self._next - 1) % BLOCK
+            port = self._order[(self._next - 1) % BLOCK]
+            self._drawn.add(port)
+            yield port
 
 
 @dataclass(slots=True)

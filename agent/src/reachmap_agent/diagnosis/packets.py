@@ -49,6 +49,8 @@ class Packet:
     """What a SYN says that it takes; 0 when it says nothing."""
     sender: str = ""
     """Of an ICMP error; the rest is then of the packet that it quotes."""
+    sequence: int = 0
+    acknowledged: int = 0
 
 
 def program(transport: Transport, port: int, block: int, own: int) -> bytes:
@@ -182,7 +184,8 @@ def _segment(
     else:
         kind = PacketKind.FIN if flags & _FIN else PacketKind.ACK
     mss = _mss(body[_TCP_HEADER:header]) if flags & _SYN else 0
-    return Packet(kind, source, destination, port, other, mss=mss)
+    numbers = struct.unpack_from("!II", body, 4)
+    return Packet(kind, source, destination, port, other, mss, "", *numbers)
 
 
 def _mss(options: bytes) -> int:

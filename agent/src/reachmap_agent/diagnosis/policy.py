@@ -86,6 +86,10 @@ class Bucket:
         """When the next token may be taken: now or later."""
         return max(now, self._full_at - (self._size - 1) * self._refill_s)
 
+    def is_full(self, now: float) -> bool:
+        """Whether none was taken for long."""
+        return self._full_at <= now
+
     def take(self, now: float) -> None:
         """Take one that is there."""
         self._full_at = max(self._full_at, now) + self._refill_s

@@ -6,7 +6,7 @@ over, and forgotten here.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser, Near
@@ -67,21 +67,31 @@ class Runner:
             return
         job = self._jobs[seen.slot]
         spec = job.spec
+        key = seen.slot, seen.address or spec.address
+        worked, works = self._works.get(key), seen.outcome is Outcome.OPEN
+        if worked and works:
+            return
         # Nobody wants to know why a flow does not work that must not, nor can a name be walked to.
         if spec.forbidden or (job.address is None and not seen.address):
             return
-        flow = Flow(seen.slot, seen.address or spec.address, spec.port, spec.transport)
-        self._flows[flow.key] = flow
-        is_first = flow.key not in self._works
-        self._works[flow.key] = seen.outcome is Outcome.OPEN
-        if seen.outcome is Outcome.OPEN:
-            self._policy.healed(flow.key)
+        if worked is None and seen.resolved:
+            self._forget_others(seen.slot, seen.resolved)
+        flow = self._flows[key] = Flow(*key, spec.port, spec.transport)
+        self._works[key] = works
+        if works:
+            self._policy.healed(key)
             return
-        if is_first:  # a lost packet, or a destination that just starts: nothing confirms it yet
+        if worked is None:  # a lost packet, or one that just starts: nothing confirms it yet
             return
         face: Face = (seen.outcome, seen.offender)
         if self._policy.failed(flow, face, time.monotonic()):
             self._news.set()
+
+    def _forget_others(self, slot: int, addresses: Collection[str]) -> None:
+        """A name has these addresses now, and those that it had before are nobody's."""
+        for key in [key for key in self._works if key[0] == slot and key[1] not in addresses]:
+            del self._works[key], self._flows[key]
+            self._policy.healed(key)
 
     async def run(self) -> None:
         """Work until cancelled."""

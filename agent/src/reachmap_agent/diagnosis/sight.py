@@ -1,6 +1,7 @@
 """What one end's kernel shows of the time of a check: the same on both ends."""
 
 from reachmap_agent.diagnosis import counters, host
+from reachmap_agent.diagnosis.packets import Packet
 from reachmap_agent.diagnosis.tap import Tap
 from reachmap_shared.diagnosis import Sight
 from reachmap_shared.vocabulary import Transport
@@ -31,6 +32,15 @@ class Looking:
         self._version = 6 if ":" in address else 4
         self._before = host.read_counters()
         self._tap = Tap(transport, port, block, mark, serves=serves)
+
+    @property
+    def taps(self) -> bool:
+        """Whether packets are looked at."""
+        return self._tap.is_open
+
+    def answers(self) -> tuple[Packet, ...]:
+        """The answers to SYNs of the check that were seen to leave so far."""
+        return tuple(self._tap.answers.values())
 
     def end(self) -> Sight:
         """What was seen."""

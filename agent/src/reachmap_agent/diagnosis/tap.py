@@ -51,6 +51,8 @@ class Tap:
         self._mark = mark
         self._serves = serves
         self._seen: Counter[tuple[bool, PacketKind, str, int, bool]] = Counter()
+        self.answers: dict[tuple[str, int], Packet] = {}
+        """The answers to SYNs of the diagnosis that left, by whom they were for."""
         self._missed = 0
         self._tried = False
         self._socket: socket.socket | None = None
@@ -82,6 +84,11 @@ class Tap:
                 self._socket.recv(1)
         asyncio.get_running_loop().add_reader(self._socket, self._read)
         self._trial.sendto(b"", self._trial.getsockname())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may see anything."""
+        return self._socket is not None
 
     def tell(self) -> tuple[TapState, int, tuple[Packets, ...]]:
         """How it fares, how many packets it missed, and what it has seen."""
@@ -135,6 +142,8 @@ class Tap:
         peer = client if self._serves else service
         if packet.kind is PacketKind.ICMP_ERROR and inbound:
             peer = packet.sender
+        if ours and packet.kind is PacketKind.SYN_ACK and not inbound and self._serves:
+            self.answers[client, port] = packet
         if not ours:
             port = 0
         key = (inbound, packet.kind, peer, port, ours)

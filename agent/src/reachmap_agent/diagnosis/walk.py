@@ -43,13 +43,13 @@ async def walk(subject: Subject, most: int = MAX_HOPS) -> tuple[Hop, ...]:
 async def walk_payload(
     subject: Subject, most: int = MAX_HOPS, size: int = FIRST_WORDS
 ) -> tuple[Hop, ...]:
-    """How far the first payload gets, where connections are made; of the size, if it has it.
-
-    There is no telling where connections are broken off whether or not anything is said.
-    """
-    if not await lasts(subject, _LISTEN_S):
-        return ()
+    """How far the first payload gets, where connections are made; of the size, if it has it."""
     return await _walked(lambda ttl: payload_hop(subject, ttl, _LISTEN_S, size), most)
+
+
+async def lasts_unasked(subject: Subject) -> bool:
+    """Whether a connection on which nothing is said lasts, as long as a walk listens."""
+    return await lasts(subject, _LISTEN_S)
 
 
 async def _walked(ask: Ask, most: int) -> tuple[Hop, ...]:

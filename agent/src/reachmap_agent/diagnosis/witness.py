@@ -2,16 +2,19 @@
 
 Only whoever has the flow in its plan is heard: a request bears a MAC by the pair's key. It costs
 an answer to be asked, and a tap and a look at one port's connections five times a second to watch;
-no more than a few are watched at once, none for long.
+no more than a few are watched at once, none for long. Asked to, it walks the way back of an answer
+that it was seen to give: to who asked, and to nobody else, and once a check at most.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from reachmap_agent.diagnosis import host
+from reachmap_agent.diagnosis.back import BackWalk
+from reachmap_agent.diagnosis.policy import Bucket
 from reachmap_agent.diagnosis.sight import Looking
 from reachmap_shared import keys
 from reachmap_shared.diagnosis import (
@@ -37,6 +40,9 @@ MAX_WATCHES: Final = 4
 MAX_WATCH_S: Final = 40.0
 """However long it is asked for: longer than any diagnosis takes."""
 
+WALKS: Final = (2, 10.0)
+"""Ways back that are walked for one source: so many at once, then one in so many seconds."""
+
 _LOOK_S: Final = 0.2
 _WINDOW_S: Final = 1.0
 """A window that is asked for again and again is open as long, and no longer than it is needed."""
@@ -53,6 +59,7 @@ class _Watch:
     rows: dict[tuple[str, int], Row] = field(default_factory=dict)
     """The furthest that each connection was seen to be, by where it comes from."""
     timer: asyncio.TimerHandle | None = None
+    back: BackWalk | None = None
 
 
 class Witness:
@@ -67,6 +74,8 @@ class Witness:
         self._name = name
         self._open_window = open_window
         self._watches: dict[str, _Watch] = {}
+        self._walks: dict[str, Bucket] = {}
+        """By source: how many may be walked to it."""
 
     def answer(self, source: str, payload: bytes, host_key: bytes) -> bytes | None:
         """Do what is asked; None for whoever may not ask.
@@ -84,8 +93,7 @@ class Witness:
         mine = (request.source, request.destination) == (source, self._name)
         if not mine or not _is_sound(request):
             return None
-        reply = self._watch(request) if request.phase is Phase.WATCH else self._tell(request)
-        return seal(reply, key)
+        return seal(_DOES[request.phase](self, request), key)
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -110,7 +118,8 @@ class Witness:
         self._watches[request.check] = watch
         self._look(watch)
         ours = watch.listener is ListenerState.LISTENING
-        return WitnessReply(request.check, WitnessState.WATCHING, listens=ours)
+        walks = looking.taps and request.transport is Transport.TCP
+        return WitnessReply(request.check, WitnessState.WATCHING, listens=ours, walks=walks)
 
     def _look(self, watch: _Watch) -> None:
         """Keep the window open, and see which connections there are."""
@@ -128,6 +137,31 @@ class Witness:
                 _note(watch.rows, row)
         loop = asyncio.get_running_loop()
         watch.timer = loop.call_later(_LOOK_S, self._look, watch)
+
+    def _walk(self, request: WitnessRequest) -> WitnessReply:
+        """Find out how far an answer to the check gets, if one was seen to leave."""
+        refused = WitnessReply(request.check, WitnessState.REFUSED)
+        watch = self._watches.get(request.check)
+        if watch is None or watch.request.source != request.source:
+            return replace(refused, detail="not watched")
+        now = time.monotonic()
+        if watch.back is not None or not self._may_walk(request.source, now):
+            return replace(refused, state=WitnessState.BUSY)
+        answers = watch.looking.answers()
+        if not answers:
+            return replace(refused, detail="no answer was seen to leave")
+        try:
+            watch.back = BackWalk(answers[0])
+        except OSError as error:
+            return replace(refused, detail=error.strerror or "it cannot be walked")
+        self._walks.setdefault(request.source, Bucket(*WALKS, now)).take(now)
+        return WitnessReply(request.check, WitnessState.WALKING)
+
+    def _may_walk(self, source: str, now: float) -> bool:
+        full = [one for one, bucket in self._walks.items() if bucket.is_full(now)]
+        for one in full:  # who has not asked for long is like one who never did
+            del self._walks[one]
+        return source not in self._walks or self._walks[source].ready_at(now) <= now
 
     def _tell(self, request: WitnessRequest) -> WitnessReply:
         watch = self._watches.get(request.check)
@@ -151,6 +185,7 @@ class Witness:
             route_back=host.route_error(asked.address, _peer(watch, sight)),
             rows=tuple(rows[:BLOCK]),
             sight=sight,
+            back=watch.back.hops() if watch.back is not None else (),
         )
         self._forget(watch)
         return WitnessReply(request.check, WitnessState.TOLD, told)
@@ -158,8 +193,17 @@ class Witness:
     def _forget(self, watch: _Watch) -> None:
         if watch.timer is not None:
             watch.timer.cancel()
+        if watch.back is not None:
+            watch.back.close()
         watch.looking.close()
         self._watches.pop(watch.request.check, None)
+
+
+_DOES: Final[Mapping[Phase, Callable[[Witness, WitnessRequest], WitnessReply]]] = {
+    Phase.WATCH: Witness._watch,
+    Phase.WALK: Witness._walk,
+    Phase.TELL: Witness._tell,
+}
 
 
 def _note(rows: dict[tuple[str, int], Row], row: Row) -> None:

@@ -82,9 +82,18 @@ async def walk(
             yield Diagnosis(step.name, Result.SKIPPED, f"nothing can be said while {cause} fails")
             continue
         last = Result.SKIPPED
-        async for finding in step.take(patient):
+        async for finding in _taken(step, patient):
             last = finding.result
             name = finding.name or step.name
             yield Diagnosis(name, finding.result, finding.found, finding.to_do)
         if last is Result.FAIL:
             barred[step.name] = step.name
+
+
+async def _taken(step: Step, patient: Patient) -> AsyncIterator[Finding]:
+    """A step's findings; one that breaks is no reason to say nothing of all others."""
+    try:
+        async for finding in step.take(patient):
+            yield finding
+    except Exception as error:  # noqa: BLE001  see above
+        yield failed(f"looking failed: {error!r}", "this is a mistake of reachmap's: report it")

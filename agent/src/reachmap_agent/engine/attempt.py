@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from reachmap_agent.kernel import Icmp, TcpInfo, read_tcp_info
+from reachmap_agent.kernel import Icmp, TcpInfo, nothing_lost, read_tcp_info, smoothed_rtt_us
 from reachmap_agent.wire.exchange import Exchange, Verdict
 from reachmap_shared.vocabulary import Transport
 
@@ -101,7 +101,25 @@ class Attempt:
     @property
     def connect_us(self) -> int:
         """Time to connect: the kernel's own measure, unless a lost SYN made it longer."""
-        info = self.info
-        if info is not None and info.rtt_us and not info.retransmits:
-            return info.rtt_us
+        if nothing_lost(self.tcp_info) and (rtt_us := smoothed_rtt_us(self.tcp_info)):
+            return rtt_us
         return (self.connected_ns - self.started_ns) // 1000
+
+    @property
+    def went_smoothly(self) -> bool:
+        """Whether its verdict says all that there is to say of it."""
+        verdict = self.verdict
+        return (
+            self.connected_ns > 0
+            and self.icmp is None
+            and not self.lost_syns
+            and verdict is not None
+            and verdict.reached is None
+        )
+
+    @property
+    def lost_syns(self) -> int:
+        """How often it had to knock again."""
+        if nothing_lost(self.tcp_info) or self.info is None:
+            return 0
+        return self.info.retransmits

@@ -45,16 +45,18 @@ class Deadlines:
                 self._tick = self._loop.call_later(TICK_S, self._expire)
         queue.append((deadline, attempt))
 
-    def close(self) -> None:
-        """Forget them all."""
+    def rest(self) -> None:
+        """Forget them all: no check is under way, and nobody is woken until one is."""
         self._queues.clear()
         if self._tick is not None:
             self._tick.cancel()
+            self._tick = None
 
     def _expire(self) -> None:
         assert self._tick is not None
         now = self._loop.time()
         self._stalled_s += max(0.0, now - self._tick.when() - _STALL_S)
+        self._tick = None
         now -= self._stalled_s
         for after_s, queue in list(self._queues.items()):
             while queue:
@@ -66,5 +68,8 @@ class Deadlines:
                 if attempt.verdict is None and attempt.deadline <= now:
                     self._out_of_time(attempt)
             else:
-                self._queues.pop(after_s, None)  # whoever was told may have closed all
-        self._tick = self._loop.call_later(TICK_S, self._expire) if self._queues else None
+                # Whoever was told may have let all rest, and others begin.
+                if self._queues.get(after_s) is queue:
+                    del self._queues[after_s]
+        if self._queues and self._tick is None:
+            self._tick = self._loop.call_later(TICK_S, self._expire)

@@ -30,8 +30,8 @@ from reachmap_agent.engine.sockets import (
     Sockets,
     has_peer,
     icmp_error,
+    lives_on,
     met_itself,
-    set_receive_errors,
     tcp_info,
 )
 from reachmap_agent.kernel import (
@@ -100,7 +100,7 @@ class Engine:
         self._closed = True
         for attempt in list(self._attempts.values()):
             self._release(attempt)
-        self._deadlines.close()
+        self._deadlines.rest()
         self._poller.close()
 
     def _connect(self, attempt: Attempt, timeout_s: float) -> None:
@@ -171,18 +171,11 @@ class Engine:
         if attempt.exchange is None:
             self._end(attempt, ends.OPEN)
             return
-        if LINUX and attempt.transport is _TCP:
-            # Established, a connection survives an ICMP error; reported ones would end it. One that
-            # was reported already harms nothing once it is read.
-            set_receive_errors(connection, 0)
-            if not attempt.broken:
-                code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                attempt.broken = code if code in BROKEN else 0  # RST came since we looked
         self._poller.reading(attempt.descriptor)
-        if attempt.patience_s is not None:
-            self._deadlines.set(attempt, attempt.patience_s)
         self._advance(attempt, attempt.exchange.__next__)
         self._receive(attempt)
+        if attempt.patience_s is not None and attempt.verdict is None:
+            self._deadlines.set(attempt, attempt.patience_s)
 
     def _receive(self, attempt: Attempt) -> None:
         """Read all that is there, as an edge-triggered poller wants it."""
@@ -196,10 +189,12 @@ class Engine:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if attempt.transport is _TCP:
-                    self._lost(attempt, error.errno or 0)
-                else:
+                if attempt.transport is not _TCP:
                     self._fail(attempt, error.errno or 0)
+                elif lives_on(attempt.connection):
+                    continue
+                else:
+                    self._lost(attempt, error.errno or 0)
                 return
             if not received and attempt.transport is _TCP:
                 if attempt.broken:
@@ -256,6 +251,8 @@ class Engine:
             code = error.errno or 0
             if code in BROKEN:  # but it may have answered before it broke
                 attempt.broken = code
+            elif attempt.transport is _TCP and lives_on(attempt.connection):
+                self._flush(attempt)
             else:
                 self._fail(attempt, code)
             return
@@ -296,6 +293,8 @@ class Engine:
             if attempt.descriptor >= 0:
                 del self._attempts[attempt.descriptor]
                 self._poller.forget(attempt.descriptor)
+                if not self._attempts:
+                    self._deadlines.rest()
             farewell = verdict.farewell if verdict is not None else b""
             self._sockets.leave(attempt, farewell, clean=_is_clean(attempt))
         if attempt.exchange is not None:

@@ -27,6 +27,7 @@ from reachmap_agent.kernel import (
     IPV6_RECVERR,
     SOL_IP,
     SOL_IPV6,
+    TCP_CLOSE,
     TCP_INFO,
     TCP_INFO_SIZE,
     Icmp,
@@ -42,6 +43,8 @@ HANDS_ON: Final = LINUX and forgets_connections(os.uname().release)
 
 READS_A_TURN: Final = 16
 """So that one who never stops talking does not keep the loop from everybody else."""
+
+_CLOSED: Final = bytes((TCP_CLOSE,))
 
 _ERRORS_LOOKED_AT: Final = 8
 """Messages of one error queue: the network's own word may stand behind one of this host's."""
@@ -75,7 +78,7 @@ class Sockets:
         spare, by = self._spare, self._left_by
         if spare is not None and by is not None and is_stream and spare.family == family:
             self._spare = None
-            if _renew(spare, by):
+            if _renew(spare):
                 attempt.connection = spare
                 return True
             _close(spare, by)
@@ -84,7 +87,7 @@ class Sockets:
         if not _NON_BLOCKING:
             made.setblocking(False)
         if LINUX:
-            set_receive_errors(made, 1)
+            receive_errors(made)
         return False
 
     def leave(self, attempt: Attempt, farewell: bytes, *, clean: bool) -> None:
@@ -110,12 +113,12 @@ class Sockets:
             _close(spare, self._left_by)
 
 
-def set_receive_errors(connection: socket.SocketType, on: int) -> None:
-    """Let the error queue take ICMP errors, or empty it and take none (ip(7), IP_RECVERR)."""
+def receive_errors(connection: socket.SocketType) -> None:
+    """Have the kernel tell of ICMP errors, and keep them in the error queue (ip(7), IP_RECVERR)."""
     if connection.family == _IPV6:
-        connection.setsockopt(SOL_IPV6, IPV6_RECVERR, on)
+        connection.setsockopt(SOL_IPV6, IPV6_RECVERR, 1)
     else:
-        connection.setsockopt(SOL_IP, IP_RECVERR, on)
+        connection.setsockopt(SOL_IP, IP_RECVERR, 1)
 
 
 def tcp_info(connection: socket.SocketType) -> bytes:
@@ -151,6 +154,15 @@ def has_peer(connection: socket.SocketType) -> bool:
     return True
 
 
+def lives_on(connection: socket.SocketType) -> bool:
+    """Whether an error of a connection that was made is no more than a hint.
+
+    TCP goes on whatever ICMP says (RFC 1122, 4.2.3.9), but whoever wants to be told of errors is
+    told once of each, by the next call that could have one.
+    """
+    return LINUX and tcp_info(connection)[:1] not in (b"", _CLOSED)
+
+
 def met_itself(connection: socket.SocketType) -> bool:
     """Whether both ends of a connection are one."""
     try:
@@ -168,14 +180,12 @@ def _plain(attempt: Attempt) -> bool:
     return not (names_link or "." in attempt.own[0])
 
 
-def _renew(spare: socket.SocketType, left_by: Attempt) -> bool:
+def _renew(spare: socket.SocketType) -> bool:
     """Make a socket as good as new, if that can be."""
     # SO_ERROR tells, and takes back, also what would only be told when the kernel's time is up.
-    if spare.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _disconnect()(spare.fileno()):
-        return False
-    if left_by.connected_ns and left_by.exchange is not None:  # it was told to report none
-        set_receive_errors(spare, 1)
-    return True
+    return not (
+        spare.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _disconnect()(spare.fileno())
+    )
 
 
 def _close(connection: socket.SocketType, attempt: Attempt, farewell: bytes = b"") -> None:

@@ -16,15 +16,19 @@ from reachmap_shared.vocabulary import Outcome
 _END = b"\r\n"
 _OURS = b"reachmap" + _END
 
+# Made once: most services say nothing at every check.
+_SILENT = Verdict(Outcome.OPEN, ("connected; it says nothing unasked",))
+_CLOSED = Verdict(Outcome.OPEN, ("connected; it closed the connection",))
+
 
 def check(target: Target) -> Exchange:
     """Connect, and give a listener a moment to greet; a service may well say nothing."""
     try:
         greeting = yield from until(_END, begins=_OURS)
     except Silence:
-        return Verdict(Outcome.OPEN, ("connected; it says nothing unasked",))
+        return _SILENT
     if not greeting:
-        return Verdict(Outcome.OPEN, ("connected; it closed the connection",))
+        return _CLOSED
     if greeting == _OURS and target.challenge is not None:
         return (yield from challenged(target, target.challenge.text + _END, _END))
     return answered("a greeting")

@@ -20,6 +20,7 @@ first words say that a listener is there, and `challenged` goes on from them.
 """
 
 import contextlib
+import functools
 import ssl
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -172,8 +173,9 @@ def proven(reached: Reached | None) -> Verdict:
     return Verdict(Outcome.OPEN, (fact,), AnsweredBy.LISTENER, reached=reached)
 
 
+@functools.lru_cache(maxsize=256)
 def answered(what: str) -> Verdict:
-    """The verdict on a service's answer in the right protocol."""
+    """The verdict on a service's answer in the right protocol: one for all that are the same."""
     return Verdict(Outcome.OPEN, (f"answered with {what}",), AnsweredBy.SERVICE)
 
 

@@ -28,7 +28,7 @@ from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets import BUS, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
 from reachmap_collector.alerts.sights import FAILING, Known, Look, agents
-from reachmap_collector.fold import FlowMap, FlowRecord
+from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.planner import FlowKey, Member
 from reachmap_collector.roster import AgentState, Roster
@@ -174,19 +174,9 @@ class Alerts:
         watched = self._watched
         look = Look(watched.flows, watched.roster, watched.topology.checks, now, until)
         seen: list[Sight] = []
-        well: list[FlowRecord] = []
-        for number, record in enumerate(watched.flows, 1):
-            if look.is_well(record):
-                well.append(record)
-            else:
-                seen.append(look.sight(record))
-            if not number % _AT_ONCE:
-                await asyncio.sleep(0)
+        await _gather(look.troubled(), seen)
         if any(sight.state in FAILING for sight in seen):
-            for number, record in enumerate(well, 1):
-                seen.append(look.sight(record))
-                if not number % _AT_ONCE:
-                    await asyncio.sleep(0)
+            await _gather(look.well(), seen)
         return seen
 
     def notice(self, alert: Alert, now: float) -> Notice:
@@ -335,3 +325,11 @@ class Alerts:
             checks, now = watched.topology.checks, watched.now()
             self._judge = Judge(watched.flows, watched.roster, checks, now)
         return what_to_do(self._judge.judge(record))
+
+
+async def _gather(sights: Iterator[Sight], seen: list[Sight]) -> None:
+    """Take up sights, and let others have their turn meanwhile."""
+    for number, sight in enumerate(sights, 1):
+        seen.append(sight)
+        if not number % _AT_ONCE:
+            await asyncio.sleep(0)

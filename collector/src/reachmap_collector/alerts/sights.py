@@ -1,16 +1,20 @@
 """From the map to what causes are found in: each flow and agent as it is now. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+import numpy as np
+
 from reachmap_collector.alerts.causes import Member, Sight
-from reachmap_collector.fold import FlowMap, FlowRecord
-from reachmap_collector.judge import MISSED_CHECKS, Judge
+from reachmap_collector.fold import FlowMap
+from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.planner import Member as Host
+from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState, Roster
+from reachmap_collector.states import States
 from reachmap_collector.topology.schema import Checks
-from reachmap_shared.vocabulary import Cause, Expectation, Outcome, State
+from reachmap_shared.vocabulary import Cause, Outcome, State
 
 FAILING: Final = frozenset({State.BROKEN, State.EXPOSED})
 """What is somebody's business."""
@@ -47,35 +51,27 @@ class Look:
         self, flows: FlowMap, roster: Roster, checks: Checks, now: float, until: float
     ) -> None:
         self._flows = flows
-        self._roster = roster
-        self._checks = checks
-        self._now = now
-        self._until = until
-        self._stale_s = MISSED_CHECKS * checks.interval_s + checks.timeout_s
-        self._judge: Judge | None = None
-        self._conflicts: dict[str, bool] = {}
+        self._states = States(flows, Judge(flows, roster, checks, now))
+        self._plain = self._states.well & (flows.rows["certificate"] > until)
 
     def is_well(self, record: FlowRecord) -> bool:
         """Whether there is nothing to say of a flow, and no certificate ends by `until`."""
-        last = record.last
-        if (
-            last is None
-            or last.outcome is not Outcome.OPEN
-            or record.expected.expect is not Expectation.REACHABLE
-            or self._now - record.checked > self._stale_s
-        ):
-            return False
-        ends, source = last.certificate_until, record.key.source
-        if ends is not None and ends <= self._until:
-            return False
-        if source not in self._conflicts:
-            state = self._roster.state(source, self._now)
-            self._conflicts[source] = state is AgentState.CONFLICT
-        return not self._conflicts[source]
+        return record.row >= 0 and bool(self._plain[record.row])
+
+    def troubled(self) -> Iterator[Sight]:
+        """All flows but those."""
+        for row in np.flatnonzero(~self._plain).tolist():
+            yield from map(self._judged, self._states.judged(row))
+
+    def well(self) -> Iterator[Sight]:
+        """Those."""
+        return (self._well(self._flows.at(row)) for row in np.flatnonzero(self._plain).tolist())
 
     def sight(self, record: FlowRecord) -> Sight:
         """A flow as it is now."""
-        return self._well(record) if self.is_well(record) else self._judged(record)
+        if self.is_well(record):
+            return self._well(record)
+        return self._judged(self._states.judge.judge(record))
 
     def _well(self, record: FlowRecord) -> Sight:
         assert record.last is not None
@@ -90,10 +86,8 @@ class Look:
             certificate_until=record.last.certificate_until,
         )
 
-    def _judged(self, record: FlowRecord) -> Sight:
-        if self._judge is None:
-            self._judge = Judge(self._flows, self._roster, self._checks, self._now)
-        judgement = self._judge.judge(record)
+    def _judged(self, judgement: Judgement) -> Sight:
+        record = judgement.record
         last = record.last
         return Sight(
             record.key,

@@ -8,9 +8,11 @@ import ipaddress
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
+from math import comb
 from typing import Final
 
 from reachmap_shared.diagnosis import (
+    BLOCK,
     Diagnosis,
     Hop,
     Met,
@@ -27,6 +29,9 @@ from reachmap_shared.vocabulary import ListenerState, Outcome, Transport
 
 SLOW_MS: Final = 800
 """Who looks for a neighbour asks three times, a second apart; who forbids says so at once."""
+
+_LUCK: Final = 1e-3
+"""How likely a witness that knows nothing may be to name the right ports."""
 
 _PASSING: Final = ((4, 11), (6, 3))
 _ENDS: Final = frozenset({Met.SYN_ACK, Met.RST, Met.DATA})
@@ -70,6 +75,14 @@ class Facts:
         if not self.is_tcp:
             return 2 if self.path.last is not None else 1
         return max(1, self.first.segments_out) + (self.last.segments_out if self.path.last else 0)
+
+    @cached_property
+    def at_most(self) -> int:
+        """Packets that the diagnosis can have made, and the answers to it.
+
+        Where more were counted most of them are others', and the count says nothing of these.
+        """
+        return 4 * (self.asked + len(self.path.walk))
 
     @cached_property
     def compared(self) -> Related | None:
@@ -175,6 +188,12 @@ class Facts:
         """Whether the source's tap saw such a packet come in from the address that is dialled."""
         return any(same(one.peer, self.diagnosis.address) for one in self._back(kind))
 
+    @cached_property
+    def payload_came_back(self) -> bool:
+        """Whether it saw payload come in on the check's own connection, which got none."""
+        on_it = any(one.port == self.first.port for one in self._back(PacketKind.DATA))
+        return on_it and not self.first.received
+
     def came_from_another(self, kind: PacketKind) -> bool:
         """Whether it saw one come in from another address."""
         return any(not same(one.peer, self.diagnosis.address) for one in self._back(kind))
@@ -193,25 +212,35 @@ class Facts:
 
     # What the destination saw.
 
-    @cached_property
-    def contradiction(self) -> bool:
-        """Whether the testimony cannot be true."""
-        told = self.diagnosis.testimony
-        if told is None:
-            return False
-        port = self.first.port
-        made = any(row.state is RowState.ESTABLISHED and row.peer_port == port for row in told.rows)
-        came = any(one.ours and one.inbound for one in told.sight.packets)
-        return (
-            (made and self.is_tcp and self.first.met is Met.SILENCE)
-            or (self.nothing_left and came)
-            or (self.first.proven and (not told.listens or (_complete(told.sight) and not came)))
-        )
+    @property
+    def told(self) -> Testimony | None:
+        """What the witness says."""
+        return self.diagnosis.testimony
 
     @cached_property
-    def told(self) -> Testimony | None:
-        """The testimony, if there is one that can be believed."""
-        return None if self.contradiction else self.diagnosis.testimony
+    def named(self) -> frozenset[int]:
+        """The source ports that it says packets of the check came from."""
+        if self.told is None:
+            return frozenset()
+        came = {one.port for one in self.told.sight.packets if one.ours and one.inbound}
+        ports = came | {row.peer_port for row in self.told.rows}
+        block = self.first.port - self.first.port % BLOCK
+        return frozenset(port for port in ports if block <= port < block + BLOCK)
+
+    @cached_property
+    def vouched(self) -> bool:
+        """Whether it knows what only the packets could tell: the ports that both checks used.
+
+        It knows the block, and not which ports of it the source drew. Who names more than were
+        drawn has guessed, or saw connections of others.
+        """
+        drawn = frozenset(self.path.drawn)
+        checks = frozenset({self.first.port, self.last.port})
+        if len(checks) < 2 or not checks <= drawn or not checks <= self.named:
+            return False
+        free = len(drawn) if self.named <= drawn else BLOCK
+        also = len(self.named) - 2
+        return comb(free - 2, also) / comb(BLOCK, also + 2) < _LUCK
 
     @cached_property
     def tap(self) -> bool:
@@ -256,6 +285,27 @@ class Facts:
         """Whether the destination waits for the source to go on."""
         rows = self.told.rows if self.told is not None else ()
         return any(row.state is RowState.HALF_OPEN for row in rows)
+
+    @cached_property
+    def came(self) -> bool:
+        """Whether it says that packets of the check came: as such, or by what it made of them."""
+        told = self.told
+        return told is not None and (bool(told.rows) or any(one.ours for one in told.sight.packets))
+
+    @cached_property
+    def back_device(self) -> Hop | None:
+        """The last device on the way back that had its answer, where that gets no further.
+
+        Where it comes to the last before the source, the source itself may drop it; only its tap
+        tells that nothing came.
+        """
+        back = self.told.back if self.told is not None else ()
+        passing = [hop for hop in back if is_passing(hop) and hop.by]
+        if not passing or any(hop.met in _ENDS or hop.met is Met.OWN for hop in back):
+            return None
+        near = self.distance is None or passing[-1].ttl >= self.distance - 1
+        quiet = self.source_tap and not self.came_back(PacketKind.SYN_ACK)
+        return passing[-1] if quiet or not near else None
 
     @cached_property
     def ours_listens(self) -> bool:

@@ -1,12 +1,14 @@
 """The finding: the first rule that holds, with its sentences and its device. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from reachmap_collector.diagnose.claims import contradictions
 from reachmap_collector.diagnose.facts import Facts, is_passing
 from reachmap_collector.diagnose.rules import RULES, At, Rule
-from reachmap_collector.diagnose.signs import SIGNS, Sign, sentences, silence_of
+from reachmap_collector.diagnose.sign import Sign
+from reachmap_collector.diagnose.signs import SIGNS, sentences, silence_of
 from reachmap_shared.diagnosis import Diagnosis, Hop
 from reachmap_shared.vocabulary import Cause, Confidence
 
@@ -38,6 +40,13 @@ class Diagnosed:
 def find(diagnosis: Diagnosis) -> Finding:
     """What the evidence of both ends means."""
     facts = Facts(diagnosis)
+    if against := contradictions(facts):
+        # What rests on neither word alone is left: no more than that, and none of it is proven.
+        return _doubted(_found(Facts(replace(diagnosis, testimony=None))), against)
+    return _found(facts)
+
+
+def _found(facts: Facts) -> Finding:
     signs = frozenset(sign for sign, what in SIGNS.items() if what.holds(facts))
     for rule in RULES:
         if signs.issuperset(rule.needs) and signs.isdisjoint(rule.lacks):
@@ -46,18 +55,21 @@ def find(diagnosis: Diagnosis) -> Finding:
         return Finding(Cause.UNKNOWN, None, Confidence.UNKNOWN, silence_of(facts), None)
     told = (*rule.needs, *(sign for sign in rule.adds if sign in signs))
     evidence = (*sentences(facts, told), *_doubt(facts, rule), *silence_of(facts))
-    return Finding(rule.cause, _PLACES[rule.at](facts), _sure(rule, facts), evidence, rule)
+    return Finding(rule.cause, _PLACES[rule.at](facts), rule.confidence, evidence, rule)
 
 
-def _sure(rule: Rule, facts: Facts) -> Confidence:
-    """What rests on a witness that was caught at an untruth is gone already; the rest is less."""
-    if facts.contradiction and rule.confidence is Confidence.PROVEN:
-        return Confidence.LIKELY
-    return rule.confidence
+def _doubted(alone: Finding, against: tuple[str, ...]) -> Finding:
+    """What the source found alone, where the witness's word stands against its own."""
+    evidence = (*alone.evidence, *against)
+    if alone.confidence is Confidence.PROVEN:
+        return replace(alone, confidence=Confidence.LIKELY, evidence=evidence)
+    return Finding(Cause.UNKNOWN, None, Confidence.UNKNOWN, evidence, None)
 
 
 def _doubt(facts: Facts, rule: Rule) -> tuple[str, ...]:
     """Which other device it may be, where a device was inferred from where packets stop."""
+    if rule.at is At.BACK and facts.back_device is not None:
+        return (f"so it is {facts.back_device.by}, or what lies behind it on the way back",)
     if rule.at is not At.LAST or rule.cause is not Cause.PATH:
         return ()
     here, behind = facts.last_device, facts.next_device
@@ -94,6 +106,7 @@ _PLACES: Final[Mapping[At, Callable[[Facts], str | None]]] = {
     At.OFFENDER: _offender,
     At.LAST: _last,
     At.TRANSLATOR: lambda facts: _at_hop(facts, facts.translated_at),
+    At.BACK: lambda facts: facts.back_device.by if facts.back_device is not None else None,
     At.ANSWERER: lambda facts: _at_hop(facts, facts.answered_at),
 }
 

@@ -87,7 +87,8 @@ class Store:
 
     @place.setter
     def place(self, place: Place) -> None:
-        write_secret(self.folder / "place.json", json.dumps(asdict(place), indent=2))
+        if place != self.place:  # a collector starts on a full disk, too
+            write_secret(self.folder / "place.json", json.dumps(asdict(place), indent=2))
 
     def seeds(self) -> tokens.Seeds:
         """The deployment's keys, made at their first use."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from reachmap_collector.render import marks
 from reachmap_collector.render.layout import Column, table
-from reachmap_collector.render.way import way
+from reachmap_collector.render.way import back, beside, way
 from reachmap_collector.topology.schema import Basis
 from reachmap_collector.views import By
 from reachmap_shared.diagnosis import Silenced
@@ -214,7 +214,8 @@ FLOW_COLUMNS: Final = (
 )
 AGENT_COLUMNS: Final = (
     *("agent", "state", "in_topology", "expected", "roles", "heard", "age_s", "joined", "boot"),
-    *("hostname", "addresses", "announced_roles", "version", "platform", "capabilities"),
+    *("hostname", "addresses", "announced_roles", "announced_ports", "announced_targets"),
+    *("version", "platform", "capabilities"),
     *("plan", "plan_refused", "listeners", "checks_done", "checks_late_ms"),
     *("observations_dropped", "observations_waiting", "changes_dropped", "clock_skew_s"),
     *("observations_received", "observations_refused", "observations_vanished"),
@@ -339,6 +340,10 @@ def _explain(flow: Json, *, rules: bool) -> RenderableType:
         facts.add_row("" if index else "evidence", fact)
     for index, line in enumerate(way(flow, found) if found else ()):
         facts.add_row("" if index else "way", line)
+    for index, line in enumerate(back(flow, found) if found else ()):
+        facts.add_row("" if index else "way back", line)
+    for index, line in enumerate(beside(flow, found) if found else ()):
+        facts.add_row("" if index else "meanwhile", line)
     because = "needed by" if flow["expect"] == Expectation.REACHABLE else "forbidden by"
     for index, reason in enumerate(flow["reasons"]):
         facts.add_row("" if index else because, _reason(reason))

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine, Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -83,11 +84,17 @@ def place_of(text: str) -> Place:
     return Place(url.set(drivername="postgresql+psycopg"), shown, None)
 
 
-def upsert(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Any]) -> None:
+def upsert(connection: Connection, table: Table, key: tuple[str, ...], rows: Sequence[Any]) -> None:
     """Insert rows, or replace those that have the same key."""
-    if not rows:
-        return
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    if rows:
+        columns = tuple(rows[0])
+        connection.execute(_upsert(connection.dialect.name, table, key, columns), rows)
+
+
+@cache
+def _upsert(dialect: str, table: Table, key: tuple[str, ...], columns: tuple[str, ...]) -> Insert:
+    # Once for each table: to make the statement takes longer than to run it.
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     statement = insert(table)
-    fresh = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=fresh), rows)
+    fresh = {name: statement.excluded[name] for name in columns if name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=fresh)

@@ -125,6 +125,10 @@ class Names:
                 held = self.flows[key.source]
                 if key not in held:
                     held[key] = held[replace(key, address=text(key.address))]
+        for key in named:
+            # Under the very key that is asked with: then it is found without being compared.
+            held = self.flows[key.source]
+            held[key] = held.pop(key)
 
     def _load_flows(self, connection: Connection, sources: Iterable[str]) -> None:
         by_id = {id_: name for name, id_ in self.hosts.items()}

@@ -138,10 +138,13 @@ def _freeze(program: Program, work: Path) -> None:
         command += ["--add-data", f"{sysconfig.get_path('purelib')}/{folder}:{folder}"]
     subprocess.run([*command, str(entry)], check=True, cwd=work, stdout=subprocess.DEVNULL)
     spec = work / f"{program.command}.spec"
-    if program.lean:
-        head, analysed, tail = spec.read_text().partition("pyz = PYZ(")
-        assert analysed, "PyInstaller writes another spec than it did"
-        spec.write_text(f"{head}{_WITHOUT_HOOKS}{analysed}{tail}")
+    head, analysed, tail = spec.read_text().partition("pyz = PYZ(")
+    tail, collecting, libraries = tail.partition("COLLECT(")
+    assert analysed, "PyInstaller writes another spec than it did"
+    assert "strip=True" in libraries, "PyInstaller writes another spec than it did"
+    libraries = libraries.replace("strip=True", "strip=False")  # that is for us: see below
+    hooks = _WITHOUT_HOOKS if program.lean else ""
+    spec.write_text(f"{head}{hooks}{analysed}{tail}{collecting}{libraries}")
     command = [sys.executable, "-m", "PyInstaller", *quiet, "--clean", "--noconfirm"]
     command += ["--distpath", str(work), "--workpath", str(work / "work"), str(spec)]
     subprocess.run(command, check=True, cwd=work)
@@ -153,9 +156,14 @@ def _freeze(program: Program, work: Path) -> None:
     for name in program.beside:
         shutil.copy(_tool(name), frozen / name)
     for file in _elf(frozen / "_internal"):
+        file.chmod(0o644)
+        # What wheels bring in folders of this name was moved about within already, for a system of
+        # any age; stripped after that (binutils), the dynamic linker takes it no more.
+        if file.parent.name.endswith(".libs"):
+            continue
+        subprocess.run(["strip", "--strip-unneeded", str(file)], check=True)
         # Where this interpreter was built is of no use elsewhere, and a way in where others write.
         subprocess.run([_tool("patchelf"), "--remove-rpath", str(file)], check=True)
-        file.chmod(0o644)
 
 
 def _stage(program: Program, work: Path, version: str) -> str:

@@ -40,7 +40,7 @@ COLLECTOR_COMMANDS = (
 
 
 @pytest.mark.parametrize(
-    ("name", "most_mb", "installed_mb"), [("agent", 15, 45), ("collector", 45, 130)]
+    ("name", "most_mb", "installed_mb"), [("agent", 15, 45), ("collector", 60, 190)]
 )
 def test_they_are_small(name: str, most_mb: int, installed_mb: int, package: Find) -> None:
     """Small enough to be sent to every host; on disk too."""

@@ -94,4 +94,4 @@ def test_the_wheels_are_tools(tool: str, home: Path, run: Run) -> None:
         done = run(tool, *UNINSTALL[tool], name)
         assert done.returncode == 0, done.stdout + done.stderr
     assert not list((home / ".local/bin").glob("reachmap*"))
-    assert not list(home.rglob("reachmap_agent"))
+    assert not list((home / ".local").rglob("reachmap_agent"))

@@ -198,3 +198,26 @@ def test_well_flows_need_no_record(scene: Any, told: Any) -> None:
     assert again.last.certificate_until == 77
     assert (again.newest.boot, again.newest.number) == (open_.boot, open_.number + 1)
     assert fold.KEPT > 1000
+
+
+def test_words_that_no_row_has_any_more_are_forgotten(
+    scene: Any, told: Any, monkeypatch: Any
+) -> None:
+    """Agents start again and again; what rows say is the same afterwards."""
+    monkeypatch.setattr(fold, "_WORDS", 10)
+    stage = scene()
+    stage.flows._kept, stage.flows._most_words = 0, 10
+    record = stage.record("pc-1", "web-1", "web:8080")
+    other = stage.record("pc-1", "web-1", "shop:9090")
+    stage.flows.tell(other.key, "shop:9090", told(1, boot="first", local="10.7.7.7:1"))
+    for start in range(50):
+        change = told(start, boot=f"boot-{start}", local=f"10.0.0.{start}:1")
+        stage.flows.tell(record.key, "web:8080", change)
+    stage.flows.expect(stage.flows.expected, 100.0)
+    assert len(stage.flows._words) == 5
+    for key, boot, local in (
+        (record.key, "boot-49", "10.0.0.49:0"),
+        (other.key, "first", "10.7.7.7:0"),
+    ):
+        again = stage.flows.get(key)
+        assert (again.newest.boot, again.last.local) == (boot, local)

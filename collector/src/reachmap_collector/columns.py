@@ -5,6 +5,7 @@ know when it was told last, since when it has been so, and the few numbers that 
 sentences are in the store, for whoever looks at it. Pure.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -87,3 +88,15 @@ class Words:
     def text(self, code: int) -> str:
         """The text of a number."""
         return self._texts[code]
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def in_use(self, rows: Rows, names: Sequence[str]) -> "Words":
+        """Those that some columns of rows have, whose numbers are changed for it."""
+        words = Words()
+        for name in names:
+            codes, places = np.unique(rows[name], return_inverse=True)
+            texts = (words.code(self.text(code)) for code in codes.tolist())
+            rows[name] = np.fromiter(texts, "u4", len(codes))[places]
+        return words

@@ -25,6 +25,9 @@ from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome
 KEPT: Final = 2_000
 """Well flows that have a record of their own: some 2 MB of them."""
 
+_WORDS: Final = 10_000
+"""Above so many, and twice those in use, the words that no row has any more are forgotten."""
+
 _HIDDEN: Final = 32
 """Addresses of a name that are remembered, those that it has no more included."""
 
@@ -72,6 +75,7 @@ class FlowMap:
         """How often something was told that is new: who looked since then saw all of it."""
         self._kept = kept
         self._words = columns.Words()
+        self._most_words = _WORDS
         self._indexes: dict[int, tuple[tuple[Target, ...], dict[Place, int], tuple[str, ...]]] = {}
         """By the identity of a tuple of targets: where each place stands in it, and its service."""
         self._covers: dict[tuple[int, int], tuple[object, object, Bits | None]] = {}
@@ -121,6 +125,9 @@ class FlowMap:
                 self.rows[row] = rows[before.start(source) + at]
                 self.rows["flags"][row] = flags | int(self.rows["flags"][row]) & ~_OF_TOPOLOGY
                 moved[before.start(source) + at] = row
+        if len(self._words) > self._most_words:  # each start of an agent brought one
+            self._words = self._words.in_use(self.rows, ("boot", "local"))
+            self._most_words = _WORDS + 2 * len(self._words)
         self._take_along(before, records, moved)
         self._inherit(heirs, new)
         self.changes += 1

@@ -4,13 +4,13 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
 
 from reachmap_agent.credentials import Contexts
-from reachmap_agent.diagnosis import policy
+from reachmap_agent.diagnosis import diagnoser, policy, walk
 from reachmap_agent.diagnosis.diagnoser import Case, Diagnoser, Near
 from reachmap_agent.diagnosis.policy import SETTLE_S
 from reachmap_agent.diagnosis.runner import Runner
@@ -73,8 +73,8 @@ async def carried() -> AsyncIterator[Bus]:
 
 
 async def diagnosed(ask: object, port: int, **changes: object) -> Diagnosis:
-    diagnoser = Diagnoser(ask, random.Random(1), lambda: 5_000, no_window)
-    return await diagnoser.diagnose(replace(Case("a", "rev", job(port)), **changes))
+    made = Diagnoser(ask, random.Random(1), lambda: 5_000, no_window)
+    return await made.diagnose(replace(Case("a", "rev", job(port)), **changes))
 
 
 async def test_both_ends_are_in_one_diagnosis(carried: Bus, port: int) -> None:
@@ -168,6 +168,36 @@ async def test_whoever_is_not_the_witness_is_not_believed(
     assert (found.testimony, found.silenced) == (None, Silenced.FORGED)
 
 
+@pytest.fixture
+def mute(port: int) -> Iterator[int]:
+    """A port where SYNs meet with silence: a queue of one, and one in it."""
+    with socket.socket() as server, socket.socket() as first:
+        server.bind(("127.0.0.1", port))
+        server.listen(0)
+        first.connect(("127.0.0.1", port))
+        yield port
+
+
+@pytest.mark.parametrize("walks", [True, False])
+async def test_the_way_back_is_walked_where_nothing_is_heard(
+    carried: Bus, mute: int, monkeypatch: pytest.MonkeyPatch, *, walks: bool
+) -> None:
+    """By a witness that says that it can; one of an older version is not asked what it cannot read."""
+    monkeypatch.setattr(diagnoser, "_CHECK_S", 0.2)
+    monkeypatch.setattr(diagnoser, "_QUICK_S", 0.1)
+    monkeypatch.setattr(walk, "_LISTEN_S", 0.1)
+
+    async def ask(destination: str, request: bytes) -> bytes | None:
+        payload = await carried.ask(destination, request)
+        assert payload is not None
+        return seal(replace(opened(WitnessReply, payload, PAIR), walks=walks), PAIR)
+
+    found = await diagnosed(ask, mute)
+    assert found.path.first.met is Met.SILENCE
+    between = [Phase.WALK] if walks else []
+    assert carried.asked == [Phase.WATCH, *between, Phase.TELL]
+
+
 async def test_a_busy_witness_is_spared(carried: Bus, port: int) -> None:
     """So many others look into that host already: no walk adds to it."""
     for number in range(MAX_WATCHES):
@@ -218,8 +248,8 @@ async def test_a_flow_nearby_may_need_a_window(carried: Bus, port: int) -> None:
 
     near = job(port + 1, 1)
     near = replace(near, spec=replace(near.spec, window=True))
-    diagnoser = Diagnoser(carried.ask, random.Random(1), lambda: 5_000, window)
-    found = await diagnoser.diagnose(Case("a", "rev", job(port), (Near(Relation.SAME_HOST, near),)))
+    made = Diagnoser(carried.ask, random.Random(1), lambda: 5_000, window)
+    found = await made.diagnose(Case("a", "rev", job(port), (Near(Relation.SAME_HOST, near),)))
     [server] = listening
     server.close()
     [compared] = found.path.related

@@ -17,7 +17,7 @@ NOW = 1_000_000.0
 
 TOPOLOGY = """
 [roles.web]
-listens = { "web:8080" = { protocol = "http" } }
+listens = { "web:8080" = { protocol = "http" }, "web:81" = { protocol = "http" } }
 [roles.db]
 connects = ["web:8080"]
 listens = { "db:5432" = { protocol = "postgres" } }
@@ -47,6 +47,12 @@ roles = ["guest"]
 [[deny]]
 from = "guest"
 to = "db:5432"
+[[deny]]
+from = "db"
+to = "web:81"
+[[deny]]
+from = "pc"
+to = "web:81"
 """
 
 AGENTS = ("pc-1", "pc-2", "guest-1", "db-1")
@@ -92,7 +98,8 @@ def test_states_are_what_the_judge_says(
     stage.flows._kept = kept
     flows = [flow for flow in stage.flows.expected if flow.key.address]  # others nobody checks
     for agent, boot, age, state, holder in said:
-        ports = [listener("web:8080", state, holder=holder)] if agent == "web-1" else []
+        served = {"web-1": ("web:8080", "web:81"), "db-1": ("db:5432",)}.get(agent, ())
+        ports = [listener(service, state, holder=holder) for service in served]
         stage.roster.hear(hello(agent, boot, listeners=tuple(ports)), NOW - age)
     for place, outcome, age, more, resolved in seen:
         flow = flows[place % len(flows)]
@@ -128,6 +135,50 @@ def test_states_are_what_the_judge_says(
     for one in expected:
         if one.record.name is None:
             assert checked[one.record.row] == (one.record.checked if one.seen else 0.0)
+
+
+near = st.sampled_from([0.0, 1.0, 9.0, 11.0, 20.0, 40.0])
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from([Outcome.TIMEOUT, Outcome.REFUSED, *Outcome]),
+    near,
+    st.sampled_from([Outcome.OPEN, Outcome.OPEN, Outcome.TIMEOUT]),
+    near,
+    st.sampled_from(["web-1", "web-2"]),
+    st.sampled_from([ListenerState.LISTENING, *ListenerState]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_forbidden_flows_are_told_by_their_neighbours(
+    scene: Any, hello: Any, told: Any, listener: Any, outcome: Outcome, age: float,
+    beside: Outcome, beside_age: float, reached: str, state: ListenerState, window: bool,
+    by_name: bool,
+) -> None:  # fmt: skip
+    """All at once as one by one: by when else the destination was reached, and who listens."""
+    stage = scene(TOPOLOGY)
+    stage.roster.hear(hello("pc-1"), NOW)
+    for host in ("web-1", "web-2"):
+        ports = (listener("web:81", state),)
+        stage.roster.hear(hello(host, listeners=ports), NOW)
+    for flow in [*stage.flows.expected]:
+        key, service = flow.key, str(flow.service)
+        if key.source != "pc-1" or not key.address:
+            continue
+        named = {}
+        if key.address == "web.example" and by_name:
+            named = {"resolved": ("10.9.0.1",), "address": "10.9.0.1"}
+        if service == "web:81":
+            one = told(NOW - age, outcome, window=window)
+            stage.flows.tell(key, service, one)
+        elif key.destination == reached:
+            stage.flows.tell(key, service, told(NOW - beside_age, beside, **named))
+    judge = stage.judge_at(NOW)
+    states = States(stage.flows, judge)
+    for row, code in enumerate(states.codes.tolist()):
+        if code != NAMED:
+            assert STATES[code] is judge.judge(stage.flows.at(row)).state
 
 
 def test_well_flows_need_no_record(scene: Any, told: Any) -> None:

@@ -99,6 +99,7 @@ class Judge:
         self._flows = flows
         self._roster = roster
         self._checks = checks
+        self.interval_s = checks.interval_s
         self._states: dict[str, AgentState] = {}
         self._patience: dict[str, float] = {}
         self._reached: dict[str, dict[str, float]] = {}
@@ -170,16 +171,28 @@ class Judge:
         report = self._roster.listener(destination, port, transport, self.now)
         return report is not None and not report.holder and report.state is ListenerState.READY
 
+    def listens(self, destination: str, port: int, transport: Transport) -> bool | None:
+        """Whether anything listens on a port, a check's window aside; None if nobody can say."""
+        report = self._roster.listener(destination, port, transport, self.now)
+        if report is None:
+            return None
+        return bool(report.holder) or report.state is ListenerState.LISTENING
+
     def _last_reached(self, source: str, destination: str) -> float | None:
         """When a source last reached a destination by any flow, of those that are fresh."""
         if source not in self._reached:
             reached = self._reached[source] = {}
             for record in self._flows.of(source):
-                if record.last is not None and record.last.outcome is Outcome.OPEN:
+                if self.reaches(record):
                     checked, where = record.checked, record.key.destination
-                    if self.now - checked <= self.patience_s(source):
-                        reached[where] = max(checked, reached.get(where, checked))
+                    reached[where] = max(checked, reached.get(where, checked))
         return self._reached[source].get(destination)
+
+    def reaches(self, record: FlowRecord) -> bool:
+        """Whether a flow's last check got to its destination, and lately."""
+        if record.last is None or record.last.outcome is not Outcome.OPEN:
+            return False
+        return self.now <= record.checked + self.patience_s(record.key.source)
 
     def patience_s(self, source: str) -> float:
         """How old a flow's last check may be. Pulses tell of checks, so they may be missed too."""
@@ -213,15 +226,15 @@ class Judge:
     def _judge_forbidden(self, record: FlowRecord, seen: Observation) -> Judgement:
         """A forbidden flow is fine only if it would have been seen open, had it been open."""
         key, facts = record.key, _seen(record, seen)
-        if seen.outcome in _CONNECTED:
+        if seen.outcome in CONNECTED:
             return Judgement(
                 record,
                 State.EXPOSED,
                 record.changed,
-                confidence=_CONNECTED[seen.outcome],
+                confidence=CONNECTED[seen.outcome],
                 evidence=(*facts, "it connects, and the topology says that it must not"),
             )
-        if seen.outcome in _ASTRAY:
+        if seen.outcome in ASTRAY:
             fact = f"the check did not get to {key.destination}: this says nothing of it"
             return _unknown(record, record.changed, Doubt.ASTRAY, *facts, fact)
         reached = self._last_reached(key.source, key.destination)
@@ -314,7 +327,7 @@ _REFUSAL: Final = (
     "in its stead"
 )
 
-_CONNECTED: Final[Mapping[Outcome, Confidence]] = {
+CONNECTED: Final[Mapping[Outcome, Confidence]] = {
     Outcome.OPEN: Confidence.PROVEN,
     # A connection was made, but whatever made it did not answer as the service would.
     Outcome.WRONG_SERVICE: Confidence.LIKELY,
@@ -324,7 +337,7 @@ _CONNECTED: Final[Mapping[Outcome, Confidence]] = {
 }
 """Outcomes that show a forbidden flow to be open, and how surely."""
 
-_ASTRAY: Final = frozenset({Outcome.NAME_FAILURE, Outcome.WRONG_PEER})
+ASTRAY: Final = frozenset({Outcome.NAME_FAILURE, Outcome.WRONG_PEER})
 """Outcomes of checks that did not get to the destination, so that they show nothing of it."""
 
 _BY_OUTCOME: Final[Mapping[Outcome, tuple[Cause, Confidence, tuple[str, ...]]]] = {

@@ -1,11 +1,11 @@
 """The state of every flow at one moment, without a judgement of each. Pure.
 
-What plainly follows from a flow's row is told from the rows of all at once; only the rest is judged
-one by one. A state told here is the one that the judge would give.
+It is told from the rows of all flows at once; only those to the addresses of names are judged one by
+one. A state told here is the one that the judge would give.
 """
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from reachmap_collector import columns
 from reachmap_collector.columns import Bits
 from reachmap_collector.fold import FlowMap
-from reachmap_collector.judge import FLAPPING, Judge, Judgement
-from reachmap_shared.vocabulary import Outcome, State
+from reachmap_collector.judge import ASTRAY, CONNECTED, FLAPPING, Judge, Judgement
+from reachmap_collector.planner import Target
+from reachmap_shared.vocabulary import Outcome, State, Transport
 
 STATES: Final = (*State,)
 CODES: Final[Mapping[State, int]] = {state: code for code, state in enumerate(STATES)}
@@ -26,6 +27,11 @@ NAMED: Final = 255
 _OPEN: Final = columns.OUTCOME_CODES[Outcome.OPEN]
 _REFUSED: Final = columns.OUTCOME_CODES[Outcome.REFUSED]
 _LOCAL_ERROR: Final = columns.OUTCOME_CODES[Outcome.LOCAL_ERROR]
+_ASTRAY: Final = [columns.OUTCOME_CODES[outcome] for outcome in ASTRAY]
+_CONNECTED: Final = [columns.OUTCOME_CODES[outcome] for outcome in CONNECTED]
+
+Places = NDArray[np.intp]
+"""The numbers of some rows."""
 
 
 class States:
@@ -95,19 +101,61 @@ class States:
             if codes[row] == CODES[State.OK]:
                 codes[row] = CODES[State.DEGRADED]
         refused = wanted & (outcome == _REFUSED) & (flags & columns.WINDOW == 0)
-        for row in self._doubtful(refused):
-            codes[row] = CODES[State.UNKNOWN]
-        for row in np.flatnonzero(forbidden).tolist():
-            codes[row] = CODES[judge.judge(self.flows.at(row)).state]
+        if refused.any():  # it may say no more than that the service is still to come
+            codes[refused & self._by_port(judge.is_still_to_come)] = CODES[State.UNKNOWN]
+        if forbidden.any():
+            fresh = outcome == _OPEN
+            fresh &= judge.now <= self.checked + patience
+            codes[forbidden] = self._forbidden(np.flatnonzero(forbidden), fresh)
         return codes
 
-    def _doubtful(self, refused: Bits) -> Iterator[int]:
-        """The rows of refusals that say no more than that a service is still to come."""
-        answers: dict[tuple[str, int, str], bool] = {}  # of places: many flows lead to one
-        for row in np.flatnonzero(refused).tolist():
-            key = self.flows.expected[row].key
-            place = key.destination, key.port, key.transport
-            if place not in answers:
-                answers[place] = self.judge.is_still_to_come(*place)
-            if answers[place]:
-                yield row
+    def _forbidden(self, rows: Places, reaching: Bits) -> NDArray[np.uint8]:
+        """The states of flows that must be blocked, given which flows reach their destinations."""
+        outcome, flags = self.flows.rows["outcome"][rows], self.flows.rows["flags"][rows]
+        reached = self._reached(rows, reaching)
+        is_proven = (reached > 0) & (reached >= self.checked[rows] - self.judge.interval_s)
+        is_proven &= (flags & columns.WINDOW != 0) | self._by_port(self.judge.listens)[rows]
+        is_proven &= ~np.isin(outcome, _ASTRAY)
+        codes = np.full(len(rows), CODES[State.UNKNOWN], np.uint8)
+        codes[is_proven] = CODES[State.OK]
+        codes[np.isin(outcome, _CONNECTED)] = CODES[State.EXPOSED]
+        return codes
+
+    def _reached(self, rows: Places, reaching: Bits) -> NDArray[np.float64]:
+        """When the source of each row last reached its destination by any flow; 0 if it did not."""
+        expected = self.flows.expected
+        numbers: dict[str, int] = {}
+        to = self._by_target(lambda one: numbers.setdefault(one.destination, len(numbers)))
+        ends = np.repeat(np.arange(len(expected.targets)), expected.lengths) * len(numbers) + to
+        wanted, of_rows = np.unique(ends[rows], return_inverse=True)
+        latest = np.zeros(len(wanted))
+        named = self.flows.resolved()
+        reaching = reaching.copy()
+        reaching[[*named]] = False
+        found_rows = np.flatnonzero(reaching)
+        places = np.minimum(np.searchsorted(wanted, ends[found_rows]), len(wanted) - 1)
+        meant = wanted[places] == ends[found_rows]
+        np.maximum.at(latest, places[meant], self.checked[found_rows[meant]])
+        for row, records in named.items():
+            place = min(int(np.searchsorted(wanted, ends[row])), len(wanted) - 1)
+            if wanted[place] == ends[row]:
+                times = [one.checked for one in records if self.judge.reaches(one)]
+                latest[place] = max(latest[place], *times, 0.0)
+        return latest[of_rows]
+
+    def _by_target(self, says: Callable[[Target], int]) -> NDArray[np.int64]:
+        """For each row, what is said of its target: asked once where sources share theirs."""
+        parts: dict[int, NDArray[np.int64]] = {}
+        for targets in self.flows.expected.targets.values():
+            if id(targets) not in parts:
+                parts[id(targets)] = np.fromiter(map(says, targets), np.int64, len(targets))
+        every = [parts[id(targets)] for targets in self.flows.expected.targets.values()]
+        return np.concatenate(every)
+
+    def _by_port(self, says: Callable[[str, int, Transport], bool | None]) -> Bits:
+        """For each row, what is said of the port that its flow leads to: many lead to one."""
+        asked = cache(says)
+        by_target = self._by_target(
+            lambda one: bool(asked(one.destination, one.port, one.transport))
+        )
+        return by_target.astype(bool)

@@ -30,6 +30,10 @@ _FOR_LISTENERS: Final = ListenerLimits().descriptors
 _WINDOW_SPARE_S: Final = 0.5
 """For the way from the answer that a window is open to the check that uses it."""
 
+_GREETED_WITHIN_S: Final = 1.5
+"""By whoever has accepted: where the handshake's last packet is lost, the one before it is sent again
+after one second."""
+
 
 class Checks:
     """What one agent checks.
@@ -175,9 +179,12 @@ class Checks:
         """Where no service was seen yet, ask for a listener first: it may be the only one there."""
         timeout_s = current.timeout_s(job, found)
         reply = await self._ask_window(job.spec, timeout_s + _WINDOW_SPARE_S)
+        listens = reply is not None and reply.state is ListenerState.LISTENING
+        if listens:
+            job = _patient(job)
 
         def ended(seen: Observation) -> None:
-            if reply is not None and reply.state is ListenerState.LISTENING:
+            if listens:
                 seen = _through_window(seen)
             elif reply is None and seen.outcome is Outcome.REFUSED:
                 fact = f"the agent on {job.spec.destination} could not be asked to listen"
@@ -206,6 +213,17 @@ class Checks:
         self._start_queued()
         if not self._flying:
             self._idle.set()
+
+
+def _patient(job: Job) -> Job:
+    """The check of a port where a listener of ours is, which greets whoever comes.
+
+    Silence means somebody else there: not a handshake whose last packet was lost.
+    """
+    patience_s = job.protocol.patience_s
+    if patience_s is None or patience_s >= _GREETED_WITHIN_S:
+        return job
+    return replace(job, protocol=replace(job.protocol, patience_s=_GREETED_WITHIN_S))
 
 
 def _through_window(seen: Observation) -> Observation:

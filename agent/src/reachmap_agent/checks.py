@@ -31,8 +31,8 @@ _WINDOW_SPARE_S: Final = 0.5
 """For the way from the answer that a window is open to the check that uses it."""
 
 _GREETED_WITHIN_S: Final = 1.5
-"""By whoever has accepted: where the handshake's last packet is lost, the one before it is sent again
-after one second."""
+"""By whoever has accepted: where the handshake's last packet is lost, the one before it is sent
+again after one second."""
 
 
 class Checks:

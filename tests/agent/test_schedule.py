@@ -82,7 +82,7 @@ def test_the_first_round_of_a_start_is_quicker(
 ) -> None:
     """An agent that has little to check is on the map at once; with much, as after any new plan."""
     keys = [f"key {number}" for number in range(checks)]
-    its = Schedule(keys, interval_s, START, random.Random(1), at_start=True)
+    its = Schedule(keys, keys, interval_s, START, random.Random(1), at_start=True)
     times = run(its, START + min(within_s, interval_s))
     assert set(times) == set(range(checks))
 

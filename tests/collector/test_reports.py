@@ -323,7 +323,7 @@ def test_what_was_found_out_of_a_renamed_host_stays_with_it(topology: Any, agent
     [kept] = before.take(agent.diagnosed(0), NOW + 3).kept
     text = NAMED.replace("web.example", "10.0.0.1").replace("pc-1", "pc-9")
     world = World(topology, text)
-    told = world.reports.restore([], [], [], [kept], {"pc-1": "pc-9"}).kept
+    told = world.reports.restore([], [], [], [kept], former={"pc-1": "pc-9"}).kept
     [record] = [one for one in world.flows if one.diagnosed is not None]
     assert record.diagnosed is not None
     assert record.diagnosed.diagnosis.source == record.key.source == "pc-9"
@@ -337,7 +337,7 @@ def test_what_was_found_out_of_a_renamed_host_stays_with_it(topology: Any, agent
     agent.clock_ms += 9000
     [later] = again.take(agent.diagnosed(0, others=7), NOW + 9).kept
     third = World(topology, text)
-    told = third.reports.restore([], [], [], [later, kept], {"pc-1": "pc-9"}).kept
+    told = third.reports.restore([], [], [], [later, kept], former={"pc-1": "pc-9"}).kept
     assert [(one.key, one.value) for one in told] == [(kept.key, None)]
     [record] = [one for one in third.flows if one.diagnosed is not None]
     assert record.diagnosed is not None

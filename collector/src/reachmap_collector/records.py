@@ -203,7 +203,7 @@ class FlowRecord:
             if _face(told.seen) != _face(past[-1].seen):
                 return since
             since = told.at
-        return since if self._began is None else self._began
+        return since if self._began is None else min(since, self._began)
 
     @property
     def latency_ms(self) -> float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import planning
 from common import figure
 
-from reachmap_collector.export.measuring import of_states
+from reachmap_collector.export.scrape import of_states
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.overview import Filters, Overview

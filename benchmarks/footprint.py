@@ -81,6 +81,8 @@ PARTS = (
 )
 """What an agent is made of, each imported after those before it."""
 
+_UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
+
 ELSEWHERE = ("msgpack", "nats", "nkeys", "nacl", "_cffi_backend", "reachmap_")
 
 
@@ -125,7 +127,8 @@ def inside() -> None:
                 _say(left_out=f"{who} does not run here")
                 continue
             _tell(who, pid, (_cpu_s(pid) - before[who]) / IDLE_S * 100)
-    _tell_parts()
+    with tempfile.TemporaryDirectory() as compiled:
+        _tell_parts(compiled)
 
 
 def _tell(who: str, pid: int, share: float) -> None:
@@ -154,9 +157,9 @@ def _tell(who: str, pid: int, share: float) -> None:
     )
 
 
-def _tell_parts() -> None:
+def _tell_parts(compiled: str) -> None:
     """Say what each dependency costs: memory once it is imported, and processor time for that."""
-    rest = _rest_of_the_standard_library()
+    rest = _rest_of_the_standard_library(compiled)
     program = "import resource, sys; sys.modules['aiohttp'] = None  # no agent has it\n"
     sizes, times = [], []
     imported: list[str] = []
@@ -165,7 +168,7 @@ def _tell_parts() -> None:
         lines = program + "\n".join(f"import {one}" for one in imported)
         lines += "\nprint(open('/proc/self/smaps_rollup').read())"
         lines += "\nprint('Cpu:', round(1e6 * sum(resource.getrusage(0)[:2])), 'kB')"
-        told = [_numbers(_python(lines)) for _ in range(3)]
+        told = [_numbers(_python(lines, compiled)) for _ in range(3)]
         sizes.append(min(one["Rss"] for one in told))
         times.append(min(one["Cpu"] for one in told))
     for number, (what, _) in enumerate(PARTS):
@@ -174,23 +177,25 @@ def _tell_parts() -> None:
         _say(what=f"of it: {what}", value=f"{size / 1024:.1f} MB, {max(took, 0) / 1e3:.0f} ms")
 
 
-def _rest_of_the_standard_library() -> str:
+def _rest_of_the_standard_library(compiled: str) -> str:
     """What an agent imports of it, and nothing of which is asyncio's or ssl's own."""
     program = "import sys; sys.modules['aiohttp'] = None; import reachmap_agent.cli"
     program += "; print(*sys.modules)"
     names = [
         name
-        for name in _python(program).split()
+        for name in _python(program, compiled).split()
         if not name.startswith((*ELSEWHERE, "__", "_distutils_hack", "sitecustomize"))
         and name.partition(".")[0] in sys.stdlib_module_names
     ]
     return ", ".join(names)
 
 
-def _python(program: str) -> str:
-    environment = {**os.environ, "PYTHONNODEBUGRANGES": "1"}
+def _python(program: str, compiled: str) -> str:
+    """Run it as the package is frozen; what it imports is compiled once, by the first."""
+    environment = {its: value for its, value in os.environ.items() if its != _UNCOMPILED}
+    environment |= {"PYTHONNODEBUGRANGES": "1", "PYTHONPYCACHEPREFIX": compiled}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-OO", "-c", program],
         check=True,
         capture_output=True,
         text=True,

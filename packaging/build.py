@@ -140,8 +140,8 @@ def _freeze(program: Program, work: Path) -> None:
     spec = work / f"{program.command}.spec"
     head, analysed, tail = spec.read_text().partition("pyz = PYZ(")
     tail, collecting, libraries = tail.partition("COLLECT(")
-    assert analysed, "PyInstaller writes another spec than it did"
-    assert "strip=True" in libraries, "PyInstaller writes another spec than it did"
+    if not analysed or "strip=True" not in libraries:
+        sys.exit("PyInstaller writes another spec than it did")
     libraries = libraries.replace("strip=True", "strip=False")  # that is for us: see below
     hooks = _WITHOUT_HOOKS if program.lean else ""
     spec.write_text(f"{head}{hooks}{analysed}{tail}{collecting}{libraries}")

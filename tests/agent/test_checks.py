@@ -372,6 +372,24 @@ async def test_a_check_through_a_window(
         assert unasked is (reply is None and outcome is Outcome.REFUSED)
 
 
+@pytest.mark.parametrize(
+    ("state", "patience_s"), [(ListenerState.LISTENING, 1.5), (ListenerState.CEDED, 0.5)]
+)
+async def test_a_listener_s_greeting_may_come_late(
+    monkeypatch: pytest.MonkeyPatch, state: ListenerState, patience_s: float
+) -> None:
+    """A handshake's last packet may be lost, and a second passes until that is noticed.
+
+    Who took the silence meanwhile for somebody else would call a way that loses packets a detour.
+    """
+    async with staged(monkeypatch) as stage:
+        stage.reply = WindowReply(state, "")
+        stage.checks.apply(plan((early_spec(window=True),)), CONTEXTS)
+        await stage.until(lambda: bool(stage.prober.flying))
+        ((job, _),) = stage.prober.flying
+        assert job.protocol.patience_s == patience_s
+
+
 async def test_no_window_where_the_service_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the real service was seen, nobody is asked to listen, until it is seen no more."""
     async with staged(monkeypatch) as stage:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,25 @@ async def test_a_report_that_breaks_the_collector_does_not_end_it(
         assert collector.refused == {"report that broke the collector": 1}
         [letter] = kept.dead_letters()
         assert letter.payload == codec.encode(reports[3])
+
+
+async def test_pulses_and_questions_get_their_turn_in_a_backlog(
+    jetstream: Any, store: Any, kept: Any, running: Any, eventually: Any, agent: Any, on_bus: Bus
+) -> None:
+    """However much is in the stream, the loop comes round after some hundred reports."""
+    async with serving(jetstream, store, running):
+        await eventually(lambda: streams_there(on_bus))
+    for report in busy(agent, 500):
+        await on_bus.publish(subjects.report("pc-1"), codec.encode(report))
+    await on_bus.flush()
+    taken = [0]
+    async with running(jetstream.url, store) as (collector, _):
+        async with asyncio.timeout(30):
+            while taken[-1] < 1000:
+                await asyncio.sleep(0)
+                taken.append(collector._intake.taken)
+        await eventually(lambda: is_kept(kept, agent))
+    assert max(after - before for before, after in pairwise(taken)) < 700
 
 
 # The store.

@@ -43,6 +43,10 @@ socket: that is cheaper than one of their own, and nobody in between sees a burs
 _WINDOW_SPARE_S: Final = 0.5
 """For the way from the answer that a window is open to the check that uses it."""
 
+_GREETED_WITHIN_S: Final = 1.5
+"""By whoever has accepted: where the handshake's last packet is lost, the one before it is sent
+again after one second."""
+
 
 class Checks:
     """What one agent checks.
@@ -221,9 +225,12 @@ class Checks:
         current.expect_anything(job.slot)
         timeout_s = current.timeout_s(job, found)
         reply = await self._ask_window(job.spec, timeout_s + _WINDOW_SPARE_S)
+        listens = reply is not None and reply.state is ListenerState.LISTENING
+        if listens:
+            job = _patient(job)
 
         def ended(seen: Observation) -> None:
-            if reply is not None and reply.state is ListenerState.LISTENING:
+            if listens:
                 seen = _through_window(seen)
             elif reply is None and seen.outcome is Outcome.REFUSED:
                 fact = f"the agent on {job.spec.destination} could not be asked to listen"
@@ -266,6 +273,17 @@ class Checks:
             self._wake_at(holds.schedule.next_due())
         if not self._flying:
             self._idle.set()
+
+
+def _patient(job: Job) -> Job:
+    """The check of a port where a listener of ours is, which greets whoever comes.
+
+    Silence means somebody else there: not a handshake whose last packet was lost.
+    """
+    patience_s = job.protocol.patience_s
+    if patience_s is None or patience_s >= _GREETED_WITHIN_S:
+        return job
+    return replace(job, protocol=replace(job.protocol, patience_s=_GREETED_WITHIN_S))
 
 
 def _through_window(seen: Observation) -> Observation:

@@ -7,10 +7,9 @@ allow several explanations the cause is `unknown`, and it is only `proven` where
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reachmap_collector.diagnose import Diagnosed
-from reachmap_collector.fold import FlowMap
 from reachmap_collector.planner import NO_ADDRESS
 from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import MISSED_HEARTBEATS, AgentState, Roster
@@ -25,6 +24,9 @@ from reachmap_shared.vocabulary import (
     State,
     Transport,
 )
+
+if TYPE_CHECKING:  # the command line has no use for the map, and it is slow to load
+    from reachmap_collector.fold import FlowMap
 
 MISSED_CHECKS: Final = 3
 """Intervals without a check after which the last one says nothing about now."""
@@ -94,7 +96,7 @@ class Judge:
         now: Seconds since the epoch.
     """
 
-    def __init__(self, flows: FlowMap, roster: Roster, checks: Checks, now: float) -> None:
+    def __init__(self, flows: "FlowMap", roster: Roster, checks: Checks, now: float) -> None:
         self.now = now
         self._flows = flows
         self._roster = roster

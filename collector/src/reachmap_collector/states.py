@@ -1,7 +1,7 @@
 """The state of every flow at one moment, without a judgement of each. Pure.
 
-It is told from the rows of all flows at once; only those to the addresses of names are judged one
-by one. A state told here is the one that the judge would give.
+It is told from the rows of all flows at once; only those to addresses of names are judged one by
+one. A state told here is the one that the judge would give.
 """
 
 from collections.abc import Callable, Mapping

@@ -177,7 +177,7 @@ def _block(text: str, name: str) -> str:
 
 
 def _signed(path: Path, nonce: str, seed: str, jwt: str) -> Proof:
-    # Here, since it costs an agent that needs none of it 1.6 MB of memory.
+    # Here, since it costs an agent that needs none of it 1 MB of memory.
     import nkeys
 
     try:

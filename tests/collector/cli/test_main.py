@@ -342,3 +342,14 @@ def test_the_package_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "reachmap_collector", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert result.stdout.split()[-1] == __version__
+
+
+def test_what_only_asks_loads_nothing_that_only_answers() -> None:
+    """A monitoring system asks for the status each minute."""
+    code = (
+        "import sys\n"
+        "from reachmap_collector.cli import alerts, past, query, status\n"
+        "print(*sys.modules.keys() & {'numpy', 'sqlalchemy.orm', 'uvicorn', 'starlette', 'jinja2'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reachmap_collector.export import Options, Snapshot, prometheus
-from reachmap_collector.export.measuring import Group, Measured, grouped, of_states
+from reachmap_collector.export.measuring import Group, Measured, grouped
+from reachmap_collector.export.scrape import of_states
 from reachmap_collector.queries import Queries
 from reachmap_collector.records import Period
 from reachmap_collector.slots import Slots

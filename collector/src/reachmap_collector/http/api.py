@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from reachmap_collector.export.measuring import of_states
 from reachmap_collector.export.prometheus import Metrics
+from reachmap_collector.export.scrape import of_states
 from reachmap_collector.http.endpoints import ENDPOINTS, PER_FLOW, Endpoint, read, to_cursor
 from reachmap_collector.http.guard import Guard, problem
 from reachmap_collector.http.openapi import description

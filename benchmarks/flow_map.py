@@ -13,6 +13,7 @@ from pathlib import Path
 import planning
 from common import figure
 
+from reachmap_collector.export.scrape import of_states
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.overview import Filters, Overview
@@ -86,8 +87,10 @@ def _roll_up(flow_map: FlowMap, slots: dict[str, Slots]) -> None:
 
 def _ask(flow_map: FlowMap, roster: Roster, topology: Topology) -> None:
     def overview(**filters: object) -> Overview:
-        judge = Judge(flow_map, roster, topology.checks, NOW)
-        return Overview(States(flow_map, judge), topology, Filters(**filters))  # type: ignore[arg-type]
+        return Overview(states(), topology, Filters(**filters))  # type: ignore[arg-type]
+
+    def states() -> States:
+        return States(flow_map, Judge(flow_map, roster, topology.checks, NOW))
 
     def page(**filters: object) -> None:
         found = overview(**filters)
@@ -108,6 +111,7 @@ def _ask(flow_map: FlowMap, roster: Roster, topology: Topology) -> None:
         "flows --state broken": lambda: page(state=State.BROKEN),
         "flows --destination": lambda: page(destination="server-007"),
         "flows --role": lambda: page(role="kind-07"),
+        "metrics": lambda: of_states(states()),
         "explain": lambda: page(source="pc-00007", destination="server-008"),
     }
     for name, ask in questions.items():

@@ -17,7 +17,7 @@ from reachmap_collector import columns
 from reachmap_collector.columns import Bits
 from reachmap_collector.diagnose import Diagnosed
 from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, FlowKey, Flows, Target
-from reachmap_collector.records import FlowRecord, Source, Told
+from reachmap_collector.records import PERIODS, FlowRecord, Source, Told
 from reachmap_collector.slots import Ends, Place, place_of
 from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome
@@ -355,6 +355,25 @@ class FlowMap:
                     found[row] = moment
         is_known = self.rows["outcome"] != columns.NOTHING
         return np.where(is_known, np.maximum(found, self.rows["at"]), 0.0)
+
+    def latencies(self) -> NDArray[np.uint8]:
+        """For each row, the times to connect of its agent's latest periods, by their octets."""
+        found = np.zeros((PERIODS, len(self.expected)), np.uint8)
+        places: dict[tuple[int, int], NDArray[np.int64]] = {}
+        for agent, targets in self.expected.targets.items():
+            source, start = self._sources.get(agent), self.expected.start(agent)
+            for number, period in enumerate(source.periods if source is not None else ()):
+                if not period.counts.latency:
+                    continue
+                pair = id(period.slots.ends), id(targets)
+                if pair not in places:
+                    slots = period.slots.ends.slots
+                    held = (slots.get(one.place, -1) for one in targets)
+                    places[pair] = np.fromiter(held, np.int64, len(targets))
+                # The last one, for a flow that has no slot, is no time at all.
+                told = np.frombuffer(period.counts.latency + bytes(1), np.uint8)
+                found[number, start : start + len(targets)] = told[places[pair]]
+        return found
 
     def flapping(self, least: int) -> Iterator[int]:
         """The rows of flows with so many flips lately."""

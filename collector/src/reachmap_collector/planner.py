@@ -161,6 +161,11 @@ class Target:
             flow.denies,
         )
 
+    @property
+    def because(self) -> tuple[str, ...]:
+        """The roles for whose sake sources dial it, or must not reach it."""
+        return tuple(dict.fromkeys(one.role for one in self.connections or self.denies))
+
     def flow(self, source: str) -> ExpectedFlow:
         """The flow to it from one source."""
         return ExpectedFlow(

@@ -6,7 +6,6 @@ name with 404 and the names nearest to it.
 
 import difflib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -22,6 +21,7 @@ from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.recall import Recall, moment, unknown
 from reachmap_collector.roster import AgentState
+from reachmap_collector.states import States
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
 from reachmap_collector.views import By, Json
@@ -49,7 +49,7 @@ _NO_PAGE: Final = "after: expected what the page before gave as `next`"
 class Moment:
     """The whole deployment at one moment."""
 
-    judgements: Sequence[Judgement]
+    states: States
     agents: Sequence[Json]
     status: Json
     flows: Sequence[Json] | None
@@ -119,14 +119,15 @@ class Queries:
     def moment(self, *, flows: bool) -> Moment:
         """All at once, for those within this process; with every flow as JSON if asked."""
         collector = self._collector
-        judgements = collector.judgements()
+        states = collector.states()
         agents = collector.agents()["agents"]
-        status = collector.status(Counter(one.state for one in judgements), agents)
+        status = collector.status(states.counts(), agents)
+        everything = map(states.judge.judge, collector.flows) if flows else ()
         return Moment(
-            judgements,
+            states,
             agents,
             status | {"now": views.timestamp(collector.now())},
-            [self._flow(one, details=False) for one in judgements] if flows else None,
+            [self._flow(one, details=False) for one in everything] if flows else None,
         )
 
     async def map(self, parameters: Json) -> Json:

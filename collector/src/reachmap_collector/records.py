@@ -6,7 +6,7 @@ they say of a flow is looked up when somebody asks.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from statistics import median
@@ -19,7 +19,7 @@ from reachmap_shared import logscale
 from reachmap_shared.messages import NamedCount, Observation, RollUp
 from reachmap_shared.vocabulary import Outcome
 
-_PERIODS: Final = 4
+PERIODS: Final = 4
 """Roll-ups of an agent that latency, flapping and counts are taken from: some four minutes by
 default."""
 
@@ -116,7 +116,7 @@ class Source:
             return
         self._periods.append(period)
         self._periods.sort(key=lambda one: (one.ends, one.boot, one.sequence))
-        del self._periods[:-_PERIODS]
+        del self._periods[:-PERIODS]
 
     def checked(self, flow: FlowKey) -> float:
         """Since when at the latest the flow was checked and found as told; 0 if nobody says so."""
@@ -142,6 +142,11 @@ class Source:
                 for flow, count in zip(period.slots.flows, period.counts.flips, strict=True):
                     flips[flow] += count
         return (flow for flow, count in flips.items() if count >= least)
+
+    @property
+    def periods(self) -> Sequence[Period]:
+        """The latest few, the oldest first."""
+        return self._periods
 
     def counts(self, flow: FlowKey, address: str | None) -> list[NamedCount]:
         """What the latest periods say of a flow, those that do not speak of it left out."""

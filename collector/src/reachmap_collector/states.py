@@ -125,7 +125,7 @@ class States:
         """When the source of each row last reached its destination by any flow; 0 if it did not."""
         expected = self.flows.expected
         numbers: dict[str, int] = {}
-        to = self._by_target(lambda one: numbers.setdefault(one.destination, len(numbers)))
+        to = self.by_target(lambda one: numbers.setdefault(one.destination, len(numbers)))
         ends = np.repeat(np.arange(len(expected.targets)), expected.lengths) * len(numbers) + to
         wanted, of_rows = np.unique(ends[rows], return_inverse=True)
         latest = np.zeros(len(wanted))
@@ -143,7 +143,7 @@ class States:
                 latest[place] = max(latest[place], *times, 0.0)
         return latest[of_rows]
 
-    def _by_target(self, says: Callable[[Target], int]) -> NDArray[np.int64]:
+    def by_target(self, says: Callable[[Target], int]) -> NDArray[np.int64]:
         """For each row, what is said of its target: asked once where sources share theirs."""
         parts: dict[int, NDArray[np.int64]] = {}
         for targets in self.flows.expected.targets.values():
@@ -155,7 +155,7 @@ class States:
     def _by_port(self, says: Callable[[str, int, Transport], bool | None]) -> Bits:
         """For each row, what is said of the port that its flow leads to: many lead to one."""
         asked = cache(says)
-        by_target = self._by_target(
+        by_target = self.by_target(
             lambda one: bool(asked(one.destination, one.port, one.transport))
         )
         return by_target.astype(bool)

@@ -1,6 +1,7 @@
 """Moments of deployments to export: one with everything in it, a large one, and a hostile one."""
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from reachmap_collector.collector import Collector
 from reachmap_collector.export import Snapshot
 from reachmap_collector.queries import PAGE, Queries
+from reachmap_collector.store import open_store
 from reachmap_shared.vocabulary import ListenerState, Outcome
 
 HOSTILE = (
@@ -71,7 +73,9 @@ def quiet(collector_of: Any) -> Snapshot:
 
 
 @pytest.fixture(scope="session")
-def large(collector_of: Any, hello: Any, told: Any) -> Snapshot:
+def large(
+    collector_of: Any, hello: Any, told: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Snapshot:
     """Ten thousand flows of 2,500 endpoints to four servers, of which one endpoint reaches none."""
     hosts = [
         f'pc-{n} = {{ roles = ["pc"], addresses = ["10.0.{n >> 8}.{n & 255}"] }}'
@@ -89,15 +93,19 @@ def large(collector_of: Any, hello: Any, told: Any) -> Snapshot:
             *servers,
         ]
     )
-    collector = collector_of(text)
-    now = collector.now()
-    for name in collector.members:
-        collector.roster.hear(hello(name), now)
-    for record in collector.flows:
-        outcome = Outcome.TIMEOUT if record.key.source == "pc-7" else Outcome.OPEN
-        record.fold(told(now, outcome))
-    assert len(collector.flows) == 10_000
-    return take(collector)
+    # The map has no more than numbers of so many that are well, and asks a store for the rest.
+    store = open_store(f"sqlite:///{tmp_path_factory.mktemp('large') / 'store'}")
+    store.open()
+    with contextlib.closing(store):
+        collector = collector_of(text, store=store)
+        now = collector.now()
+        for name in collector.members:
+            collector.roster.hear(hello(name), now)
+        for record in collector.flows:
+            outcome = Outcome.TIMEOUT if record.key.source == "pc-7" else Outcome.OPEN
+            record.fold(told(now, outcome))
+        assert len(collector.flows) == 10_000
+        return take(collector)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """The metrics: the official parser's view of them, and promtool's."""
 
 import copy
+import random
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,9 +11,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reachmap_collector.export import Options, Snapshot, prometheus
-from reachmap_collector.export.prometheus import Measured
+from reachmap_collector.export.measuring import Group, Measured, grouped
+from reachmap_collector.export.scrape import of_states
 from reachmap_collector.queries import Queries
+from reachmap_collector.records import Period
+from reachmap_collector.slots import Slots
 from reachmap_shared import __version__
+from reachmap_shared.messages import RollUp
 from reachmap_shared.vocabulary import Outcome
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
@@ -180,8 +186,29 @@ def test_a_scrape_measures_what_an_export_does(collector_of: Any, openuem: Any, 
             until = [None, 2_000_000_000, -1, 10**15][number % 4]
             outcome = [*Outcome][number % len(Outcome)]
             record.fold(told(now, outcome, certificate_until=until))
+    dice = random.Random(1)
+    for source, targets in collector.flows.expected.targets.items():
+        keys = [one.flow(source).key for one in targets][dice.randrange(2) :]
+        slots = Slots.of(source, "r1", keys, ("",) * len(keys))
+        for sequence in range(dice.randrange(6)):
+            times = bytes(dice.choice([0, 1, 90, 91, 160, 255]) for _ in keys)
+            counts = RollUp("r1", 0, 0, latency=dice.choice([times, times, b""]))
+            period = Period(now + sequence, "boot-1", sequence, slots, counts)
+            collector.flows.source(source).roll_up(period)
     moment = Queries(collector).moment(flows=True)
     assert moment.flows
-    assert [Measured.from_judgement(one) for one in moment.judgements] == [
-        Measured.from_flow(flow) for flow in moment.flows
-    ]
+    at_once = sorted(of_states(moment.states), key=_what)
+    one_by_one = sorted(grouped(map(Measured.from_flow, moment.flows)), key=_what)
+    for name in ("roles", "service", "oldest", "newest", "certificate_until"):
+        assert _column(at_once, name) == _column(one_by_one, name)
+    assert [+Counter(one.states) for one in at_once] == [one.states for one in one_by_one]
+    for ours, theirs in zip(at_once, one_by_one, strict=True):
+        assert ours.connect_s == pytest.approx(theirs.connect_s, abs=1e-6)
+
+
+def _what(group: Group) -> tuple[tuple[str, ...], str]:
+    return group.roles, group.service
+
+
+def _column(groups: list[Group], name: str) -> list[Any]:
+    return [getattr(one, name) for one in groups]

@@ -8,16 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final, Self
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from reachmap_collector.export.snapshot import Json, Options, Snapshot, seconds, source_roles
-from reachmap_collector.judge import Judgement
+from reachmap_collector.export.measuring import AS_IT_SHOULD_BE, Group, Measured, grouped
+from reachmap_collector.export.snapshot import Json, Options, Snapshot, seconds
 from reachmap_collector.roster import AgentState
-from reachmap_collector.views import END_OF_TIME
 from reachmap_shared import __version__
 from reachmap_shared.vocabulary import State
 
@@ -25,8 +24,6 @@ _FLOW: Final = (
     *("source", "destination", "service", "address", "port", "transport", "protocol", "expect"),
 )
 """What makes a flow's series that flow's."""
-
-_AS_IT_SHOULD_BE: Final = frozenset({State.OK, State.DEGRADED})
 
 
 _TROUBLE: Final = "trouble"
@@ -85,52 +82,12 @@ _DATA_PATH: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What all metrics but those of single flows need of a flow. Times are in seconds."""
-
-    roles: tuple[str, ...]
-    service: str
-    state: State
-    connect_s: float | None
-    checked: float | None
-    certificate_until: float | None
-
-    @classmethod
-    def from_flow(cls, flow: Json) -> Self:
-        """From a flow as it is answered."""
-        return cls(
-            roles=tuple(source_roles(flow)),
-            service=flow["service"],
-            state=State(flow["state"]),
-            connect_s=None if flow["latency_ms"] is None else flow["latency_ms"] / 1000,
-            checked=seconds(flow["checked"]) if flow["checked"] else None,
-            certificate_until=_seconds_or_none(flow["certificate_until"]),
-        )
-
-    @classmethod
-    def from_judgement(cls, judgement: Judgement) -> Self:
-        """From what answers are made of: a fifth of the work, which each scrape costs."""
-        record, seen = judgement.record, judgement.seen
-        because = record.expected.connections or record.expected.denies
-        until = seen.certificate_until if seen else None
-        connect_ms = record.latency_ms
-        return cls(
-            roles=tuple(dict.fromkeys(reason.role for reason in because)),
-            service=str(record.expected.service),
-            state=judgement.state,
-            connect_s=None if connect_ms is None else connect_ms / 1000,
-            checked=record.checked if seen else None,
-            certificate_until=until if until is not None and 0 <= until <= END_OF_TIME else None,
-        )
-
-
 def text(snapshot: Snapshot, options: Options) -> str:
     """All metrics, in the text format."""
     registry = CollectorRegistry(auto_describe=False)
-    measured = [Measured.from_flow(flow) for flow in snapshot.flows]
+    groups = grouped(map(Measured.from_flow, snapshot.flows))
     flows = snapshot.flows if options.per_flow else None
-    registry.register(Metrics(measured, snapshot.agents, snapshot.status, flows))
+    registry.register(Metrics(groups, snapshot.agents, snapshot.status, flows))
     return generate_latest(registry).decode()
 
 
@@ -138,7 +95,7 @@ class Metrics(Collector):
     """One moment's metrics, for a registry that may have others beside them.
 
     Args:
-        measured: All flows.
+        groups: All flows.
         agents: As they are answered.
         status: As it is answered.
         flows: As they are answered, for series for each; None for none.
@@ -146,12 +103,12 @@ class Metrics(Collector):
 
     def __init__(
         self,
-        measured: Sequence[Measured],
+        groups: Sequence[Group],
         agents: Sequence[Json],
         status: Json,
         flows: Sequence[Json] | None = None,
     ) -> None:
-        self._measured = measured
+        self._groups = groups
         self._agents = agents
         self._status = status
         self._flows = flows
@@ -161,29 +118,28 @@ class Metrics(Collector):
         build = GaugeMetricFamily("reachmap_build_info", "The version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        yield from _flows(self._measured)
-        yield from _ages(self._measured, self._agents, seconds(self._status["now"]))
+        yield from _flows(self._groups)
+        yield from _ages(self._groups, self._agents, seconds(self._status["now"]))
         yield from _agents(self._status)
         yield from _data_path(self._status)
         if self._flows is None:
-            yield _certificates(self._measured)
+            yield _certificates(self._groups)
         else:
             yield from _per_flow(self._flows)
 
 
-def _flows(measured: Sequence[Measured]) -> Iterator[Metric]:
+def _flows(groups: Sequence[Group]) -> Iterator[Metric]:
     total = GaugeMetricFamily("reachmap_flows", "Flows by state, each once.", labels=["state"])
-    counted = Counter(flow.state for flow in measured)
     for state in State:
-        total.add_metric([state], counted[state])
+        total.add_metric([state], sum(one.states.get(state, 0) for one in groups))
     yield total
     by_pair: dict[tuple[str, str], Counter[State]] = {}
     times: dict[str, list[float]] = {}
-    for flow in measured:
-        for role in flow.roles:
-            by_pair.setdefault((role, flow.service), Counter())[flow.state] += 1
-        if flow.connect_s is not None and flow.state in _AS_IT_SHOULD_BE:
-            times.setdefault(flow.service, []).append(flow.connect_s)
+    for one in groups:
+        for role in one.roles:
+            by_pair.setdefault((role, one.service), Counter()).update(one.states)
+        if one.connect_s:
+            times.setdefault(one.service, []).extend(one.connect_s)
     pairs = GaugeMetricFamily(
         "reachmap_role_flows",
         "Flows by the role that needs them, service and state; one that two roles need is in both.",
@@ -204,9 +160,9 @@ def _flows(measured: Sequence[Measured]) -> Iterator[Metric]:
     yield connect
 
 
-def _ages(measured: Sequence[Measured], agents: Sequence[Json], now: float) -> Iterator[Metric]:
+def _ages(groups: Sequence[Group], agents: Sequence[Json], now: float) -> Iterator[Metric]:
     """How old the newest and the oldest news are; none where there is none."""
-    checks = [flow.checked for flow in measured if flow.checked is not None]
+    checks = [at for one in groups for at in (one.oldest, one.newest) if at is not None]
     fresh = [
         seconds(row["heard"])
         for row in agents
@@ -263,16 +219,16 @@ def _data_path(status: Json) -> Iterator[Metric]:
     yield observations
 
 
-def _certificates(measured: Sequence[Measured]) -> Metric:
+def _certificates(groups: Sequence[Group]) -> Metric:
     family = GaugeMetricFamily(
         "probe_ssl_earliest_cert_expiry",
         "When the first of a service's certificates ends, in unixtime.",
         labels=["service"],
     )
     ends: dict[str, float] = {}
-    for flow in measured:
-        if (end := flow.certificate_until) is not None:
-            ends[flow.service] = min(end, ends.get(flow.service, end))
+    for one in groups:
+        if (end := one.certificate_until) is not None:
+            ends[one.service] = min(end, ends.get(one.service, end))
     for service, end in sorted(ends.items()):
         family.add_metric([service], end)
     return family
@@ -294,7 +250,7 @@ def _per_flow(flows: Sequence[Json]) -> Iterator[Metric]:
     for flow in flows:
         labels = ["" if flow[name] is None else str(flow[name]) for name in _FLOW]
         if flow["state"] != State.UNKNOWN:
-            success.add_metric(labels, float(flow["state"] in _AS_IT_SHOULD_BE))
+            success.add_metric(labels, float(flow["state"] in AS_IT_SHOULD_BE))
         if flow["duration_ms"] is not None:
             duration.add_metric(labels, flow["duration_ms"] / 1000)
         if flow["certificate_until"]:
@@ -311,7 +267,3 @@ def _version(address: str | None) -> int | None:
     if ":" in address:
         return 6
     return 4 if address.replace(".", "").isdigit() else None
-
-
-def _seconds_or_none(timestamp: str | None) -> float | None:
-    return None if timestamp is None else seconds(timestamp)

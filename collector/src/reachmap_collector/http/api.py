@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from reachmap_collector.export.prometheus import Measured, Metrics
+from reachmap_collector.export.prometheus import Metrics
+from reachmap_collector.export.scrape import of_states
 from reachmap_collector.http.endpoints import ENDPOINTS, PER_FLOW, Endpoint, read, to_cursor
 from reachmap_collector.http.guard import Guard, problem
 from reachmap_collector.http.openapi import description
@@ -78,9 +79,10 @@ def _metrics(queries: Queries, more: Callable[[], str]) -> Handler:
     async def metrics(request: Request) -> Response:
         asked = read((PER_FLOW,), request.query_params.multi_items())
         moment = queries.moment(flows=asked.get(PER_FLOW.name, False))
-        measured = [Measured.from_judgement(one) for one in moment.judgements]
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(Metrics(measured, moment.agents, moment.status, moment.flows))
+        registry.register(
+            Metrics(of_states(moment.states), moment.agents, moment.status, moment.flows)
+        )
         ProcessCollector(registry=registry)
         text = generate_latest(registry) + more().encode()
         return Response(text, media_type=CONTENT_TYPE_LATEST)

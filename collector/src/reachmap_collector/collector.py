@@ -213,6 +213,13 @@ class Collector:
             else:
                 break
         self._keeper.trouble = ""
+        with much_is_read():
+            self._begin(remains)
+        self._is_restored = True
+        self._changed.set()
+        _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
+
+    def _begin(self, remains: Remains) -> None:
         for row in remains.plans:
             self._known.add(slots_of(row))
         last_heard = {(row.agent, row.boot): row.last for row in remains.received}
@@ -235,9 +242,6 @@ class Collector:
         for hello in self._early:
             self._keeper.add(Batch(kept=self._handed.hello(hello, self.now())))
         self._early.clear()
-        self._is_restored = True
-        self._changed.set()
-        _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
 
     def _now_called(self, changes: Sequence[Transition]) -> Iterable[Transition]:
         """The same changes, by what their hosts are called now."""

@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ALONE  := .venv-agent-alone
+# All tests are loaded there, and with them all modules; what runs is what an environment may break.
+ALONE_TESTS := tests/shared tests/agent/doctor tests/agent/protocols \
+  $(addprefix tests/agent/test_,app.py cli.py credentials.py delivery.py join.py service.py)
 PACK   := .venv-package
 
 .DEFAULT_GOAL := help
@@ -57,7 +60,8 @@ test-agent-wheel: wheels  ## The agent's wheel, installed alone, against its own
 	$(ALONE)/bin/python -m pip install --quiet --require-hashes -r requirements/agent-test.txt
 	$(ALONE)/bin/python -m pip install --quiet --no-deps dist/reachmap_shared-*.whl dist/reachmap_agent-*.whl
 	@! $(ALONE)/bin/python -c 'import reachmap_collector' 2>/dev/null || { echo "not alone"; exit 1; }
-	$(ALONE)/bin/python -m pytest tests/agent tests/shared
+	$(ALONE)/bin/python -m pytest -q --collect-only tests/agent tests/shared >/dev/null
+	$(ALONE)/bin/python -m pytest $(ALONE_TESTS)
 	$(ALONE)/bin/reachmap-agent --version
 	rm -rf $(ALONE)
 

@@ -27,8 +27,11 @@ PATIENCE_S = 15.0
 Eventually = Callable[..., Awaitable[Any]]
 
 
-_numbers = cycle(range(20_000 + os.getpid() % 5_000 * 2, 32_000, 2))
-"""Below the ports that systems give to outgoing connections, which would come and take one."""
+_FIRST, _LAST = 20_000, 32_000
+_offset = os.getpid() * 7_919 % ((_LAST - _FIRST) // 2) * 2
+_numbers = cycle((*range(_FIRST + _offset, _LAST, 2), *range(_FIRST, _FIRST + _offset, 2)))
+"""Below the ports that systems give to outgoing connections, which would come and take one; and far
+from those of another run beside this one, whose process has the next number."""
 
 
 def free_port() -> int:

@@ -209,23 +209,37 @@ class FlowMap:
         """Fill the rows of flows, with their services, of which nothing was told before."""
         rows: list[int] = []
         values: list[tuple[float | int, ...]] = []
+        code, most, targets_of, start = (
+            self._words.code,
+            columns.MOST,
+            self.expected.targets,
+            self.expected.start,
+        )
+        source, begins = "", 0
+        index: Mapping[Place, int] = {}
+        services: tuple[str, ...] = ()
         for flow, service, told in well:
-            targets = self.expected.targets.get(flow.source, ())
-            place = self._index(targets).get(place_of(flow))
-            if place is None or self._indexes[id(targets)][2][place] != service:
+            if flow.source != source:  # they mostly come an agent's together
+                source, begins = flow.source, start(flow.source)
+                targets = targets_of.get(source, ())
+                index = self._index(targets)
+                services = self._indexes[id(targets)][2]
+            place = index.get((flow.destination, flow.address, flow.port, flow.transport))
+            if place is None or services[place] != service:
                 continue
-            rows.append(self.expected.start(flow.source) + place)
+            rows.append(begins + place)
+            at, boot, number, answered_by, connect_us, local, window, until = told
             values.append(
                 (
-                    told.at,
-                    told.at,
-                    min(told.number, columns.MOST),
-                    self._words.code(told.boot),
-                    min(max(0, told.connect_us), columns.MOST),
-                    columns.certificate(told.certificate_until),
-                    self._words.code(_without_port(told.local)),
-                    columns.ANSWER_CODES[told.answered_by],
-                    columns.HEALTHY | columns.WINDOW * told.window,
+                    at,
+                    at,
+                    min(number, most),
+                    code(boot),
+                    min(max(0, connect_us), most),
+                    columns.certificate(until),
+                    code(_without_port(local)),
+                    columns.ANSWER_CODES[answered_by],
+                    columns.HEALTHY | columns.WINDOW * window,
                 )
             )
         if rows:

@@ -17,7 +17,7 @@ from reachmap_shared.vocabulary import Outcome
 DAY_S: Final = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # as FlowKey, and for the same reason
 class Transition:
     """One confirmed change of one flow. The same agent, boot and number is the same transition."""
 

@@ -159,7 +159,7 @@ def read_flows(
         .join(hosts, hosts.c.id == flows.c.destination)
         .where(flows.c.source.in_(sources))
     )
-    for id_, source, destination, address, port, carried, name in connection.execute(found):
+    for id_, source, destination, address, port, carried, name in connection.execute(found).all():
         known = names.setdefault(destination, name)
         yield id_, FlowKey(names[source], known, address, port, transport[carried])
 

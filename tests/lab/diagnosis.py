@@ -7,6 +7,7 @@ goes from the one thread to the other, as the bytes that the bus would carry.
 
 import asyncio
 import base64
+import contextlib
 import ctypes
 import json
 import os
@@ -25,7 +26,7 @@ from typing import Any, Final
 
 from false_agent import FALSEHOODS
 from lab import CLONE_NEWNET, PR_SET_PDEATHSIG, Impossible, Lab, Server, _asking, _bound, _call
-from services import ELSEWHERE, NEAR, NOISE_S, stir
+from services import DROPPED_S, ELSEWHERE, NEAR, NOISE_S, send, senders_to_itself, stir
 
 from reachmap_agent import clock
 from reachmap_agent.ceded import Ceded
@@ -158,6 +159,8 @@ class End(threading.Thread):
         async with asyncio.TaskGroup() as tasks:
             if row["noise"]:
                 tasks.create_task(self._noise())
+            if row["drops_much"]:
+                tasks.create_task(self._dropped(row["drops_much"]))
             self.ready.set()
             await self._over.wait()
         self.witness.close()
@@ -168,6 +171,16 @@ class End(threading.Thread):
         while not self._over.is_set():
             stir()
             await asyncio.sleep(NOISE_S)
+
+    async def _dropped(self, name: str) -> None:
+        """Datagrams to a host itself that its firewall drops."""
+        with contextlib.ExitStack() as held:
+            _call("setns", self._lab._descriptors[name], CLONE_NEWNET)
+            senders = senders_to_itself(held)
+            _call("setns", self._lab._descriptors["b"], CLONE_NEWNET)
+            while not self._over.is_set():
+                send(senders)
+                await asyncio.sleep(DROPPED_S)
 
     def answer(self, payload: bytes) -> bytes | None:
         return self.witness.answer("a", payload, HOST_KEY)
@@ -198,7 +211,7 @@ async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
             return None
         payload = await asyncio.wait_for(waiting, ANSWER_S)
         tell = FALSEHOODS.get(row["witness"])
-        return tell(payload, PAIR) if tell is not None and payload else payload
+        return tell(payload, request, PAIR) if tell is not None and payload else payload
 
     near = ()
     if row["near"]:

@@ -24,6 +24,8 @@ FROM_B = {
 B2 = ("10.77.4.2", "fd77:4::2")
 """B's address behind the link that takes only small packets."""
 NARROW = 1300
+DROPPED = 9999
+"""Where to nobody listens, and what is sent there is dropped by a firewall that drops much."""
 
 SOURCE, PATH, BACK = Cause.SOURCE_HOST, Cause.PATH, Cause.RETURN_PATH
 THERE, SERVICE, BOX, NOBODY = (
@@ -77,6 +79,8 @@ class Row:
     witness: str = "normal"
     noise: bool = False
     heals_s: float = 0
+    drops_much: str = ""
+    """The host whose firewall drops much else meanwhile, so that its counters grow."""
     families: tuple[str, ...] = ("v4", "v6")
     well: tuple[str, ...] = ()
     """Families whose flow stays well all the while."""
@@ -86,6 +90,8 @@ class Row:
     """What else the map says where agents are blind, as soon as it hears that nothing listens."""
     luck: bool = False
     """Whether a check fails is a matter of luck: it may be well, or time out."""
+    called_only: str = ""
+    """Why real agents cannot be brought to meet it, so that the diagnosis has to be called."""
 
     @property
     def outcome(self) -> Outcome:
@@ -97,6 +103,7 @@ IN = "tcp dport {port}"
 OUT = "tcp sport {port}"
 UDP_IN = "udp dport {port}"
 UDP_OUT = "udp sport {port}"
+SHORT = "No protocol that an agent speaks over UDP asks in a datagram as long as that."
 NAT = "add table inet nat\nadd chain inet nat before {{ type nat hook prerouting priority -100; }}\nadd chain inet nat after {{ type nat hook postrouting priority 100; }}\n"
 
 
@@ -126,6 +133,8 @@ ROWS = [
     Row("A drops its output", (SOURCE, A, PROVEN), None, firewall={A: (f"output {IN} drop",)}),
     Row("A drops what comes back", (SOURCE, A, PROVEN), (SOURCE, A, LIKELY),
         firewall={A: (f"input {OUT} drop",)}),
+    Row("A drops the answer's payload", (SOURCE, A, LIKELY), None, server="answers",
+        firewall={A: (f"input {OUT} tcp flags & psh == psh drop",)}),
     Row("A rejects: port unreachable", (SOURCE, A, PROVEN), None,
         firewall={A: (f"output {IN} reject with icmpx port-unreachable",)}),
     Row("A rejects: prohibited", (SOURCE, A, PROVEN), None,
@@ -272,6 +281,8 @@ ROWS = [
     Row("B hands on beside a listener", (THERE, B, LIKELY), NOTHING,
         firewall={B: ("nat", "hand on")}),
     # The way back.
+    Row("R drops what comes back", (BACK, R, LIKELY), (BACK, "", LIKELY),
+        firewall={R: (f"forward {OUT} drop",)}),
     Row("R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
         firewall={R2: (f"forward {OUT} drop",)}),
     Row("B has no route back", (BACK, B, LIKELY), None,
@@ -308,6 +319,12 @@ ROWS = [
         firewall={R2: (f"forward {UDP_OUT} drop",)}),
     Row("UDP silent server", (SERVICE, B, LIKELY), NOTHING, transport="udp", server="silent"),
     # Other ways, and other minds.
+    Row("asymmetric, R drops what comes back", (BACK, R, LIKELY), (BACK, "", LIKELY),
+        firewall={R: (f"forward {OUT} drop",)},
+        routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
+    Row("asymmetric, R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        firewall={R2: (f"forward {OUT} drop",)},
+        routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
     Row("asymmetric, R2 drops", (PATH, R2, LIKELY), None, firewall={R2: (f"forward {IN} drop",)},
         routes={B: ("route add 10.77.1.0/24 via 10.77.4.1", "route add fd77:1::/64 via fd77:4::1")}),
     Row("NAT between, B drops", (THERE, B, LIKELY), None,
@@ -329,6 +346,43 @@ ROWS = [
         firewall={B: (f"input {IN} drop",)}),
     Row("B drops, the witness lies", (PATH, R2, LIKELY), (THERE, B, LIKELY), witness="lying",
         firewall={B: (f"input {IN} drop",)}),
+    Row("silent server, the witness lies", NOTHING, (SERVICE, B, LIKELY), witness="lying",
+        server="silent"),
+    Row("R drops, the witness says it answered", NOTHING, None, witness="boasting",
+        firewall={R: (f"forward {IN} drop",)}),
+    Row("R rejects with RST, the witness says it is closed", NOTHING, None, witness="closed",
+        firewall={R: (f"forward {IN} reject with tcp reset",)}),
+    Row("R2 drops, and B drops much else", (PATH, R2, LIKELY), NOTHING, drops_much=B,
+        firewall={R2: (f"forward {IN} drop",), B: (f"input udp dport {DROPPED} drop",)}),
+    Row("R2 drops what comes back, and A drops much else", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        drops_much=A,
+        firewall={R2: (f"forward {OUT} drop",), A: (f"input udp dport {DROPPED} drop",)}),
+    Row("the way back heals half-way", NOTHING, None, luck=True, heals_s=4.5,
+        firewall={R: (f"forward {OUT} drop",)}),
+    Row("NAT between, R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        firewall={R: ("nat", f"after {IN} masquerade"), R2: (f"forward {OUT} drop",)}),
+    Row("R and R2 drop what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        truth=((BACK, R), (BACK, R2)),
+        firewall={R: (f"forward {OUT} drop",), R2: (f"forward {OUT} drop",)}),
+    Row("routers limit ICMP, R2 drops what comes back", (BACK, R2, LIKELY), (BACK, "", LIKELY),
+        firewall={R2: (f"forward {OUT} drop",)},
+        settings={R: {"ipv4/icmp_ratemask": "6168", "ipv6/icmp/ratelimit": "1000"},
+                  R2: {"ipv4/icmp_ratemask": "6168", "ipv6/icmp/ratelimit": "1000"}}),
+    Row("R2 is silent, and drops what comes back", (BACK, "", LIKELY), None,
+        firewall={R2: (f"forward {OUT} drop", "output icmp type time-exceeded drop",
+                       "output icmpv6 type time-exceeded drop")}),
+    Row("UDP too long for a link, without ICMP", (PATH, R2, LIKELY), NOTHING, transport="udp",
+        server="answers", size=1400, dial=B2, called_only=SHORT,
+        before={R2: ("link set n4 mtu 1500",)}, routes={R2: (f"link set n4 mtu {NARROW}",)},
+        heals={R2: ("link set n4 mtu 1500",)},
+        firewall={R2: (
+            "output ip daddr 10.77.1.1 icmp type destination-unreachable icmp code 4 drop",
+            "output ip6 daddr fd77:1::1 icmpv6 type packet-too-big drop",
+        )}),
+    Row("UDP too long for a link", NOTHING, None, transport="udp", server="answers", size=1400,
+        dial=B2, called_only=SHORT,
+        before={R2: ("link set n4 mtu 1500",)}, routes={R2: (f"link set n4 mtu {NARROW}",)},
+        heals={R2: ("link set n4 mtu 1500",)}),
     Row("R drops, much else goes on", (PATH, R, LIKELY), None, noise=True,
         firewall={R: (f"forward {IN} drop",)}),
 ]  # fmt: skip
@@ -338,6 +392,7 @@ OUTCOMES: Final[Mapping[Outcome, tuple[str, ...]]] = {
     OPEN: (
         "open",
         "heals half-way",
+        "the way back heals half-way",
         "MTU found out",
         "R loses every second SYN",
         "R loses three in ten",
@@ -346,6 +401,7 @@ OUTCOMES: Final[Mapping[Outcome, tuple[str, ...]]] = {
         "A rejects with RST",
         "R rejects with RST",
         "R2 rejects with RST",
+        "R rejects with RST, the witness says it is closed",
         "B rejects with RST",
         "B rejects with RST, much else goes on",
         "B hands on, and nothing listens there",
@@ -385,7 +441,9 @@ OUTCOMES: Final[Mapping[Outcome, tuple[str, ...]]] = {
         "payload dropped by R2",
         "B drops the payload",
         "R2 drops the answer's payload",
+        "A drops the answer's payload",
         "silent server",
+        "silent server, the witness lies",
     ),
     RESET: (
         "A rejects its payload with RST",
@@ -511,6 +569,7 @@ def _shared(row: Row, families: tuple[str, ...], *, raw: bool) -> dict[str, Any]
         "settings": {name: dict(value) for name, value in row.settings.items()},
         "witness": row.witness,
         "noise": row.noise,
+        "drops_much": row.drops_much,
         "heals_s": row.heals_s,
     }
 
@@ -535,6 +594,10 @@ CASES = [
     if raw or family == "v4" or row.blind is not None
 ]
 """Rows, families, and whether agents may look at packets; left out is what would tell nothing new."""
+
+
+DEPLOYED = [case for case in CASES if not case[0].called_only]
+"""Those that a whole deployment meets."""
 
 
 def named(address: str | None, family: str) -> str:

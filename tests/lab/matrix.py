@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deployment import PATIENCE_S, Deployment, Failed, end, until
+from false_agent import FALSEHOODS
 from lab import FIREWALL, PR_SET_PDEATHSIG, Impossible, Lab, _call
 from services import NEAR, Services, write_certificate
 
@@ -158,7 +159,7 @@ class Site:
         ends = {"a": self._source, "b": self._destination}
         if row["witness"] == "none":
             del ends["b"]
-        is_false = row["witness"] in ("lying", "forged", "slow")
+        is_false = row["witness"] in (*FALSEHOODS, "slow")
         for where, name in ends.items():
             self._agents[name] = await asyncio.to_thread(
                 self._deployment.agent,

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from faults import DROPPED
 from lab import Lab, Server, _bound
 
 from reachmap_shared.vocabulary import Transport
@@ -28,6 +29,8 @@ ELSEWHERE: Final = 7002
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 PATIENCE_S: Final = 5.0
 NOISE_S: Final = 0.005
+DROPPED_S: Final = 0.02
+"""How often something is sent that a firewall drops."""
 ANYWHERE: Final = ("0.0.0.0", "::")
 
 
@@ -50,7 +53,7 @@ class Services:
         self._in_queue: list[socket.socket] = []
         self._others: list[socket.socket] = []
         self._secure: list[asyncio.Server] = []
-        self._noise: threading.Thread | None = None
+        self._noises: list[threading.Thread] = []
         self._quiet = threading.Event()
 
     async def start(self) -> None:
@@ -62,8 +65,11 @@ class Services:
         if self._row["server"]:
             await self._open()
         if self._row["noise"]:
-            self._noise = threading.Thread(target=self._make_noise)
-            self._noise.start()
+            self._noises.append(threading.Thread(target=self._make_noise))
+        if self._row["drops_much"]:
+            self._noises.append(threading.Thread(target=self._have_dropped))
+        for noise in self._noises:
+            noise.start()
 
     async def turn(self) -> None:
         """The service becomes what the row says."""
@@ -88,9 +94,9 @@ class Services:
         for one in self._others:
             asyncio.get_running_loop().remove_reader(one)
             one.close()
-        if self._noise is not None:
-            self._quiet.set()
-            await asyncio.to_thread(self._noise.join)
+        self._quiet.set()
+        for noise in self._noises:
+            await asyncio.to_thread(noise.join)
 
     def _bind(self, host: str, port: int, transport: Transport) -> list[socket.socket]:
         with self._lab.inside(host):
@@ -152,6 +158,30 @@ class Services:
         with self._lab.inside("b"):
             while not self._quiet.wait(NOISE_S):
                 stir()
+
+    def _have_dropped(self) -> None:
+        with self._lab.inside(self._row["drops_much"]), contextlib.ExitStack() as held:
+            senders = senders_to_itself(held)
+            while not self._quiet.wait(DROPPED_S):
+                send(senders)
+
+
+Senders = list[tuple[socket.socket, tuple[str, int]]]
+
+
+def senders_to_itself(held: contextlib.ExitStack) -> Senders:
+    """What sends to the host that this thread is on, where nobody listens."""
+    families = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+    return [
+        (held.enter_context(socket.socket(family, socket.SOCK_DGRAM)), (host, DROPPED))
+        for family, host in families
+    ]
+
+
+def send(senders: Senders) -> None:
+    """Datagrams that the host's own firewall drops: they went to no socket."""
+    for sender, address in senders:
+        sender.sendto(b"", address)
 
 
 def stir() -> None:

@@ -352,3 +352,11 @@ async def test_a_span_that_ends_before_it_begins_is_not_there(queries: Queries) 
     span = {"since": timestamp(T + 1), "until": timestamp(T)}
     code, text = await refusal(queries.endpoints()["diff"](span))
     assert (code, text) == ("404", "until: expected a time after since")
+
+
+@pytest.mark.timeout(20)
+async def test_a_trend_over_all_of_time_is_soon_told(queries: Queries) -> None:
+    """Whoever asks so may be anybody with a browser."""
+    ends = {"source": "pc-1", "destination": "web-1"}
+    span = {"since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z"}
+    assert (await queries.endpoints()["trend"](ends | span))["flows"] == []

@@ -79,9 +79,18 @@ def test_a_moment_is_in_one_step(moment: float, steps: int) -> None:
 @pytest.mark.parametrize(("length", "count"), [(10, 1), (86_400, 1), (86_401, 2), (250_000, 3)])
 def test_a_span_is_read_in_parts(length: float, count: int) -> None:
     """Which are it, one after the other."""
-    parts = [*Span(T, T + length, 7).parts(86_400)]
+    parts = [*Span(T, T + length, 7).parts(86_400, T - 1)]
     assert len(parts) == count
     assert (parts[0][0], parts[-1][1]) == (T, T + length)
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
+
+
+@pytest.mark.parametrize(("since", "until"), [(-6e10, 2e11), (-6e10, -5e10), (1e11, 2e11)])
+def test_all_of_time_is_not_read_day_by_day(since: float, until: float) -> None:
+    """A store has what began since the horizon."""
+    parts = [*Span(since, until, 7).parts(86_400, T)]
+    assert len(parts) <= 201
+    assert (parts[0][0], parts[-1][1]) == (since, until)
     assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
 
 

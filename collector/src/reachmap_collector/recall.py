@@ -48,6 +48,9 @@ _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
 _READ_AT_ONCE_S: Final = 86_400.0
 """Of an agent's roll-ups, for the same reason."""
 
+_KEPT_S: Final = 91 * 86_400.0
+"""What began so long ago, no store has any more: whoever asks for all of time asks for that."""
+
 _ALL: Final = 1 << 30
 
 _TREND_S: Final = 3600.0
@@ -184,7 +187,7 @@ class Recall:
         for agent in topology.names(ends["source"]):
             for plan in await self._read(partial(_all_plans, agent)):
                 trend.know(plan)
-            for part in span.parts(_READ_AT_ONCE_S):
+            for part in span.parts(_READ_AT_ONCE_S, self._collector.now() - _KEPT_S):
                 for one in await self._read(partial(_rollups, agent, part)):
                     with contextlib.suppress(MalformedMessage):  # kept by another version
                         trend.take(agent, one.begins, codec.decode(RollUp, one.blob))

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 MAX_STEPS: Final = 500
 """Of one answer."""
 
+_MOST_PARTS: Final = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -33,11 +35,19 @@ class Span:
         """How long a step is."""
         return (self.until - self.since) / self.steps
 
-    def parts(self, longest_s: float) -> Iterator[tuple[float, float]]:
-        """Its beginning and end, in parts that are no longer than this."""
-        begins = self.since
+    def parts(self, longest_s: float, horizon: float) -> Iterator[tuple[float, float]]:
+        """Its beginning and end, in parts that are no longer than this.
+
+        What is from before the horizon, or so far after it that nothing can be there yet, is one
+        part each, however long it is.
+        """
+        begins = max(self.since, min(self.until, horizon))
+        if self.since < begins:
+            yield self.since, begins
+        most = _MOST_PARTS
         while begins < self.until:
-            ends = min(begins + longest_s, self.until)
+            most -= 1
+            ends = min(begins + longest_s, self.until) if most else self.until
             yield begins, ends
             begins = ends
 

@@ -76,7 +76,7 @@ def test_the_wheels_are_tools(tool: str, home: Path, run: Run) -> None:
     """Each with an environment of its own and its command on PATH; removed, it is gone."""
     constraints = home / "constraints.txt"
     locked = (PACKAGING.parent / "requirements/package.txt").read_text()
-    constraints.write_text("\n".join(re.findall(r"^\S+==[^\s;]+", locked, re.MULTILINE)))
+    constraints.write_text("\n".join(re.findall(r"^\S+==[^\\\n]+", locked, re.MULTILINE)))
     options = [option.format(dist=DIST, constraints=constraints.name) for option in INSTALL[tool]]
     for name in ("reachmap-agent", "reachmap-collector"):
         done = run(tool, *options, name)

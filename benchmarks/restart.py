@@ -13,11 +13,11 @@ from pathlib import Path
 import planning
 from common import figure
 
-from reachmap_collector.collector import Remains
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Flows
 from reachmap_collector.plans import Plans
+from reachmap_collector.remains import Remains
 from reachmap_collector.reports import Reports, kept_slots, slots_of
 from reachmap_collector.slots import KnownPlans
 from reachmap_collector.store import much_is_read, open_store

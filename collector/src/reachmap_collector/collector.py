@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -33,10 +33,9 @@ from reachmap_collector.planner import (
 )
 from reachmap_collector.plans import Plans, idle_plan
 from reachmap_collector.records import FlowRecord
+from reachmap_collector.remains import HELLOS, Remains
 from reachmap_collector.reports import (
-    DIAGNOSES,
     LETTER,
-    LOSSES,
     Reports,
     Taken,
     check_sender,
@@ -52,8 +51,6 @@ from reachmap_collector.store.api import (
     Batch,
     DeadLetter,
     Kept,
-    PlanSlots,
-    Received,
     Selection,
     Store,
     Transition,
@@ -92,51 +89,9 @@ _TELL_EVERY_S: Final = 60.0
 _TOLD_KEPT: Final = 10_000
 """Senders and reasons that were told of, before all are forgotten."""
 
-_RECENT: Final = 50_000
-"""Changes that the map begins with besides the last of each flow."""
-
-_PAGE: Final = 5000
-
-_HELLOS: Final = "hellos"
-"""The store's area for what agents announced."""
-
 Result = TypeVar("Result")
 
 _log = log.get("collector")
-
-
-@dataclass(frozen=True, slots=True)
-class Remains:
-    """What the store has of the time before a restart."""
-
-    plans: Sequence[PlanSlots]
-    hellos: Sequence[Kept]
-    losses: Sequence[Kept]
-    diagnoses: Sequence[Kept]
-    received: Sequence[Received]
-    latest: Sequence[Transition]
-    """The last change of each flow."""
-    older: Sequence[Transition]
-    """The latest of all changes: they say since when it has been so."""
-
-    @classmethod
-    def read(cls, store: Store) -> "Remains":
-        """All of it; it takes its time."""
-        with much_is_read():
-            page = store.history(limit=_PAGE)
-            older = [*page.transitions]
-            while page.next is not None and len(older) < _RECENT:
-                page = store.history(limit=_PAGE, before=page.next)
-                older += page.transitions
-            return cls(
-                plans=[*store.plans()],
-                hellos=[*store.kept(_HELLOS)],
-                losses=[*store.kept(LOSSES)],
-                diagnoses=[*store.kept(DIAGNOSES)],
-                received=[*store.received()],
-                latest=[*store.latest()],
-                older=older,
-            )
 
 
 class Collector:
@@ -419,7 +374,7 @@ class Collector:
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
             self._changed.set()
             said = codec.encode(self.roster.remembered(hello.agent))
-            self._keeper.add(Batch(kept=(Kept(_HELLOS, hello.agent, said),)))
+            self._keeper.add(Batch(kept=(Kept(HELLOS, hello.agent, said),)))
         if not self._is_restored:
             self._early.append(hello)
         elif kept := self._handed.hello(hello, self.now()):

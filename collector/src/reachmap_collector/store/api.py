@@ -9,7 +9,7 @@ now: the next one tries anew, so nobody has to open a store that came back.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from reachmap_collector.planner import FlowKey
 from reachmap_shared.vocabulary import Outcome
@@ -33,8 +33,7 @@ class Transition:
     """The observation whole, encoded; the store does not look into it."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackedRollUp:
+class PackedRollUp(NamedTuple):
     """One agent's checks in one period. The same agent, boot and sequence is the same roll-up."""
 
     agent: str
@@ -97,8 +96,7 @@ class Kept:
     """None forgets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What is committed at once. What the store has already is passed over."""
 
     transitions: tuple[Transition, ...] = ()

@@ -91,7 +91,7 @@ async def serve(settings: ServeSettings) -> None:
             collector.bus_is_back()
 
     with (
-        garbage.rarely_looked_for(),
+        garbage.rarely_looked_for() as set_aside,
         contextlib.closing(open_store(settings.store or default_url(settings.data))) as store,
     ):
         with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
@@ -103,7 +103,7 @@ async def serve(settings: ServeSettings) -> None:
         ):
             await _refuse_a_second(connection, urls)
             collector = Collector(
-                topology, own, connection, keeper, settings.streams, garbage.set_aside
+                topology, own, connection, keeper, settings.streams, made_anew=set_aside
             )
             collectors.append(collector)
             alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)

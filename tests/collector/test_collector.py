@@ -1,7 +1,9 @@
 """The collector on a real bus: plans down, news up, and nothing wrong gets in."""
 
+import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,11 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reachmap_collector.collector import Collector
+from reachmap_collector.credentials import Credentials
+from reachmap_collector.keeper import keeping
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.plans import idle_plan
+from reachmap_collector.queries import Queries
+from reachmap_collector.remains import Remains
 from reachmap_collector.store.api import Batch, Transition
+from reachmap_collector.topology.load import parse_topology
 from reachmap_shared import bus, codec, subjects
 from reachmap_shared.bus import Bus
+from reachmap_shared.errors import QueryRefused
 from reachmap_shared.messages import Ask, Hello, Plan, Pulse, Question, Report
 from reachmap_shared.vocabulary import Outcome, Transport
 
@@ -47,6 +55,9 @@ connects = ["web:8080"]
 roles = ["web"]
 """
 """A web server whose agent will say where it is, and browsers that come by themselves."""
+
+
+SECRETS = Credentials(secret=b"s" * 32, certificate="")
 
 
 class Office:
@@ -379,6 +390,96 @@ async def test_the_map_begins_where_it_ended(
         await eventually(lambda: all(one.checked > now - 1 for one in ours))
         assert office.asked == []
         assert [account.observations for account in office.collector.ledger] == [3]
+
+
+@contextlib.asynccontextmanager
+async def held_up(
+    monkeypatch: pytest.MonkeyPatch, jetstream: Any, store: Any, on_bus: Bus, eventually: Any
+) -> AsyncIterator[tuple[Office, threading.Event]]:
+    """A collector that is still at the map which the store has for it, until it is let go on."""
+    makes, go_on = Collector._begin, threading.Event()
+
+    def begin(collector: Collector, remains: Remains) -> None:
+        assert go_on.wait(10)
+        makes(collector, remains)
+
+    monkeypatch.setattr(Collector, "_begin", begin)
+    async with (
+        bus.connected([jetstream.url], "collector") as own,
+        keeping(store, time.time) as keeper,
+        asyncio.TaskGroup() as tasks,
+    ):
+        collector = Collector(parse_topology(OPEN_DOOR, Path("t.toml")), SECRETS, own, keeper)
+        made = Office(collector, on_bus)
+        await made.listen()
+        running = tasks.create_task(collector.run())
+        try:
+            await eventually(lambda: not collector.is_settled)
+            yield made, go_on
+        finally:
+            go_on.set()
+            running.cancel()
+
+
+async def test_what_is_said_while_the_map_is_made_is_heard_then(
+    monkeypatch: pytest.MonkeyPatch,
+    jetstream: Any,
+    store: Any,
+    on_bus: Bus,
+    eventually: Any,
+    hello: Any,
+    pulse: Any,
+) -> None:
+    """Agents that the store knows are not asked who they are, and no plan rests on half of them."""
+    async with held_up(monkeypatch, jetstream, store, on_bus, eventually) as (office, go_on):
+        await office.say(hello("pc-1", roles=("browser",)))
+        await office.say(pulse("pc-2"))
+        assert not await office.collector.settled(0.05)
+        assert (list(office.collector.roster.agents()), office.asked) == ([], [])
+        go_on.set()
+        await office.collector.restored()
+        await eventually(lambda: "pc-1" in office.plans)
+        assert list(office.collector.roster.agents()) == ["pc-1"]
+        await office.say(pulse("pc-2"))
+        await eventually(lambda: office.asked == [("pc-2", Question.HELLO)])
+
+
+async def test_who_asks_while_the_map_is_made_hears_so(
+    monkeypatch: pytest.MonkeyPatch, jetstream: Any, store: Any, on_bus: Bus, eventually: Any
+) -> None:
+    """At once, and not that everything is unknown; as soon as it is made, there is an answer."""
+    async with held_up(monkeypatch, jetstream, store, on_bus, eventually) as (office, go_on):
+        monkeypatch.setattr("reachmap_collector.queries._BEGINS_S", 0.01)
+        for query in Queries(office.collector).endpoints().values():
+            with pytest.raises(QueryRefused, match="has just started") as refused:
+                await query({})
+            assert refused.value.code == "503"
+        monkeypatch.setattr("reachmap_collector.queries._BEGINS_S", 10)
+        async with asyncio.TaskGroup() as tasks:
+            status = tasks.create_task(Queries(office.collector).endpoints()["status"]({}))
+            await asyncio.sleep(0)
+            go_on.set()
+        assert status.result()["state"] is None
+
+
+async def test_what_the_store_has_of_plans_is_not_kept_again(
+    jetstream: Any, store: Any, running: Any, eventually: Any, kept: Any, hello: Any
+) -> None:
+    """A restart of many agents would have a million flows to write down; a new plan is kept."""
+
+    def when() -> dict[str, float]:
+        return {plan.agent: plan.at for plan in kept.plans(each=1)}
+
+    async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
+        await office.say(hello("pc-1", roles=("browser",)))
+        await eventually(lambda: {*when()} == {"pc-1", "web-1"})
+        before = when()
+    async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
+        await office.say(hello("pc-2", roles=("browser",)))
+        await eventually(lambda: "pc-2" in when())
+        assert before.items() <= when().items()
+        await office.say(hello("web-1", addresses=("10.0.0.1",)))
+        await eventually(lambda: when()["pc-1"] > before["pc-1"])
 
 
 # What is refused.

@@ -137,6 +137,8 @@ async def _run(
     """Run the collector until cancelled, and tell systemd how it fares."""
 
     def status() -> str:
+        if not collector.is_settled:
+            return "reading what the store has"
         known = f"{len(collector.topology.hosts)} hosts, {len(collector.flows)} flows"
         return f"{known}; {'on the bus' if connection.is_connected else 'no bus'}"
 
@@ -150,7 +152,7 @@ async def _run(
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(collector.run())
-            tasks.create_task(alerts.run())
+            tasks.create_task(_alert(collector, alerts))
             telling = tasks.create_task(notifier.keep_telling(status, _STATUS_S))
             notifier.ready()
             try:
@@ -158,6 +160,11 @@ async def _run(
             finally:
                 notifier.stopping()
                 telling.cancel()
+
+
+async def _alert(collector: Collector, alerts: Alerts) -> None:
+    await collector.restored()
+    await alerts.run()
 
 
 def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> None:

@@ -8,6 +8,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final
@@ -42,6 +43,13 @@ FILTERS: Final = ("source", "destination", "service", "role", "state", ROW)
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
 """Of flows or agents in one answer: agents may say much, and an answer has to fit the bus."""
 
+_BEGINS_S: Final = 0.5
+"""How long a question waits for the map of a collector that has just started."""
+
+_BEGINS: Final = (
+    "the collector has just started, and still reads what its store has: ask again in a moment"
+)
+
 _NO_PAGE: Final = "after: expected what the page before gave as `next`"
 
 
@@ -65,7 +73,7 @@ class Queries:
 
     def endpoints(self) -> Mapping[str, Query]:
         """Every query by its name, which is also the end of its subject."""
-        return {
+        queries: dict[str, Query] = {
             "agents": self.agents,
             "changes": self._recall.changes,
             "diff": self._recall.diff,
@@ -78,6 +86,16 @@ class Queries:
             "topology": self.topology,
             "trend": self._recall.trend,
         }
+        return {name: partial(self._answer, query) for name, query in queries.items()}
+
+    async def _answer(self, query: Query, parameters: Json) -> Any:
+        await self.ready()
+        return await query(parameters)
+
+    async def ready(self) -> None:
+        """See that there is a map yet: after a start that takes its time, and is not waited for."""
+        if not await self._collector.settled(_BEGINS_S):
+            raise QueryRefused("503", _BEGINS)
 
     async def flows(self, parameters: Json) -> Json:
         """One page of flows: `{filters, after, details}` to `{flows, next, total, rows}`.

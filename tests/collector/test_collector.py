@@ -172,7 +172,7 @@ async def test_hellos_and_pulses_cost_nobody_a_plan(
     )
     for _ in range(20):
         await office.say(pulse("pc-1", hello=19, plan=plan.revision))
-    await eventually(lambda: office.collector.agents()["agents"][1]["plan"] == plan.revision)
+    await eventually(lambda: office.collector.agents().all()[1]["plan"] == plan.revision)
     assert [*map(len, office.plans.values())] in ([], [1] * len(office.plans))
     assert office.asked == []
 
@@ -201,7 +201,7 @@ async def test_an_agent_that_nobody_knows_gets_no_plan(
     await office.say(pulse("stranger"))
 
     def row() -> Any:
-        return [row for row in office.collector.agents()["agents"] if row["agent"] == "stranger"]
+        return [row for row in office.collector.agents().all() if row["agent"] == "stranger"]
 
     await eventually(row)
     assert (row()[0]["state"], row()[0]["in_topology"]) == ("fresh", False)
@@ -225,7 +225,7 @@ async def test_what_agents_announce_makes_plans_for_others(
     async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
         assert [check] == [*office.collector._plans["pc-7"].checks]
         assert office.plans == {}
-        [row] = [row for row in office.collector.agents()["agents"] if row["agent"] == "web-1"]
+        [row] = [row for row in office.collector.agents().all() if row["agent"] == "web-1"]
         assert row["addresses"] == ["10.0.0.1"]
 
 
@@ -352,7 +352,7 @@ async def test_an_agent_s_clock_that_is_wrong_shows(
     await office.say(agent.pulse(wall_ms=int(time.time() * 1000) + 3_600_000))
 
     def row() -> Any:
-        [found] = [row for row in office.collector.agents()["agents"] if row["agent"] == "pc-1"]
+        [found] = [row for row in office.collector.agents().all() if row["agent"] == "pc-1"]
         return found
 
     await eventually(lambda: row().get("clock_skew_s"))

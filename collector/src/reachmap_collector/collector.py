@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from reachmap_collector import views
+from reachmap_collector.attendance import Attendance
 from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
@@ -304,12 +305,12 @@ class Collector:
         """What the store says. Raises StoreError."""
         return await self._keeper.read(question)
 
-    def agents(self) -> views.Json:
+    def agents(self) -> Attendance:
         """Every agent that reports or should."""
-        return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
+        return Attendance(self.roster, self.ledger, self.topology, self.members, self.now())
 
-    def status(self, flows: Mapping[State, int], agents: list[views.Json]) -> views.Json:
-        """The whole in one line's worth: flows by state, and what `agents` gave at that moment."""
+    def status(self, flows: Mapping[State, int], agents: views.Census) -> views.Json:
+        """The whole in one line's worth: flows by state, and `agents` as they were then."""
         delivery = views.Delivery(
             trouble=self._intake.trouble or self._intake.refusal or self._plan_trouble,
             lag=self._intake.lag.pending,

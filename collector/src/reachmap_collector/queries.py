@@ -9,8 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 from typing import Any, Final
 
 from reachmap_collector import rules, views
@@ -21,7 +20,6 @@ from reachmap_collector.judge import Judgement
 from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.recall import Recall, moment, unknown
-from reachmap_collector.roster import AgentState
 from reachmap_collector.states import States
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
@@ -58,7 +56,8 @@ class Moment:
     """The whole deployment at one moment."""
 
     states: States
-    agents: Sequence[Json]
+    heard: Sequence[float]
+    """When each agent that is fresh was heard of last."""
     status: Json
     flows: Sequence[Json] | None
     """None where nobody asked for them: they cost more than all the rest."""
@@ -138,12 +137,12 @@ class Queries:
         """All at once, for those within this process; with every flow as JSON if asked."""
         collector = self._collector
         states = collector.states()
-        agents = collector.agents()["agents"]
+        agents = collector.agents().census()
         status = collector.status(states.counts(), agents)
         everything = map(states.judge.judge, collector.flows) if flows else ()
         return Moment(
             states,
-            agents,
+            agents.heard,
             status | {"now": views.timestamp(collector.now())},
             [self._flow(one, details=False) for one in everything] if flows else None,
         )
@@ -187,14 +186,10 @@ class Queries:
         after = parameters.get("after")
         if after is not None and not isinstance(after, str):
             raise QueryRefused("400", _NO_PAGE)
-        rows = self._collector.agents()["agents"]
         page: list[Json] = []
         size = 0
         # Those of one name stay together, since the next page begins after a name.
-        for name, group in groupby(rows, key=itemgetter("agent")):
-            if after is not None and name <= after:
-                continue
-            of_name = [*group]
+        for _, of_name in self._collector.agents().rows(after):
             size += len(json.dumps(of_name))
             if page and size > _PAGE_BYTES:
                 return {"agents": page, "next": page[-1]["agent"]}
@@ -204,7 +199,7 @@ class Queries:
     async def status(self, _parameters: Json) -> Json:
         """How many flows and agents are in each state."""
         collector = self._collector
-        status = collector.status(collector.overview().counts(), collector.agents()["agents"])
+        status = collector.status(collector.overview().counts(), collector.agents().census())
         return status | {"now": views.timestamp(collector.now())}
 
     async def progress(self, parameters: Json) -> Json:
@@ -216,15 +211,15 @@ class Queries:
         """
         since = moment(parameters, "since") or 0.0
         overview = self._collector.overview()
-        rows = self._collector.agents()["agents"]
-        agents = {row["agent"]: row["state"] for row in rows if row["expected"]}
-        missing = [name for name, state in agents.items() if state != AgentState.FRESH]
+        census = self._collector.agents().census()
+        members = self._collector.members
+        missing = [name for name in census.missing if name in members and members[name].has_agent]
         return {
             "flows": len(overview),
             "checked": overview.checked(since),
             "states": {state: count for state, count in overview.counts().items() if count},
-            "expected": len(agents),
-            "fresh": len(agents) - len(missing),
+            "expected": census.expected,
+            "fresh": census.expected - len(missing),
             "missing": missing[:PAGE],
             "topology": views.fingerprint(self._collector.topology),
             "now": views.timestamp(self._collector.now()),

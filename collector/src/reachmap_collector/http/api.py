@@ -82,7 +82,7 @@ def _metrics(queries: Queries, more: Callable[[], str]) -> Handler:
         moment = queries.moment(flows=asked.get(PER_FLOW.name, False))
         registry = CollectorRegistry(auto_describe=False)
         registry.register(
-            Metrics(of_states(moment.states), moment.agents, moment.status, moment.flows)
+            Metrics(of_states(moment.states), moment.heard, moment.status, moment.flows)
         )
         ProcessCollector(registry=registry)
         text = generate_latest(registry) + more().encode()

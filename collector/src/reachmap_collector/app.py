@@ -24,6 +24,7 @@ from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import StoreMemory, keeping
 from reachmap_collector.queries import Queries
+from reachmap_collector.reader import reading
 from reachmap_collector.store import default_url, open_store
 from reachmap_collector.streams import StreamSettings
 from reachmap_collector.topology.load import load_topology
@@ -90,9 +91,11 @@ async def serve(settings: ServeSettings) -> None:
         for collector in collectors:
             collector.bus_is_back()
 
+    url = settings.store or default_url(settings.data)
     with (
         garbage.rarely_looked_for() as set_aside,
-        contextlib.closing(open_store(settings.store or default_url(settings.data))) as store,
+        contextlib.closing(open_store(url)) as store,
+        contextlib.closing(open_store(url, migrate=False)) as read,
     ):
         with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
             store.open()
@@ -100,10 +103,11 @@ async def serve(settings: ServeSettings) -> None:
             _bus(settings) as (urls, access),
             bus.staying(urls, "reachmap collector", back, _REMIND_S, access=access) as connection,
             keeping(store, time.time) as keeper,
+            reading(read) as reader,
         ):
             await _refuse_a_second(connection, urls)
             collector = Collector(
-                topology, own, connection, keeper, settings.streams, made_anew=set_aside
+                topology, own, connection, keeper, settings.streams, set_aside, reader
             )
             collectors.append(collector)
             alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)

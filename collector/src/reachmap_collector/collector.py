@@ -33,6 +33,7 @@ from reachmap_collector.planner import (
     members,
 )
 from reachmap_collector.plans import Plans, idle_plan
+from reachmap_collector.reader import Reader
 from reachmap_collector.records import FlowRecord
 from reachmap_collector.remains import HELLOS, Remains
 from reachmap_collector.reports import (
@@ -106,8 +107,19 @@ class Collector:
         keeper: Keeper,
         streams: StreamSettings | None = None,
         made_anew: Callable[[], None] = lambda: None,
+        reader: Reader | None = None,
     ) -> None:
-        """`made_anew` is called whenever the map or the plans were, which live long."""
+        """Make one.
+
+        Args:
+            topology: What should be.
+            credentials: Of the deployment.
+            connection: Where the agents are.
+            keeper: The store's.
+            streams: What the bus is to keep for us.
+            made_anew: Is called whenever the map or the plans were, which live long.
+            reader: Looks things up in the store; without, that waits for the keeper's commits.
+        """
         self.topology = topology
         """The one that flows and plans were made from."""
         self.roster = Roster()
@@ -117,6 +129,7 @@ class Collector:
         self._credentials = credentials
         self._bus = connection
         self._keeper = keeper
+        self._reader = reader
         self._known = KnownPlans()
         self._reports = Reports(self.flows, self.ledger, self._known)
         self._handed = Handed(self.ledger)
@@ -303,7 +316,7 @@ class Collector:
 
     async def look_up(self, question: Callable[[Store], Result]) -> Result:
         """What the store says. Raises StoreError."""
-        return await self._keeper.read(question)
+        return await (self._reader or self._keeper).read(question)
 
     def agents(self) -> Attendance:
         """Every agent that reports or should."""

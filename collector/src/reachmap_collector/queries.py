@@ -6,6 +6,7 @@ name with 404 and the names nearest to it.
 
 import difflib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,9 @@ from reachmap_shared.vocabulary import State, Transport
 
 PAGE: Final = 500
 """Flows in one answer, where they are of common size."""
+
+_HOSTS: Final = 1000
+"""Of a topology, or rows of the matrix by host, in one answer, where they are of common size."""
 
 ROW: Final = "row"
 """The filter by row of a port table."""
@@ -148,7 +152,10 @@ class Queries:
         )
 
     async def map(self, parameters: Json) -> Json:
-        """The matrix: `{filters, by}`, where `by` is role, host or row."""
+        """The matrix: `{filters, by, after}`, where `by` is role, host or row.
+
+        By host there may be pages: then `next` says what to pass as `after`.
+        """
         try:
             by = By(parameters.get("by", By.ROLE))
         except ValueError:
@@ -156,6 +163,8 @@ class Queries:
         overview, rows = self._selected(parameters)
         if by is By.ROW:
             return views.table(self._collector.topology, overview.tallies(by), rows)
+        if by is By.HOST:
+            return _by_host(overview, _after(parameters))
         return views.matrix(overview.tallies(by), by)
 
     async def explain(self, parameters: Json) -> Json:
@@ -183,9 +192,7 @@ class Queries:
 
     async def agents(self, parameters: Json) -> Json:
         """One page of who reports, from where, how fresh: `{after}` to `{agents, next}`."""
-        after = parameters.get("after")
-        if after is not None and not isinstance(after, str):
-            raise QueryRefused("400", _NO_PAGE)
+        after = _after(parameters)
         page: list[Json] = []
         size = 0
         # Those of one name stay together, since the next page begins after a name.
@@ -225,9 +232,21 @@ class Queries:
             "now": views.timestamp(self._collector.now()),
         }
 
-    async def topology(self, _parameters: Json) -> Json:
-        """The topology in force: hosts with what their agents announced, and roles."""
-        return views.topology(self._collector.topology, self._collector.members)
+    async def topology(self, parameters: Json) -> Json:
+        """The topology in force: `{after}` to its roles and rules, and a page of its hosts.
+
+        Hosts come with what their agents announced. `next` says what to pass as `after`.
+        """
+        members = self._collector.members
+        names = sorted(members)
+        after = _after(parameters)
+        begin = 0 if after is None else bisect_right(names, after)
+        some = {name: members[name] for name in names[begin : begin + _HOSTS]}
+        shown = views.topology(self._collector.topology, some)
+        fit = _fitting(shown["hosts"])
+        shown["hosts"] = shown["hosts"][:fit]
+        more = begin + fit < len(names)
+        return shown | {"next": names[begin + fit - 1] if more else None}
 
     def _flow(self, judgement: Judgement, *, details: bool) -> Json:
         """A flow with the rows that it stands for, and with what to do about it if asked."""
@@ -290,6 +309,40 @@ class Queries:
         if value not in known:
             what = "host" if kind in ("source", "destination") else kind
             raise unknown(what, value, known)
+
+
+def _by_host(overview: Overview, after: str | None) -> Json:
+    """The matrix by host, from after one on: as many as fit, for each has a cell a service."""
+    sources = overview.sources()
+    begin = 0 if after is None else bisect_right(sources, after)
+    some = sources[begin : begin + _HOSTS]
+    shown = views.matrix(overview.tallies(By.HOST, some), By.HOST)
+    rows = shown["rows"][: _fitting(shown["rows"])]
+    following = None
+    if len(rows) < len(shown["rows"]):
+        following = rows[-1]["name"]
+    elif begin + _HOSTS < len(sources):
+        following = some[-1]
+    every = views.matrix(overview.tallies(By.ROLE), By.ROLE)["columns"]
+    return {"by": By.HOST, "columns": every, "rows": rows, "next": following}
+
+
+def _fitting(rows: Sequence[Json]) -> int:
+    """How many of some rows fit into one answer: one at least, if there is any."""
+    size = 0
+    for number, row in enumerate(rows):
+        size += len(json.dumps(row))
+        if number and size > _PAGE_BYTES:
+            return number
+    return len(rows)
+
+
+def _after(parameters: Json) -> str | None:
+    """The name after which a page begins."""
+    after = parameters.get("after")
+    if after is not None and not isinstance(after, str):
+        raise QueryRefused("400", _NO_PAGE)
+    return after
 
 
 def _unknown_row(text: str, rows: Sequence[TableRow]) -> str:

@@ -42,7 +42,7 @@ from reachmap_collector.store.tables import (
     transitions,
 )
 
-_CHUNK: Final = 5000
+CHUNK: Final = 5000
 """Rows fetched at once, where there may be a million."""
 
 _AGENTS_AT_ONCE: Final = 200
@@ -56,6 +56,20 @@ def last_of_each(
     selection: Selection = EVERYTHING,
 ) -> Iterator[Transition]:
     """Each flow's last transition, or its last one at or before a moment; see `api.Store.at`."""
+    asked = which_was_last(_SHOWN, moment, changed, selection)
+    directory = _Directory(connection)
+    with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
+        for rows in result.partitions():
+            yield from directory.transitions(rows)
+
+
+def which_was_last(
+    columns: Sequence[Any],
+    moment: float | None,
+    changed: tuple[float, float] | None,
+    selection: Selection,
+) -> "Select[Any]":
+    """What the database is asked for that, with these columns of flows and transitions."""
     older = transitions.alias("older")
     last = select(older.c.id).where(older.c.flow == flows.c.id)
     if moment is not None:
@@ -63,15 +77,12 @@ def last_of_each(
     # One look into the index for each flow, however long their histories are.
     last = last.order_by(older.c.at.desc(), older.c.id.desc()).limit(1)
     is_last = transitions.c.id == last.scalar_subquery()
-    asked = _of_ends(select(*_SHOWN).join_from(flows, transitions, is_last), selection)
+    asked = _of_ends(select(*columns).join_from(flows, transitions, is_last), selection)
     if changed is not None:
         after, until = map(milliseconds, changed)
         meant = select(transitions.c.flow).where(transitions.c.at > after)
         asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
-    directory = _Directory(connection)
-    with connection.execution_options(yield_per=_CHUNK).execute(asked) as result:
-        for rows in result.partitions():
-            yield from directory.transitions(rows)
+    return asked
 
 
 def history(
@@ -93,7 +104,7 @@ def history(
         None if destination is None else (destination,),
         None if service is None else (service,),
     )
-    asked = _newest_first(selection, limit + 1, before)
+    asked = newest_first(_SHOWN, selection, limit + 1, before)
     rows = connection.execute(asked).all()
     more = len(rows) > limit
     found = tuple(_Directory(connection).transitions(rows[:limit]))
@@ -105,7 +116,15 @@ def entries(
     connection: Connection, selection: Selection, limit: int, before: Cursor | None
 ) -> list[Entry]:
     """A part of history, newest first, with what was before each."""
-    return _with_before(connection, connection.execute(_newest_first(selection, limit, before)))
+    asked = newest_first(_SHOWN, selection, limit, before)
+    return _with_before(connection, connection.execute(asked))
+
+
+def entries_of(connection: Connection, ids: Collection[int]) -> list[Entry]:
+    """Those of some numbers, newest first, with what was before each."""
+    asked = select(*_SHOWN).join_from(transitions, flows).where(transitions.c.id.in_(ids))
+    asked = asked.order_by(transitions.c.at.desc(), transitions.c.id.desc())
+    return _with_before(connection, connection.execute(asked))
 
 
 def entries_after(connection: Connection, sequence: int, limit: int) -> list[Entry]:
@@ -130,8 +149,11 @@ def names(connection: Connection, table: Table) -> set[str]:
     return {row.name for row in connection.execute(asked)}
 
 
-def _newest_first(selection: Selection, limit: int, before: Cursor | None) -> "Select[Any]":
-    asked = _of_ends(select(*_SHOWN).join_from(transitions, flows), selection)
+def newest_first(
+    columns: Sequence[Any], selection: Selection, limit: int, before: Cursor | None
+) -> "Select[Any]":
+    """What the database is asked for a part of history, with these columns."""
+    asked = _of_ends(select(*columns).join_from(transitions, flows), selection)
     if selection.since is not None:
         asked = asked.where(transitions.c.at >= milliseconds(selection.since))
     if selection.until is not None:
@@ -382,5 +404,5 @@ def _ids(table: Any, meant: Collection[str]) -> Any:
 
 def _streamed(connection: Connection, asked: "Select[Any]") -> Iterator[Any]:
     """Rows, as many at once as memory does not mind."""
-    with connection.execution_options(yield_per=_CHUNK).execute(asked) as result:
+    with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         yield from result

@@ -466,9 +466,9 @@ async def test_a_topology_of_many_hosts_comes_in_pages(
     whole = await queries.topology({})
     assert whole.pop("next") is None
     monkeypatch.setattr(f"reachmap_collector.queries.{name}", bound)
-    found, pages = await every_page(queries.topology, {}, "hosts")
-    by_name = sorted(whole["hosts"], key=lambda one: one["host"])
-    assert (found, pages) == (whole | {"hosts": by_name}, 3)
+    assert await every_page(queries.topology, {}, "hosts") == (whole, 3)
+    code, message = await refusal(queries.topology({"after": "gone-1"}))
+    assert (code, message) == ("404", "after: the topology has no host 'gone-1' any more")
 
 
 async def test_a_moment_is_all_of_it_at_once(

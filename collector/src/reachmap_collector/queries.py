@@ -238,9 +238,10 @@ class Queries:
         Hosts come with what their agents announced. `next` says what to pass as `after`.
         """
         members = self._collector.members
-        names = sorted(members)
-        after = _after(parameters)
-        begin = 0 if after is None else bisect_right(names, after)
+        names, after = [*members], _after(parameters)
+        if after is not None and after not in members:
+            raise QueryRefused("404", f"after: the topology has no host {after!r} any more")
+        begin = 0 if after is None else names.index(after) + 1
         some = {name: members[name] for name in names[begin : begin + _HOSTS]}
         shown = views.topology(self._collector.topology, some)
         fit = _fitting(shown["hosts"])

@@ -229,6 +229,18 @@ async def test_what_agents_announce_makes_plans_for_others(
         assert row["addresses"] == ["10.0.0.1"]
 
 
+async def test_an_address_that_nobody_dials_changes_nothing_on_the_map(
+    office: Office, eventually: Any, hello: Any
+) -> None:
+    """Endpoints get other addresses all the time, and each would be a reason to look at all."""
+    await office.say(hello("pc-1", addresses=("10.0.1.1",)))
+    await eventually(lambda: "pc-1" in office.collector.roster)
+    version, compiled = office.collector.version, office.collector._plans
+    await office.say(hello("pc-1", addresses=("10.0.1.9",)))
+    await eventually(lambda: office.collector._plans is not compiled)
+    assert office.collector.version == version
+
+
 async def test_a_fleet_that_joins_together_is_planned_for_together(
     jetstream: Any,
     store: Any,

@@ -341,11 +341,13 @@ class Collector:
 
     def _compile(self) -> None:
         """Bring flows and plans up to date."""
-        self.topology = self._wanted
+        is_another, self.topology = self.topology is not self._wanted, self._wanted
         self.members = members(self.topology, self.roster.announcements())
-        self._expected = flows = expected_flows(self.topology, self.members, self._expected)
-        # What was told of flows before they were expected is not on the map.
-        self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
+        flows = expected_flows(self.topology, self.members, self._expected)
+        if self._expected is None or is_another or not flows.are(self._expected):
+            self._expected = flows
+            # What was told of flows before they were expected is not on the map.
+            self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
         plans = Plans(
             self.topology,
             self.members,

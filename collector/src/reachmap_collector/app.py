@@ -95,7 +95,6 @@ async def serve(settings: ServeSettings) -> None:
     with (
         garbage.rarely_looked_for() as set_aside,
         contextlib.closing(open_store(url)) as store,
-        contextlib.closing(open_store(url, migrate=False)) as read,
     ):
         with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
             store.open()
@@ -103,7 +102,7 @@ async def serve(settings: ServeSettings) -> None:
             _bus(settings) as (urls, access),
             bus.staying(urls, "reachmap collector", back, _REMIND_S, access=access) as connection,
             keeping(store, time.time) as keeper,
-            reading(read) as reader,
+            reading(partial(open_store, url, migrate=False)) as reader,
         ):
             await _refuse_a_second(connection, urls)
             collector = Collector(

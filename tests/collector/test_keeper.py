@@ -139,4 +139,4 @@ async def test_a_question_that_cannot_be_answered_says_why(store: Any) -> None:
     store.is_away = True
     async with keeping(store, time.time) as keeper:
         with pytest.raises(StoreUnavailable, match="disk is full"):
-            await keeper.read(lambda one: list(one.latest()))
+            await keeper.read(lambda one: list(one.beginning().latest))

@@ -12,10 +12,10 @@ from reachmap_collector import columns
 from reachmap_collector.bulk import FlowKeys, Numbering, WellFlows
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.planner import ExpectedFlow, FlowKey
-from reachmap_collector.records import FlowRecord, Period, Source, Told
+from reachmap_collector.records import Counts, FlowRecord, Period, Source, Told
 from reachmap_collector.slots import Slots
 from reachmap_shared import logscale
-from reachmap_shared.messages import NamedCount, RollUp
+from reachmap_shared.messages import NamedCount
 from reachmap_shared.names import ServiceName
 from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome, Transport
 
@@ -38,7 +38,7 @@ def slots(*addresses: str, revision: str = "r1") -> Slots:
 
 def period(ends: float, plan: Slots, sequence: int | None = None, **columns: Any) -> Period:
     number = int(ends) if sequence is None else sequence
-    return Period(ends, "boot-1", number, plan, RollUp(plan.revision, 0, 0, **columns))
+    return Period(ends, "boot-1", number, plan, Counts(**columns))
 
 
 @pytest.fixture

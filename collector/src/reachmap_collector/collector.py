@@ -104,7 +104,9 @@ class Collector:
         connection: Bus,
         keeper: Keeper,
         streams: StreamSettings | None = None,
+        made_anew: Callable[[], None] = lambda: None,
     ) -> None:
+        """`made_anew` is called whenever the map or the plans were, which live long."""
         self.topology = topology
         """The one that flows and plans were made from."""
         self.roster = Roster()
@@ -132,6 +134,7 @@ class Collector:
         self._told: dict[tuple[str, str], float] = {}
         self._plan_trouble = ""
         self._is_restored = False
+        self._made_anew = made_anew
         self._early: list[Hello] = []
         """Those that came before the ledger was there to book them."""
         self._learned: dict[str, Slots] = {}
@@ -173,6 +176,7 @@ class Collector:
         with much_is_read():
             self._begin(remains)
         self._is_restored = True
+        self._made_anew()
         self._changed.set()
         _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
 
@@ -353,6 +357,7 @@ class Collector:
             if self._changed.is_set():
                 self._changed.clear()
                 self._compile()
+                self._made_anew()
 
     async def _settle(self) -> None:
         """Note what vanished with the bus's storage."""

@@ -9,13 +9,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.fold import FlowMap, renamed
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
-from reachmap_collector.records import Period, Told, lean
+from reachmap_collector.records import Counts, Period, Told
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import (
     Batch,
@@ -79,8 +79,7 @@ class _KeptDiagnosis:
 _NOTHING: Final = Batch()
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of one report."""
 
     batch: Batch
@@ -326,8 +325,7 @@ class Reports:
         account.observations += made
         begins = _moment(report, body.begins_ms, arrived)
         ends = _moment(report, body.ends_ms, arrived)
-        counts = lean(body, slots.revision)
-        period = Period(ends, account.boot, report.sequence, slots, counts)
+        period = Period(ends, account.boot, report.sequence, slots, Counts.of(body))
         self._flows.source(report.agent).roll_up(period)
         packed = PackedRollUp(
             report.agent, report.boot, report.sequence, body.plan, begins, ends, report.body

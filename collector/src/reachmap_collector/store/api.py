@@ -9,7 +9,7 @@ now: the next one tries anew, so nobody has to open a store that came back.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol, overload
+from typing import Final, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,7 @@ class Transition:
     """The observation whole, encoded; the store does not look into it."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackedRollUp:
+class PackedRollUp(NamedTuple):
     """One agent's checks in one period. The same agent, boot and sequence is the same roll-up."""
 
     agent: str
@@ -102,8 +101,7 @@ class Kept:
     """None forgets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What is committed at once. What the store has already is passed over."""
 
     transitions: tuple[Transition, ...] = ()

@@ -96,13 +96,19 @@ class FlowMap:
         self._well.clear()
         new: set[str] = set()
         moved: dict[int, int] = {}
+        wanted: dict[int, NDArray[np.uint8]] = {}  # by tuple of targets, which sources share
         for source, targets in after.targets.items():
             start, had = after.start(source), before.targets.get(source, ())
             if had is targets:
                 old = before.start(source)
                 self.rows[start : start + len(had)] = rows[old : old + len(had)]
                 continue
-            self.rows["flags"][start : start + len(targets)] = [*map(_flags, targets)]
+            if id(targets) not in wanted:
+                wanted[id(targets)] = np.array([*map(_flags, targets)], np.uint8)
+            self.rows["flags"][start : start + len(targets)] = wanted[id(targets)]
+            if not had:
+                new.add(source)
+                continue
             known = self._index(had)
             for row, target in enumerate(targets, start):
                 at = known.get(target.place)
@@ -244,7 +250,10 @@ class FlowMap:
         rows = self.rows["outcome"] == columns.NOTHING
         rows &= self.rows["flags"] & columns.UNADDRESSED == 0
         rows[[row for row, shown in self.resolved().items() if shown]] = False
-        return {self.expected[row].key.source for row in np.flatnonzero(rows).tolist()}
+        ends = np.cumsum(self.expected.lengths)
+        found = np.unique(np.searchsorted(ends, np.flatnonzero(rows), side="right"))
+        sources = (*self.expected.targets,)
+        return {sources[place] for place in found.tolist()}
 
     def diagnose(self, flow: FlowKey, service: str, diagnosed: Diagnosed) -> bool:
         """Keep what was found out about a flow last; returns False when it is none of the map's."""

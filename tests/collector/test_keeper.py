@@ -139,7 +139,7 @@ async def test_a_question_that_cannot_be_answered_says_why(store: Any) -> None:
     store.is_away = True
     async with keeping(store, time.time) as keeper:
         with pytest.raises(StoreUnavailable, match="disk is full"):
-            await keeper.read(lambda one: list(one.latest()))
+            await keeper.read(lambda one: list(one.beginning().latest))
 
 
 async def test_of_a_flood_more_is_committed_together(

@@ -21,7 +21,7 @@ from reachmap_collector.planner import FlowKey
 from reachmap_collector.plans import idle_plan
 from reachmap_collector.queries import Queries
 from reachmap_collector.remains import Remains
-from reachmap_collector.store.api import Batch, Transition
+from reachmap_collector.store.api import Batch, PlanSlots, Transition
 from reachmap_collector.topology.load import parse_topology
 from reachmap_shared import bus, codec, subjects
 from reachmap_shared.bus import Bus
@@ -474,24 +474,40 @@ async def test_who_asks_while_the_map_is_made_hears_so(
         assert status.result()["state"] is None
 
 
-async def test_what_the_store_has_of_plans_is_not_kept_again(
-    jetstream: Any, store: Any, running: Any, eventually: Any, kept: Any, hello: Any
+async def test_a_restart_keeps_just_the_plans_that_are_new(
+    collector_of: Any, store: Any, office_text: str
 ) -> None:
-    """A restart of many agents would have a million flows to write down; a new plan is kept."""
+    """Ten thousand that the store has already are not written again; what changes later is."""
 
-    def when() -> dict[str, float]:
-        return {plan.agent: plan.at for plan in kept.plans(each=1)}
+    async def kept(text: str) -> dict[str, list[PlanSlots]]:
+        collector = collector_of(text, store=store)
+        with contextlib.closing(collector._keeper):
+            await collector.restore()
+            assert await collector._keeper._commit()
+        return {agent: store.plans(agent) for agent in ("pc-1", "web-1", "db-1")}
 
-    async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
-        await office.say(hello("pc-1", roles=("browser",)))
-        await eventually(lambda: {*when()} == {"pc-1", "web-1"})
-        before = when()
-    async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
-        await office.say(hello("pc-2", roles=("browser",)))
-        await eventually(lambda: "pc-2" in when())
-        assert before.items() <= when().items()
-        await office.say(hello("web-1", addresses=("10.0.0.1",)))
-        await eventually(lambda: when()["pc-1"] > before["pc-1"])
+    before = await kept(office_text)
+    assert [*map(len, before.values())] == [1, 1, 1]
+    assert await kept(office_text) == before
+    moved = await kept(office_text.replace("10.0.0.2", "10.0.0.9"))
+    assert {agent: len(plans) for agent, plans in moved.items()} == {
+        "pc-1": 2,
+        "web-1": 2,
+        "db-1": 1,
+    }
+    back = await kept(office_text)
+    assert [*map(len, back.values())] == [2, 2, 1]
+    # The one of before is the latest again, for it was taken up again.
+    assert back["pc-1"][-1].revision == before["pc-1"][0].revision
+    gone = office_text.replace("[hosts.pc-1]", "[hosts.pc-2]")
+    collector = collector_of(gone, store=store)
+    with contextlib.closing(collector._keeper):
+        await collector.restore()
+        collector.adopt(parse_topology(office_text, Path("topology.toml")))
+        collector._compile()
+        assert await collector._keeper._commit()
+    assert {row.agent for row in store.beginning().plans} == {"pc-1", "pc-2", "web-1", "db-1"}
+    assert store.plans("pc-2")[-1].revision == idle_plan("pc-2").revision
 
 
 # What is refused.

@@ -234,7 +234,7 @@ class Collector:
                 self.roster.restore(said, heard)
         self._compile()
         useless = self._reports.restore(
-            self._now_called(remains.latest),
+            remains.latest.called(self.topology.former),
             remains.received,
             remains.losses,
             remains.diagnoses,

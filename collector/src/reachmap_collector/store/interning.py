@@ -19,8 +19,8 @@ _Pair = tuple[str, str]
 """An agent, and a name of its boots' or plans'."""
 
 _MOST_FLOWS: Final = 2_000_000
-"""Remembered at once, some 300 octets each where no two lead to one place, and 100 where many do;
-beyond, all is looked up anew."""
+"""Remembered at once, some 150 octets each, and twice that where no two lead to one place; beyond,
+all is looked up anew."""
 
 _AT_ONCE: Final = 1000
 """Names in one question: far below what any database takes."""

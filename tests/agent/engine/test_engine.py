@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reachmap_agent.engine import engine, sockets
 from reachmap_agent.engine.attempt import Attempt
+from reachmap_agent.engine.deadlines import TICK_S
 from reachmap_agent.engine.engine import Engine
 from reachmap_agent.engine.poller import LoopPoller, best_poller
 from reachmap_agent.wire.exchange import Exchange, Lost, Silence, Verdict
@@ -27,6 +28,9 @@ from reachmap_shared.vocabulary import Outcome, Transport
 
 LINUX = sys.platform == "linux"
 linux = pytest.mark.skipif(not LINUX, reason="only Linux tells so much")
+
+PATIENCE_S = 15.0
+"""For what takes milliseconds on an idle machine; nothing here waits for as long."""
 
 NOWHERE = ("255.255.255.255", 9)
 """TCP has nothing to say to all at once, so connect fails before it returns."""
@@ -81,7 +85,7 @@ async def test_open(bench, neighbours) -> None:
     accepted.close()
     host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
     assert attempt.local == f"{host}:{peer[1]}"
-    assert 0 < attempt.connect_us < 1_000_000
+    assert 0 < attempt.connect_us < 5_000_000
     assert attempt.started_ns < attempt.connected_ns <= attempt.ended_ns
 
 
@@ -89,7 +93,7 @@ async def test_refused(bench, neighbours) -> None:
     """Nothing listens: the other side says so by RST, and it is no timeout."""
     attempt = await bench.check(neighbours.nobody())
     assert seen(attempt) == (Outcome.REFUSED, "ECONNREFUSED: Connection refused")
-    assert attempt.ended_ns - attempt.started_ns < 1e9
+    assert attempt.ended_ns - attempt.started_ns < 5e9, "before its time was up"
 
 
 @linux
@@ -98,8 +102,10 @@ async def test_timeout(bench, neighbours) -> None:
     attempt = await bench.check(neighbours.crowd(), ask(), timeout_s=0.2)
     outcome, why = seen(attempt)
     assert outcome is Outcome.TIMEOUT
-    assert why == "no answer to the connection within 0.2 s; 1 SYN sent"
-    assert 0.2e9 <= attempt.ended_ns - attempt.started_ns < 0.6e9
+    waited_s = (attempt.ended_ns - attempt.started_ns) / 1e9
+    assert why.startswith(f"no answer to the connection within {waited_s:.1f} s; ")
+    assert why.endswith(" SYN sent")
+    assert 0.2 <= waited_s < PATIENCE_S
     assert attempt.local.startswith(("127.0.0.1:", "[::1]:"))
 
 
@@ -109,7 +115,8 @@ async def test_stalled(bench, neighbours) -> None:
     attempt = await bench.check(neighbours.serving(silence), ask(), timeout_s=0.2)
     outcome, why = seen(attempt)
     assert outcome is Outcome.STALLED
-    assert why.startswith("connected, but no answer within 0.2 s; all that was sent was acknowl")
+    assert why.startswith("connected, but no answer within ")
+    assert "; all that was sent was acknowl" in why
 
 
 async def test_stalled_half_way(bench, neighbours) -> None:
@@ -137,7 +144,7 @@ async def test_patience_is_another_time_than_the_connections(bench, neighbours) 
 
     attempt = await bench.check(neighbours.serving(silence), moment(), patience_s=0.2)
     assert seen(attempt) == (Outcome.OPEN, "silent")
-    assert 0.2e9 <= attempt.ended_ns - attempt.connected_ns < 1e9
+    assert 0.2 <= (attempt.ended_ns - attempt.connected_ns) / 1e9 < PATIENCE_S
 
 
 @linux
@@ -146,10 +153,10 @@ async def test_patience_may_outlast_the_time_to_connect(bench, neighbours) -> No
     patient = bench.start(neighbours.serving(silence), ask(), timeout_s=0.2, patience_s=0.6)
     other = await bench.check(neighbours.crowd(), ask(), timeout_s=0.2)
     assert seen(other)[0] is Outcome.TIMEOUT
-    assert other.ended_ns - other.started_ns < 0.45e9
     attempt = await patient
     assert seen(attempt)[0] is Outcome.STALLED
-    assert 0.6e9 <= attempt.ended_ns - attempt.connected_ns < 1e9
+    assert attempt.ended_ns > other.ended_ns
+    assert 0.6 <= (attempt.ended_ns - attempt.connected_ns) / 1e9 < PATIENCE_S
 
 
 @pytest.mark.parametrize("question", [b"", b"?"])
@@ -348,7 +355,7 @@ async def test_a_broken_connection_is_told_to_the_exchange(bench, neighbours) ->
 
     async def answer_and_reset(connection: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(connection, b"enough")
-        await asyncio.sleep(0.05)
+        await asyncio.get_running_loop().sock_recv(connection, 100)
         neighbours.end_at_once(connection)
 
     def content() -> Exchange:
@@ -405,7 +412,6 @@ async def test_a_question_larger_than_any_buffer(bench, neighbours) -> None:
 
     async def listen(connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(0.2)
         left = size
         while left:
             left -= len(await loop.sock_recv(connection, 1_000_000))
@@ -431,12 +437,12 @@ async def test_one_who_never_stops_talking_does_not_keep_the_loop(bench, neighbo
     thread.start()
     try:
         endless = bench.start(neighbours.address(server), hear(1 << 60), timeout_s=0.4)
-        ticks = 0
-        while not endless.done() and ticks < 10_000:
-            await asyncio.sleep(0.01)
-            ticks += 1
+        turns = 0
+        while not endless.done():
+            await asyncio.sleep(0)
+            turns += 1
         assert seen(await endless)[0] is Outcome.STALLED
-        assert ticks > 5
+        assert turns > 5
     finally:
         over.set()
         thread.join(5)
@@ -478,7 +484,7 @@ async def test_a_protocols_mistake_is_not_the_networks(
     """Whatever an exchange raises is a local error, at once, and others' checks go on."""
     where = neighbours.serving(echo)
     bad, good = bench.start(where, mistake()), bench.start(where, ask())
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         outcome, why = seen(await bad)
         assert outcome is Outcome.LOCAL_ERROR
         assert "the check itself failed" in why
@@ -529,7 +535,7 @@ async def test_a_last_word(bench, neighbours, reset: bool) -> None:
 
     attempt = await bench.check(neighbours.serving(listen), polite(), reset=reset)
     assert seen(attempt) == (Outcome.OPEN, "")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         assert await heard == b"?good bye"
 
 
@@ -547,7 +553,7 @@ async def test_an_orderly_end_though_not_all_was_read(bench, neighbours) -> None
 
     attempt = await bench.check(neighbours.serving(talk), hear(), reset=False)
     assert seen(attempt)[0] is Outcome.OPEN
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         assert await ended == b""
 
 
@@ -607,7 +613,9 @@ async def test_a_datagram_unanswered(bench, neighbours) -> None:
     """Silence is no stalled connection: there is none."""
     where = neighbours.address(neighbours.bound(socket.SOCK_DGRAM))
     attempt = await bench.check(where, ask(), transport=Transport.UDP, timeout_s=0.2)
-    assert seen(attempt) == (Outcome.TIMEOUT, "no answer within 0.2 s")
+    waited_s = (attempt.ended_ns - attempt.started_ns) / 1e9
+    assert seen(attempt) == (Outcome.TIMEOUT, f"no answer within {waited_s:.1f} s")
+    assert 0.2 <= waited_s < PATIENCE_S
 
 
 # What is this host's own doing.
@@ -705,7 +713,7 @@ async def test_one_who_cannot_be_told_stops_nobody(bench, neighbours) -> None:
         *(bench.start(NOWHERE, also=fail) for _ in range(20)),
     ]
     others = [bench.start(where), bench.start(crowd, timeout_s=0.3), bench.start(NOWHERE)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*deaf, *others)
     assert len(complaints) == 60
 
@@ -713,8 +721,11 @@ async def test_one_who_cannot_be_told_stops_nobody(bench, neighbours) -> None:
 # What is left behind.
 
 
-def time_waits(attempt: Attempt) -> list[str]:
-    """What the kernel still remembers of an attempt's connection."""
+TIME_WAIT = "06"
+
+
+def kernel_states(attempt: Attempt) -> set[str]:
+    """Of both ends of an attempt's connection, as far as the kernel still remembers them."""
     ports = [int(attempt.local.rpartition(":")[2]), attempt.address[1]]
     rows = [
         line.split()
@@ -722,26 +733,26 @@ def time_waits(attempt: Attempt) -> list[str]:
         .read_text()
         .splitlines()[1:]
     ]
-    return [
-        f"{local} {remote}"
-        for _, local, remote, state, *_ in rows
-        if state == "06" and [int(end.rpartition(":")[2], 16) for end in (local, remote)] == ports
-    ]
+    return {
+        state
+        for _, *ends, state in (row[:4] for row in rows)
+        if sorted(int(end.rpartition(":")[2], 16) for end in ends) == sorted(ports)
+    }
 
 
 @linux
-async def test_no_time_wait_is_left(bench, neighbours) -> None:
+async def test_no_time_wait_is_left(bench, neighbours, eventually: Any) -> None:
     """A check that may end with RST leaves nothing in the kernel; one that may not does."""
     where = neighbours.serving(echo)
     politely = await bench.check(where, ask(), reset=False)
     at_once = await bench.check(where, ask())
-    await asyncio.sleep(0.05)
-    assert time_waits(politely)
-    assert not time_waits(at_once)
+    await eventually(lambda: kernel_states(politely) == {TIME_WAIT})
+    await eventually(lambda: kernel_states(at_once) <= {TIME_WAIT})
+    assert not kernel_states(at_once)
 
 
 @linux
-async def test_close_drops_what_is_under_way(bench, neighbours) -> None:
+async def test_close_drops_what_is_under_way(bench, neighbours, eventually: Any) -> None:
     """No descriptor, no TIME_WAIT, no word to anyone, nor of what comes too late."""
     where = neighbours.serving(silence)
     mute = neighbours.address(neighbours.bound(socket.SOCK_DGRAM))
@@ -751,17 +762,16 @@ async def test_close_drops_what_is_under_way(bench, neighbours) -> None:
         bench.start(mute, ask(), transport=Transport.UDP),
         bench.start(NOWHERE),
     ]
-    await asyncio.sleep(0.1)
-    going += [bench.start(NOWHERE), bench.start(where, ask())]
     first = next(iter(bench.engine._attempts.values()))
+    await eventually(lambda: first.connected_ns and going[-1].done())
+    going += [bench.start(NOWHERE), bench.start(where, ask())]
     bench.engine.close()
     bench.engine.close()
     going.append(bench.start(where, ask()))
     assert len(bench.engine) == 0
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(4 * TICK_S)  # nobody is told of anything in them
     assert [ended.done() for ended in going] == [False, False, False, True, False, False, False]
-    assert first.connected_ns
-    assert not time_waits(first)
+    assert TIME_WAIT not in kernel_states(first)
 
 
 @linux
@@ -816,14 +826,13 @@ async def test_five_thousand_at_once(bench, neighbours) -> None:
     assert len(bench.engine._deadlines) <= count
 
 
-async def test_ended_attempts_are_forgotten(bench, neighbours) -> None:
+async def test_ended_attempts_are_forgotten(bench, neighbours, eventually: Any) -> None:
     """What has ended takes no room for longer than its time."""
     where = neighbours.address(neighbours.listening(1024))
     for _ in range(10):
         await asyncio.gather(*(bench.start(where, timeout_s=0.1) for _ in range(50)))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: bench.engine._deadlines._tick is None)
     assert len(bench.engine._deadlines) == 0
-    assert bench.engine._deadlines._tick is None
 
 
 # Whatever the other side does.
@@ -857,7 +866,7 @@ async def behave(connection: socket.socket, script: list[str]) -> None:
             case "shout":
                 await loop.sock_sendall(connection, bytes(100_000))
             case "wait":
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # its temper
             case "hear":
                 await asyncio.wait_for(loop.sock_recv(connection, 100_000), 0.01)
             case "shut":
@@ -870,7 +879,7 @@ async def behave(connection: socket.socket, script: list[str]) -> None:
 
 
 @pytest.mark.parametrize("make_poller", [best_poller, LoopPoller])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(
@@ -909,7 +918,7 @@ def test_whatever_happens_each_is_told_once(make_poller: Any, plays: list[Any]) 
                         done=done,
                     )
                     its.start(attempt, 0.1)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     await over.wait()
             await asyncio.sleep(0)
             assert len(its) == 0

@@ -18,7 +18,7 @@ from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import Flows
-from reachmap_collector.records import Period, Told, lean
+from reachmap_collector.records import Counts, Period, Told
 from reachmap_collector.roster import Roster
 from reachmap_collector.slots import Slots
 from reachmap_collector.states import States
@@ -80,7 +80,7 @@ def _roll_up(flow_map: FlowMap, slots: dict[str, Slots]) -> None:
                 made=bytes([6]) * len(plan),
                 latency=bytes(90 + (slot + number) % 9 for slot in range(len(plan))),
             )
-            held = lean(counts, plan.revision)
+            held = Counts.of(counts)
             source.roll_up(Period(NOW - 60 * number, "boot", number, plan, held))
         source.pulse(NOW, 10.0, plan, b"")
 

@@ -27,7 +27,7 @@ from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Announcement, expected_flows, members
-from reachmap_collector.records import FlowRecord, Period, Told
+from reachmap_collector.records import Counts, FlowRecord, Period, Told
 from reachmap_collector.roster import Roster
 from reachmap_collector.slots import Slots
 from reachmap_collector.states import States
@@ -264,7 +264,7 @@ class Scene:
         key = self.record(source, destination, service).key
         slots = Slots.of(source, "r1", (key,), ("",))
         columns = {name: bytes([number]) for name, number in counts.items()}
-        roll_up = RollUp("r1", 0, 0, **columns)
+        roll_up = Counts(**columns)
         period = Period(ends, "boot-1", next(_numbers), slots, roll_up)
         self.flows.source(source).roll_up(period)
 

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from reachmap_collector import fold
 from reachmap_collector.planner import Announcement, FlowKey
-from reachmap_collector.records import Period
+from reachmap_collector.records import Counts, Period
 from reachmap_collector.slots import Slots
 from reachmap_collector.states import NAMED, STATES, States
-from reachmap_shared.messages import RollUp
 from reachmap_shared.vocabulary import ListenerState, Outcome, State
 
 NOW = 1_000_000.0
@@ -84,7 +83,7 @@ flips = st.lists(st.tuples(st.sampled_from(AGENTS), st.integers(0, 9)), max_size
 
 def make_period(flow: FlowKey, ends: float, **columns: bytes) -> Period:
     slots = Slots.of(flow.source, "r1", (flow,), ("",))
-    return Period(ends, "boot-1", int(ends), slots, RollUp("r1", 0, 0, **columns))
+    return Period(ends, "boot-1", int(ends), slots, Counts(**columns))
 
 
 @settings(max_examples=200)

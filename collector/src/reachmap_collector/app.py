@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from reachmap_collector import credentials, embedded, http
+from reachmap_collector import credentials, embedded, garbage, http
 from reachmap_collector.alerts.load import NOTHING, load_configuration
 from reachmap_collector.alerts.metrics import exposition
 from reachmap_collector.alerts.outlets import BusOutlet
@@ -90,7 +90,10 @@ async def serve(settings: ServeSettings) -> None:
         for collector in collectors:
             collector.bus_is_back()
 
-    with contextlib.closing(open_store(settings.store or default_url(settings.data))) as store:
+    with (
+        garbage.rarely_looked_for() as set_aside,
+        contextlib.closing(open_store(settings.store or default_url(settings.data))) as store,
+    ):
         with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
             store.open()
         async with (
@@ -99,7 +102,9 @@ async def serve(settings: ServeSettings) -> None:
             keeping(store, time.time) as keeper,
         ):
             await _refuse_a_second(connection, urls)
-            collector = Collector(topology, own, connection, keeper, settings.streams)
+            collector = Collector(
+                topology, own, connection, keeper, settings.streams, made_anew=set_aside
+            )
             collectors.append(collector)
             alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
             queries, asked = Queries(collector), AlertQueries(alerts, collector)

@@ -104,7 +104,9 @@ class Collector:
         connection: Bus,
         keeper: Keeper,
         streams: StreamSettings | None = None,
+        made_anew: Callable[[], None] = lambda: None,
     ) -> None:
+        """`made_anew` is called whenever the map or the plans were, which live long."""
         self.topology = topology
         """The one that flows and plans were made from."""
         self.roster = Roster()
@@ -132,8 +134,11 @@ class Collector:
         self._told: dict[tuple[str, str], float] = {}
         self._plan_trouble = ""
         self._is_restored = False
+        self._made_anew = made_anew
         self._early: list[Hello] = []
         """Those that came before the ledger was there to book them."""
+        self._learned: dict[str, Slots] = {}
+        """By agent, its plan from before the store was read, which may have it already."""
         self._wall = time.time() - time.monotonic()
         self._compile()
 
@@ -171,12 +176,14 @@ class Collector:
         with much_is_read():
             self._begin(remains)
         self._is_restored = True
+        self._made_anew()
         self._changed.set()
         _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
 
     def _begin(self, remains: Remains) -> None:
         for row in remains.plans:
             self._known.add(slots_of(row))
+        had = {row.agent: row.revision for row in remains.plans}
         last_heard = {(row.agent, row.boot): row.last for row in remains.received}
         for kept in remains.hellos:
             with contextlib.suppress(MalformedMessage):  # kept by another version
@@ -185,7 +192,7 @@ class Collector:
                 self.roster.restore(said, heard)
         self._compile()
         useless = self._reports.restore(
-            self._now_called(remains.latest),
+            remains.latest.called(self.topology.former),
             remains.received,
             remains.losses,
             remains.diagnoses,
@@ -194,6 +201,10 @@ class Collector:
         )
         self._handed.restore()
         self._keeper.add(useless)
+        for slots in self._learned.values():
+            if had.get(slots.agent) != slots.revision:
+                self._keep_plan(slots)
+        self._learned.clear()
         for hello in self._early:
             self._keeper.add(Batch(kept=self._handed.hello(hello, self.now())))
         self._early.clear()
@@ -318,6 +329,12 @@ class Collector:
     def _learn(self, slots: Slots) -> None:
         """Understand reports under a plan from now on, also after a restart."""
         self._known.add(slots)
+        if self._is_restored:
+            self._keep_plan(slots)
+        else:
+            self._learned[slots.agent] = slots
+
+    def _keep_plan(self, slots: Slots) -> None:
         self._keeper.add(Batch(plans=(kept_slots(slots, self.now()),)))
 
     async def _distribute(self) -> None:
@@ -340,6 +357,7 @@ class Collector:
             if self._changed.is_set():
                 self._changed.clear()
                 self._compile()
+                self._made_anew()
 
     async def _settle(self) -> None:
         """Note what vanished with the bus's storage."""

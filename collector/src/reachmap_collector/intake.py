@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from reachmap_collector.errors import StreamRefused
 from reachmap_collector.keeper import Keeper
@@ -50,8 +49,7 @@ _NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.REPORT_STREAM}.{subjects.RE
 _log = log.get("intake")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where in the stream a report is, as the subject for its acknowledgement says."""
 
     sequence: int
@@ -68,10 +66,11 @@ class Origin:
         if not reply.startswith("$JS.ACK."):
             return None
         parts = reply.split(".")
-        own = parts[5:] if len(parts) < 11 else parts[7:]
+        own = parts[5:9] if len(parts) < 11 else parts[7:11]
         try:
-            return cls(int(own[0]), int(own[1]), int(own[2]) / 1e9, int(own[3]))
-        except (ValueError, IndexError):
+            sequence, delivery, arrived_ns, pending = map(int, own)
+            return cls(sequence, delivery, arrived_ns / 1e9, pending)
+        except ValueError:
             return None
 
 

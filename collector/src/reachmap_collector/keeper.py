@@ -6,21 +6,35 @@ tried again with what came since; nobody is told that it is kept before it is.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from reachmap_collector.alerts.kept import AREAS, Mirror
 from reachmap_collector.errors import StoreError
 from reachmap_collector.ledger import Account
 from reachmap_collector.reports import kept_account
-from reachmap_collector.store.api import Batch, Keep, Kept, Store
+from reachmap_collector.store.api import (
+    Batch,
+    DeadLetter,
+    Keep,
+    Kept,
+    PackedRollUp,
+    PlanSlots,
+    Store,
+    Transition,
+)
 from reachmap_shared import log
 
 _GATHER_S: Final = 0.05
 """What comes within it is committed together."""
+
+_FLOOD: Final = 1000
+"""Messages in that time, above which is waited for more: a commit writes every page of every index
+that any of them touches, so that of few large ones each message costs a quarter less."""
+
+_GATHER_IN_FLOOD_S: Final = 0.25
 
 _RETRY_S: Final = 1.0
 
@@ -34,11 +48,59 @@ Result = TypeVar("Result")
 _log = log.get("store")
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    batch: Batch
-    octets: int
-    done: Callable[[], None] | None
+class _Gathered:
+    """What is to be committed together."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.octets = 0
+        self.done: Callable[[], None] | None = None
+        self._transitions: list[Transition] = []
+        self._rollups: list[PackedRollUp] = []
+        self._plans: list[PlanSlots] = []
+        self._letters: list[DeadLetter] = []
+        self._kept: dict[tuple[str, str], Kept] = {}
+        """By area and key: the last of each is what counts."""
+        self._accounts: dict[tuple[str, str], Account] = {}
+
+    def add(self, batch: Batch, account: Account | None, octets: int) -> None:
+        """Take one message's up."""
+        self.messages += 1
+        self.octets += octets
+        transitions, rollups, received, plans, letters, kept = batch
+        assert not received  # they come of the accounts
+        self._transitions += transitions
+        self._rollups += rollups
+        self._plans += plans
+        self._letters += letters
+        for one in kept:
+            self._kept[one.area, one.key] = one
+        if account is not None:
+            self._accounts[account.agent, account.boot] = account
+
+    def __iadd__(self, later: "_Gathered") -> Self:
+        """And all that came after it."""
+        self.messages += later.messages
+        self.octets += later.octets
+        self.done = later.done or self.done
+        self._transitions += later._transitions
+        self._rollups += later._rollups
+        self._plans += later._plans
+        self._letters += later._letters
+        self._kept |= later._kept
+        self._accounts |= later._accounts
+        return self
+
+    def batch(self) -> Batch:
+        """All of it, with how the accounts stand at this moment."""
+        return Batch(
+            tuple(self._transitions),
+            tuple(self._rollups),
+            tuple(map(kept_account, self._accounts.values())),
+            tuple(self._plans),
+            tuple(self._letters[-_MAX_LETTERS:]),
+            tuple(self._kept.values()),
+        )
 
 
 class Keeper:
@@ -55,21 +117,21 @@ class Keeper:
         self._now = now
         self._keep = keep
         self._thread = ThreadPoolExecutor(1, "store")
-        self._items: list[_Item] = []
-        self._accounts: dict[tuple[str, str], Account] = {}
-        self._octets = 0
+        self._waiting = _Gathered()
+        self._going = _Gathered()
+        """What is being committed right now."""
         self._some = asyncio.Event()
         self._commit_ended = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """How many messages are not kept yet."""
-        return len(self._items)
+        return self._going.messages + self._waiting.messages
 
     @property
     def octets(self) -> int:
         """How large those messages are."""
-        return self._octets
+        return self._going.octets + self._waiting.octets
 
     def add(
         self,
@@ -78,11 +140,14 @@ class Keeper:
         octets: int = 0,
         done: Callable[[], None] | None = None,
     ) -> None:
-        """Keep a batch, and how its account stands then; `done` is called once that is kept."""
-        self._items.append(_Item(batch, octets, done))
-        self._octets += octets
-        if account is not None:
-            self._accounts[account.agent, account.boot] = account
+        """Keep a batch, and how its account stands then.
+
+        `done` is called once that is kept; of those kept at once the last one alone, for it speaks
+        for all before it.
+        """
+        self._waiting.add(batch, account, octets)
+        if done is not None:
+            self._waiting.done = done
         self._some.set()
 
     async def next_commit(self) -> None:
@@ -101,39 +166,40 @@ class Keeper:
             while True:
                 await self._some.wait()
                 await asyncio.sleep(_GATHER_S)
+                if self._waiting.messages > _FLOOD:
+                    await asyncio.sleep(_GATHER_IN_FLOOD_S - _GATHER_S)
                 if not await self._commit():
                     await asyncio.sleep(_RETRY_S)
                 elif time.monotonic() - pruned > _PRUNE_EVERY_S:
                     pruned = time.monotonic() if not await self._prune() else pruned
         finally:
-            if self._items:
+            if self._waiting.messages:
                 await self._commit()
 
     async def _commit(self) -> bool:
-        items, accounts = self._items[:], self._accounts
-        batch = _gathered(items, accounts.values())
-        self._accounts = {}
+        going, self._waiting = self._waiting, _Gathered()
+        self._going = going
+        self._some.clear()
+        batch = going.batch()
         try:
             await self.read(lambda store: store.commit(batch))
-        except StoreError as error:
-            self._accounts = accounts | self._accounts
+        except BaseException as error:
+            going += self._waiting
+            self._waiting = going
+            self._some.set()
+            if not isinstance(error, StoreError):
+                raise
             self._stumbled(error)
             return False
-        except BaseException:
-            self._accounts = accounts | self._accounts
-            raise
+        finally:
+            self._going = _Gathered()
         if self.trouble:
             self.trouble = ""
-            _log.info("store takes again what is to be kept", messages=len(items))
+            _log.info("store takes again what is to be kept", messages=going.messages)
         self.letters += len(batch.dead_letters)
         self.transitions += len(batch.transitions)
-        del self._items[: len(items)]
-        self._octets -= sum(item.octets for item in items)
-        if not self._items:
-            self._some.clear()
-        for item in items:
-            if item.done is not None:
-                item.done()
+        if going.done is not None:
+            going.done()
         self._commit_ended.set()
         self._commit_ended = asyncio.Event()
         return True
@@ -176,21 +242,6 @@ class StoreMemory(Mirror):
 
 def _remembered(store: Store) -> list[Kept]:
     return [row for area in AREAS for row in store.kept(area)]
-
-
-def _gathered(items: Sequence[_Item], accounts: Iterable[Account]) -> Batch:
-    """All items as one batch, with how the accounts stand at this moment."""
-    batches = [item.batch for item in items]
-    letters = tuple(row for batch in batches for row in batch.dead_letters)
-    return Batch(
-        transitions=tuple(row for batch in batches for row in batch.transitions),
-        rollups=tuple(row for batch in batches for row in batch.rollups),
-        received=tuple(map(kept_account, accounts)),
-        plans=tuple(row for batch in batches for row in batch.plans),
-        dead_letters=letters[-_MAX_LETTERS:],
-        # The last of each name is what counts.
-        kept=tuple({(row.area, row.key): row for batch in batches for row in batch.kept}.values()),
-    )
 
 
 @asynccontextmanager

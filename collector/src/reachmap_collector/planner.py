@@ -76,9 +76,10 @@ def members(topology: Topology, announcements: Mapping[str, Announcement]) -> di
     """The hosts of the deployment: those listed, and those whose announced roles are admitted."""
     found: dict[str, Member] = {}
     for name, host in topology.hosts.items():
-        # One that was renamed has not spoken under its new name yet.
-        speaker = next((one for one in topology.names(name) if one in announcements), name)
-        said = announcements.get(speaker, Announcement())
+        said = announcements.get(name)
+        if said is None:  # one that was renamed has perhaps not spoken under its new name yet
+            spoken = (announcements[old] for old in host.was if old in announcements)
+            said = next(spoken, _NOTHING_SAID)
         given = host.roles if host.roles is not None else _known(said.roles, topology.roles)
         roles = tuple(dict.fromkeys(given))
         found[name] = Member(
@@ -127,6 +128,9 @@ def _ports(
     ports = {**listed, **moved}
     places = {(ports.get(name, port), transport) for name, (port, transport) in own.items()}
     return ports if moved and len(places) == len(own) else listed
+
+
+_NOTHING_SAID: Final = Announcement()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,19 +286,22 @@ class _Planning:
         for member in hosts.values():
             for role in member.roles:
                 self._by_role.setdefault(role, []).append(member)
-        self._held = {name: held_ports(topology, member) for name, member in hosts.items()}
-        self._common: dict[frozenset[str], tuple[Target, ...]] = {}
+        self._held: dict[str, dict[tuple[int, Transport], ServiceName]] = {}
+        """Of the hosts that anybody dials."""
+        self._common: dict[frozenset[str], tuple[tuple[Target, ...], frozenset[str]]] = {}
+        """By roles: what is dialled, and the destinations of it."""
 
     def targets(self, source: Member) -> tuple[Target, ...]:
         """What one source dials, in the order of flow keys."""
         roles = frozenset(source.roles)
-        common = self._common.get(roles)
-        if common is None:
-            common = self._common[roles] = self._targets(roles, None)
-        first = bisect_left(common, source.name, key=_destination)
-        if first == len(common) or common[first].destination != source.name:
+        if roles not in self._common:
+            made = self._targets(roles, None)
+            self._common[roles] = made, frozenset(map(_destination, made))
+        common, destinations = self._common[roles]
+        if source.name not in destinations:
             return common
         # It is one of those that hosts of its roles dial: for itself, other rules hold.
+        first = bisect_left(common, source.name, key=_destination)
         last = bisect_right(common, source.name, key=_destination)
         return common[:first] + self._targets(roles, source) + common[last:]
 
@@ -328,9 +335,14 @@ class _Planning:
         for destination in self._by_role.get(service.role, ()):
             if only is None or destination is only:
                 port = destination.ports.get(str(service), service.port)
-                held = self._held[destination.name][port, transport]
+                held = self._held_by(destination)[port, transport]
                 for address in destination.addresses or (NO_ADDRESS,):
                     yield destination.name, address, port, transport, held
+
+    def _held_by(self, member: Member) -> Mapping[tuple[int, Transport], ServiceName]:
+        if member.name not in self._held:
+            self._held[member.name] = held_ports(self._topology, member)
+        return self._held[member.name]
 
 
 _Place = tuple[str, str, int, Transport, ServiceName]

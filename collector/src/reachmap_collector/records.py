@@ -45,6 +45,34 @@ class Told:
 
 
 @dataclass(slots=True)
+class Counts:
+    """The columns of a `RollUp`, for holding them long."""
+
+    made: bytes = b""
+    failed: bytes = b""
+    local_errors: bytes = b""
+    flips: bytes = b""
+    latency: bytes = b""
+    named: tuple[NamedCount, ...] = ()
+
+    @classmethod
+    def of(cls, said: RollUp) -> "Counts":
+        """What many roll-ups have in common is held once.
+
+        In most of them each flow was checked as often as any other.
+        """
+        made = said.made
+        if made and made.count(made[0]) == len(made):
+            made = _constant(made[0], len(made))
+        return cls(made, said.failed, said.local_errors, said.flips, said.latency, said.named)
+
+
+@cache
+def _constant(value: int, length: int) -> bytes:
+    return bytes([value]) * length
+
+
+@dataclass(slots=True)
 class Period:
     """A roll-up of one agent."""
 
@@ -52,7 +80,7 @@ class Period:
     boot: str
     sequence: int
     slots: Slots
-    counts: RollUp
+    counts: Counts
     _named: dict[tuple[int, str], NamedCount] | None = field(default=None, init=False, repr=False)
 
     def of(self, flow: FlowKey, address: str | None) -> NamedCount | None:
@@ -67,22 +95,6 @@ class Period:
         counts = self.counts
         columns = (counts.made, counts.failed, counts.local_errors, counts.flips, counts.latency)
         return NamedCount(slot, "", *(column[slot] if column else 0 for column in columns))
-
-
-@cache
-def _constant(value: int, length: int) -> bytes:
-    return bytes([value]) * length
-
-
-def lean(counts: RollUp, plan: str) -> RollUp:
-    """The same counts, for holding them long: what many roll-ups have in common is held once.
-
-    In most of them each flow was checked as often as any other.
-    """
-    made = counts.made
-    if made and made.count(made[0]) == len(made):
-        made = _constant(made[0], len(made))
-    return replace(counts, plan=plan, begins_ms=0, ends_ms=0, made=made)
 
 
 _NONE: Final[Mapping[FlowKey, float]] = {}
@@ -112,11 +124,14 @@ class Source:
 
     def roll_up(self, period: Period) -> None:
         """Take up a period; only the latest few are kept."""
-        if any((one.boot, one.sequence) == (period.boot, period.sequence) for one in self._periods):
-            return
-        self._periods.append(period)
-        self._periods.sort(key=lambda one: (one.ends, one.boot, one.sequence))
-        del self._periods[:-PERIODS]
+        periods = self._periods
+        for one in periods:
+            if one.sequence == period.sequence and one.boot == period.boot:
+                return
+        periods.append(period)
+        if len(periods) > 1 and period.ends <= periods[-2].ends:  # late, as few are
+            periods.sort(key=lambda one: (one.ends, one.boot, one.sequence))
+        del periods[:-PERIODS]
 
     def checked(self, flow: FlowKey) -> float:
         """Since when at the latest the flow was checked and found as told; 0 if nobody says so."""

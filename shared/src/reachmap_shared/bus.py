@@ -10,7 +10,6 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.client import Client, GuardedClient, Msg, errors
 from reachmap_shared.errors import AccessRefused, BusUnavailable, QueryRefused
 from reachmap_shared.permissions import INBOX
+from reachmap_shared.straight import Delivery as Delivery
 
 if TYPE_CHECKING:
     from nats.micro.request import Request
@@ -47,17 +47,6 @@ Result = TypeVar("Result")
 
 Handler = Callable[[str, bytes], Awaitable[None]]
 """Is given a message's subject and payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message as it came."""
-
-    subject: str
-    payload: bytes
-    reply: str
-    """Where an answer is expected; empty where none is."""
-    headers: Mapping[str, str]
 
 
 Query = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -89,7 +78,7 @@ def without_password(url: str) -> str:
 class Bus:
     """A connection to NATS. Make one with `connected` or `staying`."""
 
-    def __init__(self, client: Client, inbox: str = INBOX) -> None:
+    def __init__(self, client: GuardedClient, inbox: str = INBOX) -> None:
         self._client = client
         self._inbox = inbox
         self._asked: dict[str, asyncio.Future[Msg]] = {}
@@ -139,12 +128,8 @@ class Bus:
 
     async def listen(self, subject: str, heard: Callable[[Delivery], None]) -> None:
         """Hand each message on `subject` to `heard` as it comes; as `subscribe` else."""
-
-        async def deliver(message: Msg) -> None:
-            heard(_delivery(message))
-
         try:
-            await self._client.subscribe(subject, cb=deliver)
+            await self._client.listen(subject, heard)
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
         await self.flush()

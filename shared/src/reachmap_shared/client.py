@@ -11,6 +11,7 @@ from typing import Any, Final
 from reachmap_shared import lean
 from reachmap_shared.access import Access
 from reachmap_shared.errors import InvalidSettings
+from reachmap_shared.straight import Delivery, Listener, StraightParser
 
 with lean.imports():
     from nats import errors
@@ -56,6 +57,16 @@ class GuardedClient(Client):
         self._access = access
         self._stays = stays
         self._jwt = ""
+        self._ps = self._straight = StraightParser(self)
+
+    async def listen(self, subject: str, heard: Listener) -> None:
+        """Have each message on a subject handed over as it comes."""
+
+        async def deliver(message: Msg) -> None:
+            heard(Delivery(message.subject, message.data, message.reply, message.headers or {}))
+
+        subscription = await self.subscribe(subject, cb=deliver)
+        self._straight.listeners[b"%d" % subscription._id] = heard
 
     def proving(self) -> dict[str, Any]:
         """The options of `connect` by which it shows what it has."""

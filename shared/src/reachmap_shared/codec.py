@@ -12,10 +12,11 @@ stream (RFC 1950), which no message does, and `decode` reads either.
 
 import types
 import zlib
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass
 from enum import StrEnum
 from functools import cache
+from itertools import accumulate, repeat, zip_longest
 from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgpack
@@ -29,6 +30,10 @@ MAX_MESSAGE: Final = 1 << 20
 """Bytes in one message: the NATS server's own default limit."""
 
 _ZLIB: Final = b"\x78"
+
+_SMALL: Final = MAX_MESSAGE // 1032
+"""Octets that cannot become more than a message when they are inflated: deflating makes at most
+1,032 octets one. Those need no guard, which costs more than to inflate them."""
 
 _MAX_STRING: Final = 255
 _MAX_INT: Final = 2**53
@@ -58,6 +63,15 @@ class Max:
     """A field's own bound: characters of a string, items of a tuple, octets of bytes."""
 
     size: int
+
+
+def in_bulk(kind: type[Message]) -> type[Message]:
+    """Mark a message of which thousands are decoded in a second."""
+    _IN_BULK.add(kind)
+    return kind
+
+
+_IN_BULK: Final[set[type]] = set()
 
 
 def encode(message: object) -> bytes:
@@ -105,19 +119,51 @@ def decode(kind: type[Message], payload: bytes) -> Message:
         raise MalformedMessage(f"{kind.__name__}{path}: expected {unfit.expected}") from None
 
 
-def fields_of(payload: bytes) -> list[Any]:
-    """The fields of a message that this program wrote itself, as they are; empty for any other.
+def columns_of(payloads: Sequence[bytes]) -> list[tuple[Any, ...]]:
+    """The fields of messages that this program wrote itself, by columns, as they are.
 
-    Nothing of them is checked: it takes a fifth of the time that `decode` does.
+    None stands for a field that was left out, and for each of what is no such message. Nothing of
+    them is checked: so it takes a twentieth of the time that `decode` does. Some hundreds at once
+    are best.
     """
     try:
-        raw = msgpack.unpackb(payload, raw=False)
+        rows = _streamed(payloads)
     except (ValueError, msgpack.exceptions.UnpackException):
-        return []
-    return raw[1:] if isinstance(raw, list) and raw[:1] == [SCHEMA] else []
+        rows = [*map(_alone, payloads)]
+    fitting = (row if type(row) is list and row and row[0] == SCHEMA else () for row in rows)
+    return [*zip_longest(*fitting)][1:]
+
+
+def _streamed(payloads: Sequence[bytes]) -> list[Any]:
+    """Values in one go; raises ValueError where one does not end with its payload."""
+    stream = msgpack.Unpacker(raw=False)
+    stream.feed(b"".join(payloads))
+    values, where = [], stream.tell
+    for value, end in zip(stream, accumulate(map(len, payloads)), strict=True):
+        if where() != end:
+            raise ValueError
+        values.append(value)
+    return values
+
+
+def _alone(payload: bytes) -> Any:
+    """A value by itself; None where there is none."""
+    try:
+        return msgpack.unpackb(payload, raw=False)
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return None
 
 
 def _inflated(payload: bytes) -> bytes:
+    if len(payload) > _SMALL:
+        return _inflated_with_care(payload)
+    try:
+        return zlib.decompress(payload, bufsize=8 * len(payload))
+    except zlib.error:  # what is wrong with it is told there
+        return _inflated_with_care(payload)
+
+
+def _inflated_with_care(payload: bytes) -> bytes:
     stream = zlib.decompressobj()
     try:
         plain = stream.decompress(payload, MAX_MESSAGE + 1)  # however much more there would be
@@ -154,8 +200,8 @@ def _plain(value: Any) -> Any:
 @cache
 def _fields(kind: type) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """The names of all fields, and the defaults of the last ones, which are all that have any."""
-    names = tuple(field.name for field in fields(kind))
-    return names, tuple(field.default for field in fields(kind) if field.default is not MISSING)
+    names = tuple(one.name for one in fields(kind))
+    return names, tuple(one.default for one in fields(kind) if one.default is not MISSING)
 
 
 @cache
@@ -184,24 +230,52 @@ def _reader(hint: Any, size: int | None = None) -> Reader:
 
 def _dataclass(kind: type) -> Reader:
     hints = get_type_hints(kind, include_extras=True)
-    names = [field.name for field in fields(kind)]
+    names = [one.name for one in fields(kind)]
     readers = [_reader(hints[name]) for name in names]
-    required = sum(field.default is MISSING for field in fields(kind))
+    required = sum(one.default is MISSING for one in fields(kind))
     expected = f"an array of at least {required}"
+    make = _quick_maker(kind) if kind in _IN_BULK else kind
 
     def read(value: object) -> Any:
         if not isinstance(value, list) or len(value) < required:
             raise _Unfit(expected)
-        read: list[Any] = []
         try:
-            for reader, item in zip(readers, value, strict=False):
-                read.append(reader(item))
+            return make(*[reader(item) for reader, item in zip(readers, value, strict=False)])
         except _Unfit as unfit:
-            unfit.path.append(f".{names[len(read)]}")
+            unfit.path.append(f".{names[_first_unfit(readers, value)]}")
             raise
-        return kind(*read)
 
     return read
+
+
+def _quick_maker(kind: type) -> Callable[..., Any]:
+    """Makes what a frozen dataclass itself would, in a third of the time.
+
+    It sets each of its own fields by a detour. A class with the same slots that is not frozen does
+    without; what it made becomes one of the other class afterwards, and is frozen from then on.
+    """
+    draft: Any = make_dataclass(
+        kind.__name__,
+        [(one.name, Any, field(default=one.default)) for one in fields(kind)],
+        slots=True,
+    )
+
+    def make(*values: Any) -> Any:
+        made = draft(*values)
+        made.__class__ = kind
+        return made
+
+    return make
+
+
+def _first_unfit(readers: Iterable[Reader], items: Iterable[object]) -> int:
+    """Which of the items is not as declared: looked for again, so that right ones cost less."""
+    for place, (reader, item) in enumerate(zip(readers, items, strict=False)):
+        try:
+            reader(item)
+        except _Unfit:
+            return place
+    raise AssertionError("all are as declared")
 
 
 def _tuple(item_reader: Reader, size: int) -> Reader:
@@ -210,14 +284,11 @@ def _tuple(item_reader: Reader, size: int) -> Reader:
     def read(value: object) -> Any:
         if not isinstance(value, list) or len(value) > size:
             raise _Unfit(expected)
-        read: list[Any] = []
         try:
-            for item in value:
-                read.append(item_reader(item))  # noqa: PERF401  an error tells how far it came
+            return tuple([item_reader(item) for item in value])
         except _Unfit as unfit:
-            unfit.path.append(f"[{len(read)}]")
+            unfit.path.append(f"[{_first_unfit(repeat(item_reader), value)}]")
             raise
-        return tuple(read)
 
     return read
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from reachmap_shared.codec import Max
+from reachmap_shared.codec import Max, in_bulk
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, ListenMode, Outcome, Transport
 
 Name = Annotated[str, Max(63)]
@@ -306,6 +306,7 @@ class NamedCount:
     latency: int
 
 
+@in_bulk
 @dataclass(frozen=True, slots=True)
 class RollUp:
     """The body of a report: all observations of a period, counted; an octet for each slot.
@@ -352,6 +353,7 @@ class ReportKind(StrEnum):
     DIAGNOSIS = "diagnosis"
 
 
+@in_bulk
 @dataclass(frozen=True, slots=True)
 class Report:
     """What an agent wants to be kept: delivered at least once, taken once."""

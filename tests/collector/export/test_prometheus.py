@@ -14,10 +14,9 @@ from reachmap_collector.export import Options, Snapshot, prometheus
 from reachmap_collector.export.measuring import Group, Measured, grouped
 from reachmap_collector.export.scrape import of_states
 from reachmap_collector.queries import Queries
-from reachmap_collector.records import Period
+from reachmap_collector.records import Counts, Period
 from reachmap_collector.slots import Slots
 from reachmap_shared import __version__
-from reachmap_shared.messages import RollUp
 from reachmap_shared.vocabulary import Outcome
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
@@ -192,7 +191,7 @@ def test_a_scrape_measures_what_an_export_does(collector_of: Any, openuem: Any, 
         slots = Slots.of(source, "r1", keys, ("",) * len(keys))
         for sequence in range(dice.randrange(6)):
             times = bytes(dice.choice([0, 1, 90, 91, 160, 255]) for _ in keys)
-            counts = RollUp("r1", 0, 0, latency=dice.choice([times, times, b""]))
+            counts = Counts(latency=dice.choice([times, times, b""]))
             period = Period(now + sequence, "boot-1", sequence, slots, counts)
             collector.flows.source(source).roll_up(period)
     moment = Queries(collector).moment(flows=True)

@@ -607,6 +607,7 @@ async def test_a_wrong_topology_changes_nothing(
     if text is not None:
         write(path, text)
     collector = office.collector
+    await eventually(lambda: not collector._changed.is_set())
     before = collector.topology
     collector.reload(path)
     assert not collector._changed.is_set()

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select, tuple_
+from sqlalchemy import Column, Connection, Select, Table, exists, func, select, true, tuple_
 
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (
@@ -44,15 +44,25 @@ CHUNK: Final = 5000
 """Rows fetched at once, where there may be a million."""
 
 
-def is_last(moment: float | None = None) -> "ColumnElement[bool]":
-    """That a transition is its flow's last one, or the last at or before a moment."""
+def with_last(
+    connection: Connection, columns: Sequence["Column[Any]"], moment: float | None = None
+) -> "Select[Any]":
+    """Each flow with its last transition, or the last at or before a moment: columns of both.
+
+    One look into the index for each flow, however long their histories are.
+    """
     older = transitions.alias("older")
-    last = select(older.c.id).where(older.c.flow == flows.c.id)
+    last = select(older).where(older.c.flow == flows.c.id)
     if moment is not None:
         last = last.where(older.c.at <= milliseconds(moment))
-    # One look into the index for each flow, however long their histories are.
     last = last.order_by(older.c.at.desc(), older.c.id.desc()).limit(1)
-    return transitions.c.id == last.scalar_subquery()
+    if connection.dialect.name == "postgresql":
+        # In the other form it would read all of history for a table of its rows by id.
+        beside = last.lateral("last")
+        shown = [beside.c[one.key] if one.table is transitions else one for one in columns]
+        return select(*shown).join_from(flows, beside, true())
+    its = last.with_only_columns(older.c.id).scalar_subquery()
+    return select(*columns).join_from(flows, transitions, transitions.c.id == its)
 
 
 def last_of_each(
@@ -62,7 +72,7 @@ def last_of_each(
     selection: Selection = EVERYTHING,
 ) -> Iterator[Transition]:
     """Each flow's last transition at or before a moment; see `api.Store.at`."""
-    asked = which_was_last(_SHOWN, moment, changed, selection)
+    asked = which_was_last(connection, _SHOWN, moment, changed, selection)
     directory = _Directory(connection)
     with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         for rows in result.partitions():
@@ -70,13 +80,14 @@ def last_of_each(
 
 
 def which_was_last(
-    columns: Sequence[Any],
+    connection: Connection,
+    columns: Sequence["Column[Any]"],
     moment: float,
     changed: tuple[float, float] | None,
     selection: Selection,
 ) -> "Select[Any]":
     """What the database is asked for that, with these columns of flows and transitions."""
-    asked = _of_ends(select(*columns).join_from(flows, transitions, is_last(moment)), selection)
+    asked = _of_ends(with_last(connection, columns, moment), selection)
     if changed is not None:
         after, until = map(milliseconds, changed)
         meant = select(transitions.c.flow).where(transitions.c.at > after)

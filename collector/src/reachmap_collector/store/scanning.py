@@ -68,7 +68,7 @@ def standings(
     selection: Selection,
 ) -> Iterator[Standing]:
     """How each flow stood at a moment; see `api.Store.standings`."""
-    asked = which_was_last(_STANDING, moment, changed, selection)
+    asked = which_was_last(connection, _STANDING, moment, changed, selection)
     named, serve = _Names(connection, hosts), _Names(connection, services)
     with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         for rows in result.partitions():

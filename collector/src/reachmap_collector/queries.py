@@ -45,7 +45,7 @@ FILTERS: Final = ("source", "destination", "service", "role", "state", ROW)
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
 """Of flows or agents in one answer: agents may say much, and an answer has to fit the bus."""
 
-_BEGINS_S: Final = 0.5
+_BEGINS_S: Final = 0.8
 """How long a question waits for the map of a collector that has just started."""
 
 _BEGINS: Final = (

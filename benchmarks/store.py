@@ -62,7 +62,7 @@ def _fill(store: SqlStore, folder: Path, set_aside: Callable[[], None]) -> None:
     _transitions(store, "first of each, names and all", _told(flows, 0), goal=False)
     _transitions(store, "of known flows, by agent", _told(flows, 1))
     random.seed(1)
-    some = random.sample(flows, len(flows) // 4)
+    some = random.sample(flows, 3 * PILED_UP)
     _transitions(store, "of known flows, from everywhere", _told(some, 2), PILED_UP)
     _rollups(store, flows, folder)
 

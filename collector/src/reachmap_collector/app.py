@@ -35,8 +35,9 @@ from reachmap_shared.errors import BusUnavailable, QueryRefused
 from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
 
-_RIVAL_S: Final = 1.0
-"""For another collector to answer; where there is none the server says so at once."""
+_RIVAL_S: Final = 3.0
+"""For another collector to answer, which may have just started; where there is none the server says
+so at once."""
 
 _REMIND_S: Final = 30.0
 """How often the log says that the bus is still away: whoever looks into it finds out soon."""

@@ -67,9 +67,9 @@ def _change(
     figure("  and to make those", f"{sent * 1000:.0f} ms")
 
 
-def deployment() -> tuple[Topology, Flows, Plans]:
-    """That deployment, planned."""
-    topology = _topology()
+def deployment(*, by_name: bool = False) -> tuple[Topology, Flows, Plans]:
+    """That deployment, planned; its servers' addresses are names if asked."""
+    topology = _topology(by_name=by_name)
     said = {
         f"pc-{n:05}": Announcement((), (f"10.1.{n >> 8}.{n & 255}",))
         for n in range(HOSTS - SERVERS)
@@ -85,7 +85,7 @@ def _planned(
     return flows, Plans(topology, hosts, flows, b"secret", "PEM" * 400)
 
 
-def _topology() -> Topology:
+def _topology(*, by_name: bool = False) -> Topology:
     roles = {
         f"role-{n:02}": {"listens": {f"role-{n:02}:{8000 + n}": {"protocol": "http"}}}
         for n in range(SERVICES)
@@ -97,7 +97,8 @@ def _topology() -> Topology:
         f"pc-{n:05}": {"roles": [f"kind-{n % KINDS:02}"]} for n in range(HOSTS - SERVERS)
     }
     for n in range(SERVERS):
-        hosts[f"server-{n:03}"]["addresses"] = [f"10.0.0.{n}"] if n != 7 else []
+        address = f"server-{n}.example" if by_name else f"10.0.0.{n}"
+        hosts[f"server-{n:03}"]["addresses"] = [address] if n != 7 else []
     text = TopologyFile.model_validate({"roles": roles, "hosts": hosts})
     assembled, problems = assemble(text, list[NamedProfile]())
     assert not problems, problems

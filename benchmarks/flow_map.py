@@ -1,9 +1,9 @@
-"""What the collector's map costs: a million flows of ten thousand agents, remembered and asked for.
+"""What the collector's map costs: a million flows of ten thousand agents, remembered and asked.
 
-Every flow has been told of once, and each agent has sent the roll-ups that are kept. Once nearly all
-is well, once an outage breaks every third, and once all is dialled by name, where every other name
-has two addresses. Memory is what the process grew by, when all that was let go of has been given
-back; so each has a process of its own.
+Every flow has been told of once, and each agent has sent the roll-ups that are kept. Once nearly
+all is well, once an outage breaks every third, and once all is dialled by name, where every other
+name has two addresses. Memory is what the process grew by, when all that was let go of has been
+given back; so each case has a process of its own.
 """
 
 import ctypes
@@ -167,7 +167,7 @@ def _ask(flow_map: FlowMap, roster: Roster, topology: Topology, case: Case) -> N
         found = overview(**filters)
         judge = Judge(flow_map, roster, topology.checks, NOW)
         for one in islice(found.page(), 500):
-            judge.judge(flow_map.at(one) if isinstance(one, int) else one.record)
+            judge.judge(flow_map.at(one))
 
     counts = overview().counts()
     wanted = sum(

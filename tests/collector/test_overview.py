@@ -112,9 +112,7 @@ def test_it_is_what_looking_at_each_flow_finds(
     keys, after = [], None
     while True:
         page = [*overview.page(after)][:size]
-        keys += [
-            stage.flows.at(one).key if isinstance(one, int) else one.record.key for one in page
-        ]
+        keys += [stage.flows.at(one).key for one in page]
         if len(page) < size:
             break
         after = keys[-1]

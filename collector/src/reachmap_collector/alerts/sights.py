@@ -12,7 +12,7 @@ from reachmap_collector.planner import FlowKey
 from reachmap_collector.planner import Member as Host
 from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState, Roster
-from reachmap_collector.states import States
+from reachmap_collector.states import NOBODY, States
 from reachmap_collector.topology.schema import Checks
 from reachmap_shared.vocabulary import Cause, Outcome, State
 
@@ -52,7 +52,7 @@ class Look:
     ) -> None:
         self._flows = flows
         self._states = States(flows, Judge(flows, roster, checks, now))
-        self._plain = self._states.well & (flows.rows["certificate"] > until)
+        self._plain = self._states.well & (self._states.rows["certificate"] > until)
 
     def is_well(self, record: FlowRecord) -> bool:
         """Whether there is nothing to say of a flow, and no certificate ends by `until`."""
@@ -61,7 +61,8 @@ class Look:
     def troubled(self) -> Iterator[Sight]:
         """All flows but those."""
         for row in np.flatnonzero(~self._plain).tolist():
-            yield from map(self._judged, self._states.judged(row))
+            if self._states.codes[row] != NOBODY:
+                yield self._judged(self._states.judged(row))
 
     def well(self) -> Iterator[Sight]:
         """Those."""

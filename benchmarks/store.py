@@ -121,12 +121,11 @@ def _restart(url: str) -> None:
     began, began_work = time.perf_counter(), time.process_time()
     store = open_store(url)
     with much_is_read():
-        latest = {one.flow: one for one in store.latest()}
-        figure("the latest of each flow", f"{time.perf_counter() - began:.1f} s")
-        slots = sum(len(one.flows) for one in store.plans())
+        begins = store.beginning()
         sum(1 for _ in store.received())
     took, worked = time.perf_counter() - began, time.process_time() - began_work
-    assert len(latest) == slots == AGENTS * EACH
+    slots = sum(len(one.flows) for one in begins.plans)
+    assert len(begins.latest) == slots == AGENTS * EACH
     wanted = f"{GOAL_RESTART_S} s or less"
     figure("restart: with all plans", f"{took:.1f} s", wanted, took <= GOAL_RESTART_S)
     figure("  the processor's time", f"{worked:.1f} s")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from reachmap_collector.collector import Collector
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.plans import idle_plan
-from reachmap_collector.store.api import Batch, Transition
+from reachmap_collector.store.api import Batch, PlanSlots, Transition
+from reachmap_collector.topology.load import parse_topology
 from reachmap_shared import bus, codec, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.messages import Ask, Hello, Plan, Pulse, Question, Report
@@ -379,6 +380,42 @@ async def test_the_map_begins_where_it_ended(
         await eventually(lambda: all(one.checked > now - 1 for one in ours))
         assert office.asked == []
         assert [account.observations for account in office.collector.ledger] == [3]
+
+
+async def test_a_restart_keeps_just_the_plans_that_are_new(
+    collector_of: Any, store: Any, office_text: str
+) -> None:
+    """Ten thousand that the store has already are not written again; what changes later is."""
+
+    async def kept(text: str) -> dict[str, list[PlanSlots]]:
+        collector = collector_of(text, store=store)
+        with contextlib.closing(collector._keeper):
+            await collector.restore()
+            assert await collector._keeper._commit()
+        return {agent: store.plans(agent) for agent in ("pc-1", "web-1", "db-1")}
+
+    before = await kept(office_text)
+    assert [*map(len, before.values())] == [1, 1, 1]
+    assert await kept(office_text) == before
+    moved = await kept(office_text.replace("10.0.0.2", "10.0.0.9"))
+    assert {agent: len(plans) for agent, plans in moved.items()} == {
+        "pc-1": 2,
+        "web-1": 2,
+        "db-1": 1,
+    }
+    back = await kept(office_text)
+    assert [*map(len, back.values())] == [2, 2, 1]
+    # The one of before is the latest again, for it was taken up again.
+    assert back["pc-1"][-1].revision == before["pc-1"][0].revision
+    gone = office_text.replace("[hosts.pc-1]", "[hosts.pc-2]")
+    collector = collector_of(gone, store=store)
+    with contextlib.closing(collector._keeper):
+        await collector.restore()
+        collector.adopt(parse_topology(office_text, Path("topology.toml")))
+        collector._compile()
+        assert await collector._keeper._commit()
+    assert {row.agent for row in store.beginning().plans} == {"pc-1", "pc-2", "web-1", "db-1"}
+    assert store.plans("pc-2")[-1].revision == idle_plan("pc-2").revision
 
 
 # What is refused.

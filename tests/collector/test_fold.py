@@ -1,12 +1,15 @@
 """The map remembers what was told, in whatever order it was heard."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reachmap_collector import columns
+from reachmap_collector.bulk import FlowKeys, Numbering, WellFlows
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.lines import Lines
 from reachmap_collector.planner import ExpectedFlow, FlowKey
@@ -308,6 +311,71 @@ def test_what_is_told_of_no_flow_is_not_kept(told: Any) -> None:
     assert not flows.tell(expected().key, "web:80", told(10))
     assert len(flows) == 0
     assert flows.get(expected().key) is None
+
+
+# Beginnings.
+
+
+def well(*told: tuple[ExpectedFlow, float]) -> WellFlows:
+    """Flows that are open, and since when, as the store's last changes say it."""
+    services, boots = Numbering[str](), Numbering[str]()
+    rows = columns.blank(len(told), 0.0)
+    rows["at"] = rows["since"] = [at for _, at in told]
+    rows["boot"] = boots.of(f"boot-{at}" for _, at in told)
+    rows["outcome"], rows["flags"] = columns.OUTCOME_CODES[OPEN], columns.HEALTHY
+    service = services.of(str(flow.service) for flow, _ in told)
+    return WellFlows(
+        FlowKeys.of([flow.key for flow, _ in told]),
+        (*services,),
+        service,
+        (*boots,),
+        ("10.1.0.1:0",),
+        rows,
+    )
+
+
+def test_many_flows_begin_at_once() -> None:
+    """Each with what is known of it and its own source's place, wherever they stand."""
+    flows = FlowMap()
+    a, b = expected("10.0.0.1"), expected("10.0.0.2", expect=Expectation.BLOCKED)
+    others = [replace(one, key=replace(one.key, source="pc-2")) for one in (a, b)]
+    flows.expect([a, b, *others], 1.0)
+    flows.begin(well((others[1], 30.0), (a, 10.0), (b, 20.0)))
+    found = {(one.key.source, one.key.address): one for one in flows}
+    assert {key: one.checked for key, one in found.items()} == {
+        ("pc-1", "10.0.0.1"): 10.0,
+        ("pc-1", "10.0.0.2"): 20.0,
+        ("pc-2", "10.0.0.1"): 0.0,
+        ("pc-2", "10.0.0.2"): 30.0,
+    }
+    last = found["pc-2", "10.0.0.2"].newest
+    assert last is not None
+    assert (last.boot, last.seen.local, last.seen.healthy) == ("boot-30.0", "10.1.0.1:0", True)
+    assert [bool(flag) for flag in flows.rows["flags"] & columns.FORBIDDEN] == [False, True] * 2
+    assert flows.unheard() == {"pc-2"}
+
+
+def test_no_flow_begins_with_what_is_another_s() -> None:
+    """Of another source, place or service; none at all is no mistake."""
+    flows = FlowMap()
+    flows.expect([expected()], 1.0)
+    elsewhere = expected("10.0.0.9")
+    stranger = replace(expected(), key=replace(expected().key, source="pc-9"))
+    flows.begin(well((elsewhere, 10.0), (stranger, 10.0), (expected(service="shop:80"), 10.0)))
+    flows.begin(well())
+    assert [record.last for record in flows] == [None]
+    FlowMap().begin(well((expected(), 10.0)))
+
+
+@given(st.permutations([(1, 30.0), (0, 10.0), (1, 20.0), (0, 40.0)]))
+def test_of_a_flow_that_the_store_has_twice_the_later_counts(
+    order: list[tuple[int, float]],
+) -> None:
+    """As it has one whose hosts were called otherwise for a time."""
+    flows, both = FlowMap(), [expected("10.0.0.1"), expected("10.0.0.2")]
+    flows.expect(both, 1.0)
+    flows.begin(well(*((both[number], at) for number, at in order)))
+    assert [record.checked for record in flows] == [40.0, 30.0]
 
 
 # Names.

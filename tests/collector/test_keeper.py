@@ -139,4 +139,22 @@ async def test_a_question_that_cannot_be_answered_says_why(store: Any) -> None:
     store.is_away = True
     async with keeping(store, time.time) as keeper:
         with pytest.raises(StoreUnavailable, match="disk is full"):
-            await keeper.read(lambda one: list(one.latest()))
+            await keeper.read(lambda one: list(one.beginning().latest))
+
+
+async def test_of_a_flood_more_is_committed_together(
+    store: Any, kept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few messages are kept at once, many wait for more; the end keeps them all the same."""
+    monkeypatch.setattr("reachmap_collector.keeper._FLOOD", 3)
+    monkeypatch.setattr("reachmap_collector.keeper._GATHER_IN_FLOOD_S", 3600.0)
+    async with run(store) as keeper:
+        for number in range(3):
+            keeper.add(letter(number))
+        await keeper.next_commit()
+        for number in range(3, 7):
+            keeper.add(letter(number))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await keeper.next_commit()
+    assert len(reasons(kept)) == 7

@@ -14,6 +14,7 @@ from reachmap_collector.planner import expected_flows, members
 from reachmap_collector.plans import Plans
 from reachmap_collector.reports import Reports, kept_account
 from reachmap_collector.slots import KnownPlans
+from reachmap_collector.store.api import Latest
 from reachmap_shared import codec, subjects
 from reachmap_shared.messages import Change, Changes, Plan, Report, ReportKind, RollUp
 from reachmap_shared.vocabulary import Cause, Outcome
@@ -197,7 +198,7 @@ def test_what_was_refused_stays_counted_over_a_start_of_the_collector(
         [kept] = world.take(agent.roll_up()).kept
     received = [kept_account(account) for account in world.ledger]
     world.begin()
-    world.reports.restore([], received, [kept])
+    world.reports.restore(Latest.of([]), received, [kept])
     [account] = world.ledger
     assert (account.refused, agent.made) == (2, 2)
 
@@ -238,7 +239,7 @@ def test_the_final_account_of_a_start_is_kept(world: World, agent: Any) -> None:
     losses = world.ledger.losses["pc-1"]
     assert (losses.recent, losses.lost) == ((Loss("boot-0", 10, 3, 0),), 3)
     other = Reports(world.flows, Ledger(), world.known)
-    other.restore([], [], [kept])
+    other.restore(Latest.of([]), [], [kept])
     assert other._ledger.losses["pc-1"] == losses
 
 
@@ -266,7 +267,7 @@ def test_what_was_found_out_of_a_flow_stays_with_it(world: World, agent: Any) ->
     assert (found.finding.cause, found.finding.at) == (Cause.PATH, "10.0.1.254")
     assert sum(account.observations for account in world.ledger) == 0
     world.begin()
-    assert world.reports.restore(rows, [], [], [kept]).kept == ()
+    assert world.reports.restore(Latest.of(rows), [], [], [kept]).kept == ()
     assert diagnosed(world) == found
 
 
@@ -309,7 +310,7 @@ def test_each_address_of_a_name_is_looked_into_by_itself(topology: Any, agent_of
     world.flows.expect(
         [one for one in world.expected if str(one.service) == "web:8080"], 0.0
     )  # with both, it could not be told which of them the address was seen of
-    assert world.reports.restore(rows, [], [], [kept]).kept == ()
+    assert world.reports.restore(Latest.of(rows), [], [], [kept]).kept == ()
     assert found() == [both[1]]
 
 
@@ -323,21 +324,21 @@ def test_what_was_found_out_of_a_renamed_host_stays_with_it(topology: Any, agent
     [kept] = before.take(agent.diagnosed(0), NOW + 3).kept
     text = NAMED.replace("web.example", "10.0.0.1").replace("pc-1", "pc-9")
     world = World(topology, text)
-    told = world.reports.restore([], [], [], [kept], former={"pc-1": "pc-9"}).kept
+    told = world.reports.restore(Latest.of([]), [], [], [kept], former={"pc-1": "pc-9"}).kept
     [record] = [one for one in world.flows if one.diagnosed is not None]
     assert record.diagnosed is not None
     assert record.diagnosed.diagnosis.source == record.key.source == "pc-9"
     gone, there = sorted(told, key=lambda one: one.value is not None)
     assert (gone.key, gone.value) == (kept.key, None)
     again = World(topology, text)
-    assert again.reports.restore([], [], [], [there]).kept == ()
+    assert again.reports.restore(Latest.of([]), [], [], [there]).kept == ()
     assert any(one.diagnosed is not None for one in again.flows)
     # A later one under the name of now is not undone by what is kept under that of before.
     agent = agent_of(again.plans["pc-9"])
     agent.clock_ms += 9000
     [later] = again.take(agent.diagnosed(0, others=7), NOW + 9).kept
     third = World(topology, text)
-    told = third.reports.restore([], [], [], [later, kept], former={"pc-1": "pc-9"}).kept
+    told = third.reports.restore(Latest.of([]), [], [], [later, kept], former={"pc-1": "pc-9"}).kept
     assert [(one.key, one.value) for one in told] == [(kept.key, None)]
     [record] = [one for one in third.flows if one.diagnosed is not None]
     assert record.diagnosed is not None
@@ -369,7 +370,9 @@ def test_what_is_no_use_any_more_is_let_go(world: World, agent: Any) -> None:
     [kept] = world.take(agent.diagnosed(place), NOW).kept
     world.begin()
     world.flows.expect([], 0.0)
-    useless = world.reports.restore([], [], [], [kept, replace(kept, key="x", value=b"\x91\1")])
+    useless = world.reports.restore(
+        Latest.of([]), [], [], [kept, replace(kept, key="x", value=b"\x91\1")]
+    )
     assert [(one.key, one.value) for one in useless.kept] == [(kept.key, None), ("x", None)]
 
 
@@ -552,7 +555,7 @@ def test_the_map_begins_where_it_ended(world: World, agent: Any) -> None:
     received = [kept_account(account) for account in world.ledger]
     before = world.map()
     world.begin()
-    world.reports.restore(rows, received, [])
+    world.reports.restore(Latest.of(rows), received, [])
     without_counts = [(*flow[:4], (0, 0, 0)) for flow in before]
     assert world.map() == without_counts
     world.take(report)
@@ -569,10 +572,10 @@ def test_whom_the_store_does_not_know_has_to_tell_again(world: World, agent: Any
     rows = world.take(agent.changes()).transitions
     received = [kept_account(account) for account in world.ledger]
     world.begin()
-    world.reports.restore(rows[:2], received, [])
+    world.reports.restore(Latest.of(rows[:2]), received, [])
     assert not world.reports.pulse(agent.pulse(), NOW + 5)
     world.begin()
-    world.reports.restore(rows, received, [])
+    world.reports.restore(Latest.of(rows), received, [])
     assert world.reports.pulse(agent.pulse(), NOW + 5)
 
 
@@ -588,7 +591,7 @@ def test_names_begin_where_they_ended(topology: Any, agent_of: Any) -> None:
     received = [kept_account(account) for account in world.ledger]
     before = world.map()
     world.begin()
-    world.reports.restore(rows, received, [])
+    world.reports.restore(Latest.of(rows), received, [])
     assert world.map() == before
     assert world.reports.pulse(agent.pulse(), NOW + 5)
 
@@ -603,7 +606,7 @@ def test_which_of_two_names_it_was_is_for_the_agent_to_say(topology: Any, agent_
     received = [kept_account(account) for account in world.ledger]
     before = world.map()
     world.begin()
-    world.reports.restore(rows, received, [])
+    world.reports.restore(Latest.of(rows), received, [])
     assert not world.reports.pulse(agent.pulse(), NOW + 5)
     for report in agent.state():
         world.take(report)
@@ -617,7 +620,7 @@ def test_what_another_version_kept_is_for_the_agent_to_say(world: World, agent: 
     [row] = world.take(agent.changes()).transitions
     received = [kept_account(account) for account in world.ledger]
     world.begin()
-    world.reports.restore([replace(row, detail=b"\x91\x01")], received, [])
+    world.reports.restore(Latest.of([replace(row, detail=b"\x91\x01")]), received, [])
     assert not world.reports.pulse(agent.pulse(), NOW + 5)
 
 
@@ -697,7 +700,7 @@ class AnyOrder(RuleBasedStateMachine):
     def restart_collector(self) -> None:
         received = [kept_account(account) for account in self.world.ledger]
         self.world.begin()
-        self.world.reports.restore(self.store.values(), received, [])
+        self.world.reports.restore(Latest.of(self.store.values()), received, [])
         self.restarted = True
 
     @invariant()

@@ -19,6 +19,15 @@ def test_a_flow_has_the_place_that_its_plan_gives_it() -> None:
         assert plan.slot(other.flows[0]) is None
 
 
+def test_flows_of_slots_are_equal_to_a_tuple_of_them() -> None:
+    """So nobody sees whether they were made one by one."""
+    flows = slots("r1", "pc-1", 80, 81).flows
+    assert flows == (*flows,) == slots("r2", "pc-1", 80, 81).flows
+    assert hash(flows) == hash((*flows,))
+    assert flows != (*flows[:1],)
+    assert flows != slots("r1", "pc-2", 80, 81).flows
+
+
 def test_agents_that_dial_the_same_share_what_their_slots_mean() -> None:
     """Ten thousand plans are as large as one; and one that nobody has any more is gone."""
     known = KnownPlans()

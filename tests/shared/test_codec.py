@@ -400,3 +400,32 @@ def test_a_bad_stream_is_refused(payload: bytes, reason: str) -> None:
     """However little it is, and however much it would become."""
     with pytest.raises(MalformedMessage, match=reason):
         codec.decode(Hello, payload)
+
+
+good = st.lists(anything, max_size=4).map(pack)
+odd = (
+    st.binary(max_size=6)
+    | anything.map(msgpack.packb)
+    | good.map(lambda one: one[:-1])
+    | st.tuples(good, good).map(b"".join)
+)
+
+
+def fields_alone(payload: bytes) -> list[Any]:
+    """The fields of a message; none of what is no such message."""
+    try:
+        row = msgpack.unpackb(payload)
+    except (ValueError, msgpack.exceptions.UnpackException):
+        return []
+    is_one = isinstance(row, list) and row and row[0] == SCHEMA
+    return row[1:] if is_one else []
+
+
+@given(st.lists(good, max_size=6) | st.lists(good | odd, max_size=6))
+def test_fields_of_many_are_told_by_columns(payloads: list[bytes]) -> None:
+    """None for what is left out; what is no message spoils nothing for those beside it."""
+    rows = [fields_alone(payload) for payload in payloads]
+    longest = max(map(len, rows), default=0)
+    padded = [[*row, *[None] * (longest - len(row))] for row in rows]
+    found = codec.columns_of(payloads)
+    assert repr(found) == repr([*zip(*padded, strict=True)] if longest else [])

@@ -137,6 +137,8 @@ class Collector:
         self._made_anew = made_anew
         self._early: list[Hello] = []
         """Those that came before the ledger was there to book them."""
+        self._learned: dict[str, Slots] = {}
+        """By agent, its plan from before the store was read, which may have it already."""
         self._wall = time.time() - time.monotonic()
         self._compile()
 
@@ -181,6 +183,7 @@ class Collector:
     def _begin(self, remains: Remains) -> None:
         for row in remains.plans:
             self._known.add(slots_of(row))
+        had = {row.agent: row.revision for row in remains.plans}
         last_heard = {(row.agent, row.boot): row.last for row in remains.received}
         for kept in remains.hellos:
             with contextlib.suppress(MalformedMessage):  # kept by another version
@@ -189,7 +192,7 @@ class Collector:
                 self.roster.restore(said, heard)
         self._compile()
         useless = self._reports.restore(
-            self._now_called(remains.latest),
+            remains.latest.called(self.topology.former),
             remains.received,
             remains.losses,
             remains.diagnoses,
@@ -198,6 +201,10 @@ class Collector:
         )
         self._handed.restore()
         self._keeper.add(useless)
+        for slots in self._learned.values():
+            if had.get(slots.agent) != slots.revision:
+                self._keep_plan(slots)
+        self._learned.clear()
         for hello in self._early:
             self._keeper.add(Batch(kept=self._handed.hello(hello, self.now())))
         self._early.clear()
@@ -322,6 +329,12 @@ class Collector:
     def _learn(self, slots: Slots) -> None:
         """Understand reports under a plan from now on, also after a restart."""
         self._known.add(slots)
+        if self._is_restored:
+            self._keep_plan(slots)
+        else:
+            self._learned[slots.agent] = slots
+
+    def _keep_plan(self, slots: Slots) -> None:
         self._keeper.add(Batch(plans=(kept_slots(slots, self.now()),)))
 
     async def _distribute(self) -> None:

@@ -5,7 +5,7 @@ know when it was told last, since when it has been so, and the few numbers that 
 sentences are in the store, for whoever looks at it. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -85,6 +85,10 @@ class Words:
             self._texts.append(text)
         return self._codes[text]
 
+    def codes(self, texts: Iterable[str]) -> "NDArray[np.uint32]":
+        """The numbers of several."""
+        return np.array([*map(self.code, texts)], np.uint32)
+
     def text(self, code: int) -> str:
         """The text of a number."""
         return self._texts[code]
@@ -98,6 +102,5 @@ class Words:
         for rows in every:
             for name in names:
                 codes, places = np.unique(rows[name], return_inverse=True)
-                texts = (words.code(self.text(code)) for code in codes.tolist())
-                rows[name] = np.fromiter(texts, "u4", len(codes))[places]
+                rows[name] = words.codes(map(self.text, codes.tolist()))[places]
         return words

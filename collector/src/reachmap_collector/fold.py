@@ -8,12 +8,13 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reachmap_collector import columns
+from reachmap_collector.bulk import WellFlows
 from reachmap_collector.columns import Rows
 from reachmap_collector.diagnose import Diagnosed
 from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, FlowKey, Flows, Target
@@ -22,7 +23,7 @@ from reachmap_collector.resolved import Name, Resolved, is_said_by_a_row
 from reachmap_collector.slots import Place, place_of
 from reachmap_collector.sources import Sources
 from reachmap_shared.messages import Observation
-from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome
+from reachmap_shared.vocabulary import Expectation, Outcome
 
 KEPT: Final = 1_000
 """Flows that have a record of their own though their row says enough: of the well and of the others
@@ -30,19 +31,6 @@ the latest so many each, some 2 MB of them in all."""
 
 _WORDS: Final = 10_000
 """Above so many, and twice those in use, the words that no row has any more are forgotten."""
-
-
-class Well(NamedTuple):
-    """What the map remembers of a flow to an address that is open and healthy."""
-
-    at: float
-    boot: str
-    number: int
-    answered_by: AnsweredBy | None
-    connect_us: int
-    local: str
-    window: bool
-    certificate_until: int | None
 
 
 class FlowMap:
@@ -97,6 +85,7 @@ class FlowMap:
         new: set[str] = set()
         to = np.full(len(before), -1)
         """By row: its row from now on."""
+        wanted: dict[int, NDArray[np.uint8]] = {}  # by tuple of targets, which sources share
         for source, targets in after.targets.items():
             start, had = after.start(source), before.targets.get(source, ())
             old = before.start(source)
@@ -104,7 +93,12 @@ class FlowMap:
                 self.rows[start : start + len(had)] = rows[old : old + len(had)]
                 to[old : old + len(had)] = np.arange(start, start + len(had))
                 continue
-            self.rows["flags"][start : start + len(targets)] = [*map(_flags, targets)]
+            if id(targets) not in wanted:
+                wanted[id(targets)] = np.array([*map(_flags, targets)], np.uint8)
+            self.rows["flags"][start : start + len(targets)] = wanted[id(targets)]
+            if not had and not heirs:
+                new.add(source)
+                continue
             known = self._index(had)
             for row, target in enumerate(targets, start):
                 at = known.get(target.place)
@@ -190,49 +184,43 @@ class FlowMap:
             self.changes += name.own.fold(told)
         return True
 
-    def begin(self, well: Iterable[tuple[FlowKey, str, Well]]) -> None:
+    def begin(self, well: WellFlows) -> None:
         """Fill the rows of flows, with their services, of which nothing was told before."""
-        rows: list[int] = []
-        values: list[tuple[float | int, ...]] = []
-        code, most, targets_of, start = (
-            self._words.code,
-            columns.MOST,
-            self.expected.targets,
-            self.expected.start,
-        )
-        source, begins = "", 0
-        index: Mapping[Place, int] = {}
-        services: tuple[str, ...] = ()
-        for flow, service, told in well:
-            if flow.source != source:  # they mostly come an agent's together
-                source, begins = flow.source, start(flow.source)
-                targets = targets_of.get(source, ())
-                index = self._index(targets)
-                services = self._indexes[id(targets)][2]
-            place = index.get((flow.destination, flow.address, flow.port, flow.transport))
-            if place is None or services[place] != service:
-                continue
-            rows.append(begins + place)
-            at, boot, number, answered_by, connect_us, local, window, until = told
-            values.append(
-                (
-                    at,
-                    at,
-                    min(number, most),
-                    code(boot),
-                    min(max(0, connect_us), most),
-                    columns.certificate(until),
-                    code(_without_port(local)),
-                    columns.ANSWER_CODES[answered_by],
-                    columns.HEALTHY | columns.WINDOW * window,
-                )
-            )
-        if rows:
-            *columns_, flags = zip(*values, strict=True)
-            for name, column in zip(_TOLD_OF_WELL, columns_, strict=True):
-                self.rows[name][rows] = column
-            self.rows["flags"][rows] |= np.asarray(flags, np.uint8)
-            self.rows["outcome"][rows] = columns.OUTCOME_CODES[Outcome.OPEN]
+        places = self._places(well)
+        known = places >= 0
+        places, rows = places[known], well.rows[known]
+        rows["boot"] = self._words.codes(well.boots)[rows["boot"]]
+        rows["local"] = self._words.codes(well.locals)[rows["local"]]
+        if np.bincount(places).max(initial=0) > 1:
+            # Told of under two names of its hosts: the later one counts.
+            order = np.argsort(rows["at"], kind="stable")
+            places, rows = places[order], rows[order]
+        rows["flags"] |= self.rows["flags"][places]
+        self.rows[places] = rows
+
+    def _places(self, well: WellFlows) -> NDArray[np.int64]:
+        """The row of each flow; -1 where it is none of the map's."""
+        keys, services = well.keys, well.services
+        groups: dict[int, tuple[int, tuple[Target, ...]]] = {}  # by identity: many share theirs
+        of_source = [self.expected.targets.get(source, ()) for source in keys.sources]
+        for targets in of_source:
+            groups.setdefault(id(targets), (len(groups), targets))
+        group = np.array([groups[id(targets)][0] for targets in of_source], np.int64)
+        # What leads to one place from sources with the same targets stands at one place of them.
+        kinds = (group[keys.source] * len(keys.places) + keys.place) * len(services) + well.service
+        distinct, kind = np.unique(kinds, return_inverse=True)
+        members = [targets for _, targets in groups.values()]
+        found = []
+        for one in distinct.tolist():
+            rest, service = divmod(one, len(services))
+            number, place = divmod(rest, len(keys.places))
+            targets = members[number]
+            at = self._index(targets).get(keys.places[place], -1)
+            fits = at >= 0 and self._indexes[id(targets)][2][at] == services[service]
+            found.append(at if fits else -1)
+        within = np.array(found, np.int64)[kind]
+        starts = np.array([*map(self.expected.start, keys.sources)], np.int64)
+        return np.where(within >= 0, starts[keys.source] + within, -1)
 
     def has(self, flow: FlowKey, boot: str, number: int) -> bool:
         """Whether a change is what was told last of a flow."""
@@ -246,7 +234,10 @@ class FlowMap:
         """The sources of flows that could be checked, and of which nothing was told."""
         rows = self.rows["outcome"] == columns.NOTHING
         rows &= self.rows["flags"] & columns.UNADDRESSED == 0
-        return {self.expected[row].key.source for row in np.flatnonzero(rows).tolist()}
+        ends = np.cumsum(self.expected.lengths)
+        found = np.unique(np.searchsorted(ends, np.flatnonzero(rows), side="right"))
+        sources = (*self.expected.targets,)
+        return {sources[place] for place in found.tolist()}
 
     def diagnose(self, flow: FlowKey, service: str, diagnosed: Diagnosed) -> bool:
         """Keep what was found out about a flow last; returns False when it is none of the map's."""
@@ -506,10 +497,6 @@ class FlowMap:
             self._records.pop(gone, None)
             self._names.pop(gone, None)
 
-
-_TOLD_OF_WELL: Final = (
-    *("at", "since", "number", "boot", "connect_us", "certificate", "local", "answered"),
-)
 
 _OF_TOPOLOGY: Final = columns.FORBIDDEN | columns.UNADDRESSED
 

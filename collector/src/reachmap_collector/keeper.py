@@ -30,6 +30,12 @@ from reachmap_shared import log
 _GATHER_S: Final = 0.05
 """What comes within it is committed together."""
 
+_FLOOD: Final = 1000
+"""Messages in that time, above which is waited for more: a commit writes every page of every index
+that any of them touches, so that of few large ones each message costs a quarter less."""
+
+_GATHER_IN_FLOOD_S: Final = 0.25
+
 _RETRY_S: Final = 1.0
 
 _PRUNE_EVERY_S: Final = 600.0
@@ -160,6 +166,8 @@ class Keeper:
             while True:
                 await self._some.wait()
                 await asyncio.sleep(_GATHER_S)
+                if self._waiting.messages > _FLOOD:
+                    await asyncio.sleep(_GATHER_IN_FLOOD_S - _GATHER_S)
                 if not await self._commit():
                     await asyncio.sleep(_RETRY_S)
                 elif time.monotonic() - pruned > _PRUNE_EVERY_S:

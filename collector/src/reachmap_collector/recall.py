@@ -51,8 +51,6 @@ _READ_AT_ONCE_S: Final = 86_400.0
 _KEPT_S: Final = 91 * 86_400.0
 """What began so long ago, no store has any more: whoever asks for all of time asks for that."""
 
-_ALL: Final = 1 << 30
-
 _TREND_S: Final = 3600.0
 _STEPS: Final = 12
 
@@ -297,7 +295,7 @@ def _fits(entry: Entry, selection: Selection) -> bool:
 
 
 def _all_plans(agent: str, store: Store) -> list[PlanSlots]:
-    return [*store.plans(_ALL, agent)]
+    return store.plans(agent)
 
 
 def _rollups(agent: str, part: tuple[float, float], store: Store) -> list[PackedRollUp]:

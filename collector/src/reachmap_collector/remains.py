@@ -6,7 +6,7 @@ from typing import Final
 
 from reachmap_collector.reports import DIAGNOSES, LOSSES
 from reachmap_collector.store import much_is_read
-from reachmap_collector.store.api import Kept, PlanSlots, Received, Store, Transition
+from reachmap_collector.store.api import Kept, Latest, PlanSlots, Received, Store, Transition
 
 HELLOS: Final = "hellos"
 """The store's area for what agents announced."""
@@ -26,7 +26,7 @@ class Remains:
     losses: Sequence[Kept]
     diagnoses: Sequence[Kept]
     received: Sequence[Received]
-    latest: Sequence[Transition]
+    latest: Latest
     """The last change of each flow."""
     older: Sequence[Transition]
     """The latest of all changes: they say since when it has been so."""
@@ -40,12 +40,13 @@ class Remains:
             while page.next is not None and len(older) < _RECENT:
                 page = store.history(limit=_PAGE, before=page.next)
                 older += page.transitions
+            begins = store.beginning()
             return cls(
-                plans=[*store.plans()],
+                plans=begins.plans,
                 hellos=[*store.kept(HELLOS)],
                 losses=[*store.kept(LOSSES)],
                 diagnoses=[*store.kept(DIAGNOSES)],
                 received=[*store.received()],
-                latest=[*store.latest()],
+                latest=begins.latest,
                 older=older,
             )

@@ -5,15 +5,14 @@ counted, and kept as a dead letter. Whatever is taken goes to the map and to the
 """
 
 import contextlib
-import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from reachmap_collector.diagnose import Diagnosed, find
-from reachmap_collector.fold import FlowMap, Well, renamed
+from reachmap_collector.fold import FlowMap, renamed
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.records import Counts, Period, Told
@@ -22,11 +21,13 @@ from reachmap_collector.store.api import (
     Batch,
     DeadLetter,
     Kept,
+    Latest,
     PackedRollUp,
     PlanSlots,
     Received,
     Transition,
 )
+from reachmap_collector.well import well_flows
 from reachmap_shared import codec, subjects
 from reachmap_shared.diagnosis import Diagnosis
 from reachmap_shared.errors import InvalidName, MalformedMessage
@@ -182,7 +183,7 @@ class Reports:
 
     def restore(
         self,
-        latest: Iterable[Transition],
+        latest: Latest,
         received: Iterable[Received],
         losses: Iterable[Kept],
         diagnoses: Iterable[Kept] = (),
@@ -217,8 +218,9 @@ class Reports:
                         if (known := self._ledger.get(kept.key, one.boot)) is not None:
                             known.refused = one.observations
         names = self._flows.names()
-        rest: list[Transition] = []
-        self._flows.begin(_well(latest, rest))
+        well, others = well_flows(latest)
+        self._flows.begin(well)
+        rest = [latest[place] for place in others]
         rest += (one for one in older if not self._flows.has(one.flow, one.boot, one.number))
         for change in sorted(rest, key=lambda one: one.at):
             told = told_of(change)
@@ -401,48 +403,6 @@ def kept_account(account: Account) -> Received:
     )
 
 
-def _well(
-    latest: Iterable[Transition], rest: list[Transition]
-) -> Iterator[tuple[FlowKey, str, Well]]:
-    """The changes of which a few numbers are enough; the others are put among the rest."""
-    for change in latest:
-        # The observation in full takes ten times as long, and there are a million of them.
-        fields = codec.fields_of(change.detail) if change.is_open else []
-        if len(fields) < _REQUIRED or not fields[_HEALTHY] or fields[_RESOLVED:]:
-            rest.append(change)
-            continue
-        yield (
-            change.flow,
-            change.service,
-            Well(
-                change.at,
-                change.boot,
-                change.number,
-                fields[_ANSWERED_BY],
-                fields[_CONNECT_US],
-                fields[_LOCAL],
-                *(
-                    *fields[_WINDOW : _CERTIFICATE + 1],
-                    *_DEFAULTS[max(0, len(fields) - _REQUIRED) :],
-                ),
-            ),
-        )
-
-
-_PLACES: Final = {field.name: place for place, field in enumerate(dataclasses.fields(Observation))}
-_ANSWERED_BY, _HEALTHY, _CONNECT_US, _LOCAL, _WINDOW, _CERTIFICATE, _RESOLVED = (
-    _PLACES[name]
-    for name in (
-        *("answered_by", "healthy", "connect_us", "local"),
-        *("window", "certificate_until", "resolved"),
-    )
-)
-_REQUIRED: Final = _PLACES["window"]
-"""How many fields an observation has at least."""
-_DEFAULTS: Final = (False, None)
-"""Of window and certificate, where they are left out."""
-
-
 def told_of(change: Transition) -> Told | None:
     """A change as the store kept it; None for one that another version kept."""
     try:
@@ -459,7 +419,7 @@ def slots_of(row: PlanSlots) -> Slots:
 
 def kept_slots(slots: Slots, now: float) -> PlanSlots:
     """A plan for the store to keep."""
-    return PlanSlots(slots.agent, slots.revision, tuple(slots.flows), slots.services, now)
+    return PlanSlots(slots.agent, slots.revision, slots.flows, slots.services, now)
 
 
 def _called_now(kept: _KeptDiagnosis, former: Mapping[str, str]) -> _KeptDiagnosis:

@@ -35,17 +35,26 @@ class Ends:
 
 
 class SlotFlows(Sequence[FlowKey]):
-    """The flow of each slot; a key is made when somebody looks at it."""
+    """The flow of each slot; a key is made when somebody looks at it.
+
+    It is equal to a tuple of them.
+    """
 
     def __init__(self, source: str, places: tuple[Place, ...]) -> None:
+        self.places = places
         self._source = source
-        self._places = places
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, tuple | SlotFlows) and (*self,) == (*other,)
+
+    def __hash__(self) -> int:
+        return hash((*self,))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[FlowKey]:
-        return (FlowKey(self._source, *place) for place in self._places)
+        return (FlowKey(self._source, *place) for place in self.places)
 
     @overload
     def __getitem__(self, index: int) -> FlowKey: ...
@@ -54,8 +63,8 @@ class SlotFlows(Sequence[FlowKey]):
     def __getitem__(self, index: int | slice) -> FlowKey | Sequence[FlowKey]:
         """By slot."""
         if isinstance(index, slice):
-            return SlotFlows(self._source, self._places[index])
-        return FlowKey(self._source, *self._places[index])
+            return SlotFlows(self._source, self.places[index])
+        return FlowKey(self._source, *self.places[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,8 @@ class Slots:
         cls, agent: str, revision: str, flows: Sequence[FlowKey], services: Sequence[str]
     ) -> "Slots":
         """From the flows' keys; sharing is up to who knows of others like it."""
-        return cls(agent, revision, Ends(tuple(map(place_of, flows)), tuple(services)))
+        places = flows.places if isinstance(flows, SlotFlows) else tuple(map(place_of, flows))
+        return cls(agent, revision, Ends(places, tuple(services)))
 
     @property
     def flows(self) -> SlotFlows:

@@ -21,7 +21,10 @@ def test_a_server_that_restarts_is_found_again(
     store.commit(Batch((transition(0),)))
     postgres.stop()
     try:
-        for call in (lambda: store.commit(Batch((transition(1),))), lambda: list(store.latest())):
+        for call in (
+            lambda: store.commit(Batch((transition(1),))),
+            lambda: list(store.beginning().latest),
+        ):
             with pytest.raises(
                 StoreUnavailable, match=f"store postgresql://127.0.0.1:{postgres.port}/"
             ):
@@ -44,7 +47,7 @@ def test_a_server_that_comes_later_is_waited_for_by_whoever_asks(
     finally:
         postgres.start()
     store.commit(Batch((transition(),)))
-    assert list(store.latest()) == [transition()]
+    assert list(store.beginning().latest) == [transition()]
     store.close()
 
 
@@ -82,7 +85,7 @@ def test_a_store_that_is_only_for_reading_is_told_and_outlived(
     store.close()  # what the server says holds for new connections
     with pytest.raises(StoreUnavailable, match="read-only transaction"):
         store.commit(Batch((transition(1),)))
-    assert list(store.latest()) == [transition(0)]
+    assert list(store.beginning().latest) == [transition(0)]
     postgres.do(f"ALTER DATABASE {database} RESET default_transaction_read_only")
     store.close()
     store.commit(Batch((transition(1),)))
@@ -114,7 +117,7 @@ def test_a_database_in_no_encoding_takes_our_names(
     try:
         store: SqlStore = opened(postgres.url(plain))
         store.commit(Batch((transition(service="dienst-ä:1"),)))
-        assert [one.service for one in store.latest()] == ["dienst-ä:1"]
+        assert [one.service for one in store.beginning().latest] == ["dienst-ä:1"]
         store.close()
     finally:
         postgres.do(f"DROP DATABASE {plain} WITH (FORCE)")

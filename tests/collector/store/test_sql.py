@@ -42,7 +42,9 @@ def rollup(sequence: int = 0, agent: str = "pc-1", **more: Any) -> PackedRollUp:
 
 def test_a_fresh_store_is_empty(store: SqlStore) -> None:
     """And says so, whatever is asked."""
-    assert [list(rows) for rows in (store.latest(), store.received(), store.plans())] == [
+    assert [
+        list(rows) for rows in (store.beginning().latest, store.received(), store.beginning().plans)
+    ] == [
         [],
         [],
         [],
@@ -82,10 +84,10 @@ def test_everything_comes_back_as_it_was_given(
     )
     store.commit(given)
     for one in (store, opened(url)):
-        assert sorted(one.latest(), key=lambda row: row.number) == list(given.transitions)
+        assert sorted(one.beginning().latest, key=lambda row: row.number) == list(given.transitions)
         assert list(one.rollups("pc-1", 0, 2000)) == list(given.rollups)
         assert list(one.received()) == list(given.received)
-        assert sorted(one.plans(), key=lambda row: row.agent) == list(given.plans)
+        assert sorted(one.beginning().plans, key=lambda row: row.agent) == list(given.plans)
         assert one.dead_letters() == given.dead_letters
         assert list(one.kept("silences")) == [given.kept[1], given.kept[0]]
         assert list(one.kept("other")) == []
@@ -111,19 +113,19 @@ def test_a_batch_is_kept_whole_or_not_at_all(store: SqlStore, transition: Make) 
     broken = DeadLetter("subject", "reason", None, 0.0)  # type: ignore[arg-type]
     with pytest.raises(Exception, match=r"(?i)null"):
         store.commit(Batch((transition(),), (rollup(),), dead_letters=(broken,)))
-    assert list(store.latest()) == []
+    assert list(store.beginning().latest) == []
     assert store.size().flows == store.size().agents == 0
     store.commit(Batch((transition(),), (rollup(),)))
-    assert list(store.latest()) == [transition()]
+    assert list(store.beginning().latest) == [transition()]
 
 
 def test_the_latest_of_a_flow_is_the_latest_in_time(store: SqlStore, transition: Make) -> None:
     """Also where history fills in later; of one moment the one that came last."""
     store.commit(Batch((transition(5, 1005.0),)))
     store.commit(Batch((transition(3, 1003.0), transition(4, 1004.0))))
-    assert [one.number for one in store.latest()] == [5]
+    assert [one.number for one in store.beginning().latest] == [5]
     store.commit(Batch((transition(6, 1005.0),)))
-    assert [one.number for one in store.latest()] == [6]
+    assert [one.number for one in store.beginning().latest] == [6]
 
 
 def test_how_things_stood_at_a_moment(store: SqlStore, transition: Make, flow: MakeFlow) -> None:
@@ -278,7 +280,7 @@ def test_only_the_latest_plans_are_told(store: SqlStore, flow: MakeFlow) -> None
         store.commit(Batch(plans=(plan(revision, 1000.0 + number),)))
     store.commit(Batch(plans=(plan("a", 1.0, "pc-2"),), rollups=(rollup(plan="nobody's"),)))
     told: dict[str, str] = {}
-    for one in store.plans(each=3):
+    for one in store.beginning(3).plans:
         told[one.agent] = told.get(one.agent, "") + one.revision
     assert told == {"pc-1": "cda", "pc-2": "a"}
 
@@ -309,7 +311,7 @@ def test_text_from_strangers_stops_nothing(
                 (Kept(odd, odd, b""),),
             )
         )
-    (found,) = store.latest()
+    (found,) = store.beginning().latest
     assert found.boot == found.service == odd.replace("\0", "\ufffd")
     assert [row.key for row in store.kept(odd)] == [odd.replace("\0", "\ufffd")]
     assert store.size().transitions == store.size().rollups == 1
@@ -344,21 +346,21 @@ def test_many_flows_are_interned_at_once(
     store.commit(Batch(changes, plans=plans))
     again = opened(url)
     again.commit(Batch(changes[:100], plans=plans[:100]))
-    assert sorted(again.latest(), key=lambda one: one.flow) == sorted(
+    assert sorted(again.beginning().latest, key=lambda one: one.flow) == sorted(
         changes, key=lambda one: one.flow
     )
-    assert set(again.plans()) == set(plans)
+    assert set(again.beginning().plans) == set(plans)
     assert again.size().flows == 2500
 
 
 def test_a_reader_may_stop_half_way(store: SqlStore, transition: Make, flow: MakeFlow) -> None:
     """And the next commit does not wait for it."""
     store.commit(Batch(tuple(transition(0, key=flow(f"h-{n}")) for n in range(6000))))
-    rows = store.latest()
+    rows = store.at(9e9)
     next(rows)
     rows.close()  # type: ignore[attr-defined]
     store.commit(Batch((transition(9),)))
-    assert sum(1 for _ in store.latest()) == 6001
+    assert sum(1 for _ in store.beginning().latest) == 6001
 
 
 def test_size_says_how_much_there_is(store: SqlStore, transition: Make, flow: MakeFlow) -> None:
@@ -385,13 +387,13 @@ def test_a_backup_is_a_store(
             store.backup(copy)
         assert list(tmp_path.iterdir()) == []
         return
-    reader = store.latest()
+    reader = store.at(9e9)
     next(reader)  # others are at work
     store.backup(copy)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     store.commit(Batch((transition(1),)))
     found = opened(f"sqlite:///{copy}", migrate=False)
-    assert list(found.latest()) == [transition()]
+    assert list(found.beginning().latest) == [transition()]
     assert found.flaws() == ()
     before = copy.read_bytes()
     with pytest.raises(StoreRefused, match="exists already"):

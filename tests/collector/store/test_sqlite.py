@@ -89,7 +89,7 @@ def test_a_file_that_is_gone_is_not_made_anew(
     path.rename(away)
     for call in (
         lambda: file_store.commit(Batch((transition(1),))),
-        lambda: list(file_store.latest()),
+        lambda: list(file_store.beginning().latest),
     ):
         with pytest.raises(StoreUnavailable, match="the file is gone"):
             call()
@@ -171,7 +171,7 @@ def test_another_writer_is_waited_for(
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="locked"):
         store.commit(Batch((transition(),)))
-    assert list(store.latest()) == []
+    assert list(store.beginning().latest) == []
     other.execute("ROLLBACK")
     other.close()
     store.commit(Batch((transition(),)))

@@ -113,10 +113,15 @@ def test_plans_that_nothing_needs_go(store: SqlStore, flow: MakeFlow) -> None:
     old = PackedRollUp("a", "boot", 0, "2", NOW - 100 * DAY_S, NOW, b"")
     store.commit(Batch(plans=plans, rollups=(old,)))
     prune_all(store, Keep(plans=2, rollups_s=None))
-    left = sorted(one.agent + one.revision for one in store.plans())
+    left = sorted(one.agent + one.revision for one in store.beginning().plans)
     assert left == ["a2", "a4", "a5", "b4", "b5"]
     prune_all(store, Keep(plans=2))
-    assert sorted(one.agent + one.revision for one in store.plans()) == ["a4", "a5", "b4", "b5"]
+    assert sorted(one.agent + one.revision for one in store.beginning().plans) == [
+        "a4",
+        "a5",
+        "b4",
+        "b5",
+    ]
     # What was let go of may come again.
     store.commit(Batch(plans=plans, rollups=(old,)))
     assert store.size().plans == 10
@@ -144,4 +149,4 @@ def test_pruning_is_done_in_bounded_parts(
     store.commit(Batch(tuple(later)))
     assert prune_all(store, Keep(transitions_s=DAY_S)) >= 3
     assert store.size().transitions == 20
-    assert {one.number for one in store.latest()} == set(range(100, 120))
+    assert {one.number for one in store.beginning().latest} == set(range(100, 120))

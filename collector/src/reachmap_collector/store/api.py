@@ -6,11 +6,15 @@ Every call but `close` raises `StoreUnavailable` when the store cannot be read o
 now: the next one tries anew, so nobody has to open a store that came back.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from reachmap_collector.bulk import FlowKeys, Numbering, Numbers
 from reachmap_collector.planner import FlowKey
 from reachmap_shared.vocabulary import Outcome
 
@@ -69,7 +73,8 @@ class PlanSlots:
 
     agent: str
     revision: str
-    flows: tuple[FlowKey, ...]
+    flows: Sequence[FlowKey]
+    """A tuple, or what is equal to one."""
     services: tuple[str, ...]
     """Each flow's, so there are as many."""
     at: float
@@ -157,6 +162,82 @@ class Entry:
         return Cursor(round(self.transition.at * 1000), self.sequence)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Latest(Sequence[Transition]):
+    """The last transition of each flow, by columns; one is made when somebody looks at it."""
+
+    flows: FlowKeys
+    boots: Sequence[tuple[str, str]]
+    """Of which agent, and its name."""
+    services: Sequence[str]
+    boot: Numbers
+    """Of each transition, as all that follow."""
+    number: Numbers
+    """Its own, among its boot's."""
+    service: Numbers
+    at: NDArray[np.float64]
+    outcome: Sequence[Outcome]
+    is_open: Sequence[bool]
+    detail: Sequence[bytes]
+
+    @classmethod
+    def of(cls, given: Iterable[Transition]) -> "Latest":
+        """From the transitions themselves."""
+        rows = (*given,)
+        boots, services = Numbering[tuple[str, str]](), Numbering[str]()
+        boot = boots.of((one.agent, one.boot) for one in rows)
+        service = services.of(one.service for one in rows)
+        return cls(
+            flows=FlowKeys.of([one.flow for one in rows]),
+            boots=(*boots,),
+            services=(*services,),
+            boot=boot,
+            number=np.array([one.number for one in rows], np.int64),
+            service=service,
+            at=np.array([one.at for one in rows], np.float64),
+            outcome=[one.outcome for one in rows],
+            is_open=[one.is_open for one in rows],
+            detail=[one.detail for one in rows],
+        )
+
+    def called(self, current: Mapping[str, str]) -> "Latest":
+        """The same by what hosts are called now; some may be of one flow then."""
+        return replace(self, flows=self.flows.called(current)) if current else self
+
+    def __len__(self) -> int:
+        return len(self.detail)
+
+    @overload
+    def __getitem__(self, index: int) -> Transition: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Transition]: ...
+    def __getitem__(self, index: int | slice) -> Transition | Sequence[Transition]:
+        """By place."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        agent, boot = self.boots[self.boot[index]]
+        return Transition(
+            agent,
+            boot,
+            int(self.number[index]),
+            self.flows[index],
+            self.services[self.service[index]],
+            float(self.at[index]),
+            self.outcome[index],
+            self.is_open[index],
+            self.detail[index],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a map begins with."""
+
+    plans: Sequence[PlanSlots]
+    """The latest few of each agent, the oldest first."""
+    latest: Latest
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
     """How long things are kept; None is for ever. Times are in seconds."""
@@ -194,8 +275,8 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> None:
         """Keep all of a batch or nothing of it. Once this returned, only a lost disk undoes it."""
 
-    def latest(self) -> Iterator[Transition]:
-        """The last transition of each flow, in no order: what the map starts from."""
+    def beginning(self, plans: int = 4) -> Beginning:
+        """What a map begins with: so many plans of each agent, and where all flows stand."""
 
     def at(
         self,
@@ -216,8 +297,8 @@ class Store(Protocol):
     def received(self) -> Iterator[Received]:
         """What was taken from each boot."""
 
-    def plans(self, each: int = 4, agent: str | None = None) -> Iterator[PlanSlots]:
-        """The latest few plans of each agent, or of one, an agent's oldest first."""
+    def plans(self, agent: str) -> list[PlanSlots]:
+        """All that is kept of an agent's, the oldest first."""
 
     def history(
         self,

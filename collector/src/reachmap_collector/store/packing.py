@@ -9,6 +9,9 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reachmap_collector.errors import StoreRefused
 from reachmap_shared.vocabulary import Outcome, Transport
 
@@ -80,11 +83,9 @@ def pack_slots(flows: Sequence[int], services: Sequence[int]) -> bytes:
     return zlib.compress(_little_endian(array(_FOUR_OCTETS, [*flows, *services])).tobytes(), 1)
 
 
-def unpack_slots(kept: bytes) -> tuple[Sequence[int], Sequence[int]]:
+def unpack_slots(kept: bytes) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """What `pack_slots` was given."""
-    ids = array(_FOUR_OCTETS)
-    ids.frombytes(zlib.decompress(kept))
-    both = _little_endian(ids)
+    both = np.frombuffer(zlib.decompress(kept), "<u4")
     half = len(both) // 2
     return both[:half], both[half:]
 

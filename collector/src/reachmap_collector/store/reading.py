@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select, tuple_
 
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (
@@ -14,12 +14,11 @@ from reachmap_collector.store.api import (
     Kept,
     PackedRollUp,
     Page,
-    PlanSlots,
     Received,
     Selection,
     Transition,
 )
-from reachmap_collector.store.interning import in_parts, read_flows
+from reachmap_collector.store.interning import in_parts
 from reachmap_collector.store.packing import (
     milliseconds,
     outcome,
@@ -27,7 +26,6 @@ from reachmap_collector.store.packing import (
     text,
     transport,
     unpack_ranges,
-    unpack_slots,
 )
 from reachmap_collector.store.tables import (
     boots,
@@ -42,34 +40,35 @@ from reachmap_collector.store.tables import (
     transitions,
 )
 
-_CHUNK: Final = 5000
+CHUNK: Final = 5000
 """Rows fetched at once, where there may be a million."""
 
-_AGENTS_AT_ONCE: Final = 200
-"""Whose flows are read together, for their plans."""
 
-
-def last_of_each(
-    connection: Connection,
-    moment: float | None,
-    changed: tuple[float, float] | None = None,
-    selection: Selection = EVERYTHING,
-) -> Iterator[Transition]:
-    """Each flow's last transition, or its last one at or before a moment; see `api.Store.at`."""
+def is_last(moment: float | None = None) -> "ColumnElement[bool]":
+    """That a transition is its flow's last one, or the last at or before a moment."""
     older = transitions.alias("older")
     last = select(older.c.id).where(older.c.flow == flows.c.id)
     if moment is not None:
         last = last.where(older.c.at <= milliseconds(moment))
     # One look into the index for each flow, however long their histories are.
     last = last.order_by(older.c.at.desc(), older.c.id.desc()).limit(1)
-    is_last = transitions.c.id == last.scalar_subquery()
-    asked = _of_ends(select(*_SHOWN).join_from(flows, transitions, is_last), selection)
+    return transitions.c.id == last.scalar_subquery()
+
+
+def last_of_each(
+    connection: Connection,
+    moment: float,
+    changed: tuple[float, float] | None = None,
+    selection: Selection = EVERYTHING,
+) -> Iterator[Transition]:
+    """Each flow's last transition at or before a moment; see `api.Store.at`."""
+    asked = _of_ends(select(*_SHOWN).join_from(flows, transitions, is_last(moment)), selection)
     if changed is not None:
         after, until = map(milliseconds, changed)
         meant = select(transitions.c.flow).where(transitions.c.at > after)
         asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
     directory = _Directory(connection)
-    with connection.execution_options(yield_per=_CHUNK).execute(asked) as result:
+    with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         for rows in result.partitions():
             yield from directory.transitions(rows)
 
@@ -205,42 +204,6 @@ def all_received(connection: Connection) -> Iterator[Received]:
         yield Received(agent, boot, unpack_ranges(ranges), observations, heard, seconds(last))
 
 
-def latest_plans(connection: Connection, each: int, agent: str | None) -> Iterator[PlanSlots]:
-    """The latest of each agent, or of one, the oldest of them first."""
-    place = (
-        func.row_number()
-        .over(partition_by=plans.c.host, order_by=(plans.c.at.desc(), plans.c.id.desc()))
-        .label("place")
-    )
-    ranked = select(plans.c.id, place).where(plans.c.slots.is_not(None)).subquery()
-    wanted = select(ranked.c.id).where(ranked.c.place <= each)
-    names = {row.id: row.name for row in connection.execute(select(services))}
-    known: dict[int, str] = {}
-    whose = select(hosts.c.id, hosts.c.name).order_by(hosts.c.id)
-    if agent is not None:
-        whose = whose.where(hosts.c.name == agent)
-    agents = connection.execute(whose).all()
-    for start in range(0, len(agents), _AGENTS_AT_ONCE):
-        some = agents[start : start + _AGENTS_AT_ONCE]
-        known.update((id_, name) for id_, name in some)
-        asked = (
-            select(plans.c.host, plans.c.revision, plans.c.at, plans.c.slots)
-            .where(plans.c.host.in_([id_ for id_, _ in some]), plans.c.id.in_(wanted))
-            .order_by(plans.c.host, plans.c.at, plans.c.id)
-        )
-        rows = connection.execute(asked).all()
-        keys = dict(read_flows(connection, sorted({row.host for row in rows}), known))
-        for host, revision, at, slots in rows:
-            of_flows, of_services = unpack_slots(slots)
-            yield PlanSlots(
-                known[host],
-                revision,
-                tuple(keys[id_] for id_ in of_flows),
-                tuple(names[id_] for id_ in of_services),
-                seconds(at),
-            )
-
-
 def rollups_of(
     connection: Connection, agent: str, since: float, until: float
 ) -> Iterator[PackedRollUp]:
@@ -257,7 +220,7 @@ def rollups_of(
         .join_from(rollups, plans, plans.c.id == rollups.c.plan)
         .join(boots, boots.c.id == rollups.c.boot)
         .where(
-            plans.c.host == _id(hosts, agent),
+            plans.c.host == id_of(hosts, agent),
             rollups.c.begins >= milliseconds(since),
             rollups.c.begins < milliseconds(until),
         )
@@ -372,7 +335,8 @@ class _Directory:
         return in_parts(ids - known.keys())
 
 
-def _id(table: Any, name: str) -> Any:
+def id_of(table: Any, name: str) -> Any:
+    """The number of a name."""
     return select(table.c.id).where(table.c.name == name).scalar_subquery()
 
 
@@ -382,5 +346,5 @@ def _ids(table: Any, meant: Collection[str]) -> Any:
 
 def _streamed(connection: Connection, asked: "Select[Any]") -> Iterator[Any]:
     """Rows, as many at once as memory does not mind."""
-    with connection.execution_options(yield_per=_CHUNK).execute(asked) as result:
+    with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         yield from result

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete
 
 from reachmap_collector.errors import StoreRefused
-from reachmap_collector.store import reading, rows, schema, upkeep
+from reachmap_collector.store import beginning, reading, rows, schema, upkeep
 from reachmap_collector.store.api import (
     EVERYTHING,
     Batch,
+    Beginning,
     Cursor,
     DeadLetter,
     Entry,
@@ -109,9 +110,9 @@ class SqlStore:
             ),
         )
 
-    def latest(self) -> Iterator[Transition]:
+    def beginning(self, plans: int = 4) -> Beginning:
         with self._reading() as connection:
-            yield from reading.last_of_each(connection, None)
+            return beginning.beginning(connection, plans)
 
     def at(
         self,
@@ -127,9 +128,9 @@ class SqlStore:
         with self._reading() as connection:
             yield from reading.all_received(connection)
 
-    def plans(self, each: int = 4, agent: str | None = None) -> Iterator[PlanSlots]:
+    def plans(self, agent: str) -> list[PlanSlots]:
         with self._reading() as connection:
-            yield from reading.latest_plans(connection, each, agent)
+            return beginning.plans_of(connection, agent)
 
     def history(
         self,

@@ -1,0 +1,96 @@
+"""Of the last changes that the store has, those of flows that are well, as rows of the map. Pure.
+
+There may be a million, and an observation decoded whole takes twenty times as long as the few
+numbers of it that the map remembers.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import compress
+from typing import Any, Final
+
+import numpy as np
+
+from reachmap_collector import columns
+from reachmap_collector.bulk import Numbering, WellFlows
+from reachmap_collector.columns import Rows
+from reachmap_collector.store.api import Latest
+from reachmap_shared import codec
+from reachmap_shared.messages import Observation
+from reachmap_shared.vocabulary import Outcome
+
+_AT_ONCE: Final = 1000
+"""That are looked at together: they stay in the processor's own memory."""
+
+_FIELDS: Final = [field.name for field in dataclasses.fields(Observation)]
+_USED: Final = ("answered_by", "connect_us", "local", "window", "certificate_until")
+
+
+def well_flows(latest: Latest) -> tuple[WellFlows, list[int]]:
+    """Those of which a few numbers are enough, and the places of all others."""
+    is_open = [*compress(range(len(latest)), latest.is_open)]
+    rows = columns.blank(len(is_open), 0.0)
+    sources = Numbering[str]()
+    well: list[int] = []
+    for start in range(0, len(is_open), _AT_ONCE):
+        some = is_open[start : start + _AT_ONCE]
+        seen = _by_name(codec.columns_of([latest.detail[place] for place in some]), len(some))
+        fits = [
+            healthy is True
+            and evidence is not None
+            and not resolved
+            and answered in columns.ANSWERS
+            for healthy, evidence, resolved, answered in zip(
+                *(seen[name] for name in ("healthy", "evidence", "resolved", "answered_by")),
+                strict=True,
+            )
+        ]
+        fitting = [*compress(some, fits)]
+        part = rows[len(well) : len(well) + len(fitting)]
+        _fill(part, sources, *([*compress(seen[name], fits)] for name in _USED))
+        well += fitting
+    rows = rows[: len(well)]
+    places = np.array(well, np.int64)
+    rows["at"] = rows["since"] = latest.at[places]
+    rows["number"] = latest.number[places].clip(0, columns.MOST)
+    rows["boot"] = latest.boot[places]
+    others = np.ones(len(latest), bool)
+    others[places] = False
+    return (
+        WellFlows(
+            keys=latest.flows.at(places),
+            services=latest.services,
+            service=latest.service[places],
+            boots=[boot for _, boot in latest.boots],
+            locals=[f"{source}:0" if source else "" for source in sources],
+            rows=rows,
+        ),
+        np.flatnonzero(others).tolist(),
+    )
+
+
+def _by_name(seen: Sequence[Sequence[Any]], count: int) -> dict[str, Sequence[Any]]:
+    left_out = (None,) * count
+    return {
+        name: seen[place] if place < len(seen) else left_out for place, name in enumerate(_FIELDS)
+    }
+
+
+def _fill(
+    rows: Rows,
+    sources: Numbering[str],
+    answered: Sequence[str | None],
+    connect_us: Sequence[int],
+    local: Sequence[str],
+    window: Sequence[bool | None],
+    until: Sequence[int | None],
+) -> None:
+    rows["outcome"] = columns.OUTCOME_CODES[Outcome.OPEN]
+    rows["answered"] = [columns.ANSWER_CODES[one] for one in answered]
+    rows["connect_us"] = np.array(connect_us, np.float64).clip(0, columns.MOST)
+    rows["local"] = sources.of([one.rpartition(":")[0] for one in local])
+    rows["flags"] = columns.HEALTHY
+    if any(window):
+        rows["flags"] |= np.array([columns.WINDOW * bool(one) for one in window], np.uint8)
+    if until.count(None) < len(until):
+        rows["certificate"] = [*map(columns.certificate, until)]

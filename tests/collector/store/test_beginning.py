@@ -1,0 +1,63 @@
+"""What a map begins with is read by columns, once, and in the order of the index."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import event
+
+from reachmap_collector.planner import FlowKey
+from reachmap_collector.store.api import Batch, PlanSlots, Transition
+from reachmap_collector.store.sql import SqlStore
+
+Make = Callable[..., Transition]
+MakeFlow = Callable[..., FlowKey]
+
+
+def test_plans_of_agents_that_dial_the_same_are_held_once(store: SqlStore, flow: MakeFlow) -> None:
+    """Also where the ids that the store has for their flows are not side by side."""
+    names = [f"pc-{number}" for number in range(3)]
+    for port in (1, 2):
+        store.commit(
+            Batch(
+                plans=tuple(
+                    PlanSlots(one, "old", (flow(one, port=port),), ("a",), 1.0) for one in names
+                )
+            )
+        )
+    plans = [
+        PlanSlots(one, "new", (flow(one, port=2), flow(one, port=1)), ("b", "a"), 2.0)
+        for one in names
+    ]
+    store.commit(
+        Batch(plans=(*plans, PlanSlots("pc-9", "new", (flow("pc-9", port=2),), ("b",), 2.0)))
+    )
+    found = store.beginning(1).plans
+    assert [*found[:3]] == plans
+    assert len({id(one.flows.places) for one in found}) == 2  # type: ignore[attr-defined]
+    assert store.plans("pc-1") == [
+        PlanSlots("pc-1", "old", (flow("pc-1", port=2),), ("a",), 1.0),
+        plans[1],
+    ]
+    assert store.plans("nobody") == []
+
+
+def test_the_last_of_each_flow_is_read_in_the_order_of_the_index(
+    store: SqlStore, transition: Make, flow: MakeFlow
+) -> None:
+    """On SQLite: one look for each, from page to page, and nothing is sorted."""
+    store.commit(Batch(tuple(transition(n, key=flow(f"pc-{9 - n}")) for n in range(9))))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(store._engine, "before_cursor_execute", note)
+    assert len(store.beginning().latest) == 9
+    [(statement, parameters)] = [one for one in asked if "LIMIT" in one[0]]
+    if store.shown.startswith("sqlite:"):
+        with store._engine.connect() as connection:
+            explained = f"EXPLAIN QUERY PLAN {statement}"
+            steps = [row[-1] for row in connection.exec_driver_sql(explained, parameters)]
+        assert steps[0] == "SCAN flows"
+        assert "COVERING INDEX transitions_flow_at_ix (flow=?" in steps[-1]
+        assert not any("TEMP B-TREE" in step for step in steps)

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reachmap_collector import fold
+from reachmap_collector import fold, written
 from reachmap_collector.planner import Announcement, FlowKey
 from reachmap_collector.records import Counts, Period
 from reachmap_collector.slots import Slots
@@ -198,9 +198,9 @@ def test_words_that_no_row_has_any_more_are_forgotten(
     scene: Any, told: Any, monkeypatch: Any
 ) -> None:
     """Agents start again and again; what rows say is the same afterwards."""
-    monkeypatch.setattr(fold, "_WORDS", 10)
+    monkeypatch.setattr(written, "WORDS", 10)
     stage = scene()
-    stage.flows._kept, stage.flows._most_words = 0, 10
+    stage.flows._kept, stage.flows._written._most = 0, 10
     record = stage.record("pc-1", "web-1", "web:8080")
     other = stage.record("pc-1", "web-1", "shop:9090")
     stage.flows.tell(other.key, "shop:9090", told(1, boot="first", local="10.7.7.7:1"))
@@ -208,7 +208,7 @@ def test_words_that_no_row_has_any_more_are_forgotten(
         change = told(start, boot=f"boot-{start}", local=f"10.0.0.{start}:1")
         stage.flows.tell(record.key, "web:8080", change)
     stage.flows.expect(stage.flows.expected, 100.0)
-    assert len(stage.flows._words) == 5
+    assert len(stage.flows._written.words) == 5
     for key, boot, local in (
         (record.key, "boot-49", "10.0.0.49:0"),
         (other.key, "first", "10.7.7.7:0"),

@@ -8,7 +8,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,17 @@ from reachmap_collector import columns
 from reachmap_collector.bulk import WellFlows
 from reachmap_collector.columns import Rows
 from reachmap_collector.diagnose import Diagnosed
+from reachmap_collector.index import Index
 from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, FlowKey, Flows, Target
 from reachmap_collector.records import FlowRecord, Source, Told
 from reachmap_collector.resolved import Name, Resolved, is_said_by_a_row
-from reachmap_collector.slots import Place, place_of
 from reachmap_collector.sources import Sources
-from reachmap_shared.messages import Observation
+from reachmap_collector.written import Written
 from reachmap_shared.vocabulary import Expectation, Outcome
 
 KEPT: Final = 1_000
 """Flows that have a record of their own though their row says enough: of the well and of the others
 the latest so many each, some 2 MB of them in all."""
-
-_WORDS: Final = 10_000
-"""Above so many, and twice those in use, the words that no row has any more are forgotten."""
 
 
 class FlowMap:
@@ -48,10 +45,8 @@ class FlowMap:
         self.changes = 0
         """How often something was told that is new: who looked since then saw all of it."""
         self._kept = kept
-        self._words = columns.Words()
-        self._most_words = _WORDS
-        self._indexes: dict[int, tuple[tuple[Target, ...], dict[Place, int], tuple[str, ...]]] = {}
-        """By the identity of a tuple of targets: where each place stands in it, and its service."""
+        self._index = Index(self.expected)
+        self._written = Written()
         self.resolved = Resolved(0)
         """The addresses of names, and the rows of those beyond each name's first."""
         self._records: dict[int, FlowRecord] = {}
@@ -80,45 +75,35 @@ class FlowMap:
         before, rows = self.expected, self.rows
         after = flows if isinstance(flows, Flows) else Flows.of(flows)
         self.expected, self.rows = after, columns.blank(len(after), now)
-        self._indexes = {}
+        self._index = Index(after)
         self._sources.forget_plans()
         new: set[str] = set()
-        to = np.full(len(before), -1)
-        """By row: its row from now on."""
-        wanted: dict[int, NDArray[np.uint8]] = {}  # by tuple of targets, which sources share
+        to = np.full(len(before), -1)  # by row: its row from now on
+        changes: dict[tuple[int, int], _Change] = {}  # by tuples of targets, which sources share
         for source, targets in after.targets.items():
             start, had = after.start(source), before.targets.get(source, ())
-            old = before.start(source)
+            old, end = before.start(source), start + len(targets)
             if had is targets:
-                self.rows[start : start + len(had)] = rows[old : old + len(had)]
-                to[old : old + len(had)] = np.arange(start, start + len(had))
+                self.rows[start:end] = rows[old : old + len(had)]
+                to[old : old + len(had)] = np.arange(start, end)
                 continue
-            if id(targets) not in wanted:
-                wanted[id(targets)] = np.array([*map(_flags, targets)], np.uint8)
-            self.rows["flags"][start : start + len(targets)] = wanted[id(targets)]
-            if not had and not heirs:
+            pair = id(had), id(targets)
+            if pair not in changes:
+                changes[pair] = _Change.of(had, targets)
+            change = changes[pair]
+            self.rows[start + change.there] = rows[old + change.before]
+            to[old + change.before] = start + change.there
+            if change.new:
                 new.add(source)
-                continue
-            known = self._index(had)
-            for row, target in enumerate(targets, start):
-                at = known.get(target.place)
-                if at is not None and had[at].service == target.service:
-                    was = old + at
-                else:
-                    new.add(source)
-                    heir = heirs.get(target.flow(source).key) if heirs else None
-                    if heir is None or before[heir].service != target.service:
-                        continue
-                    was = heir
-                flags = int(self.rows["flags"][row]) & _OF_TOPOLOGY
-                self.rows[row] = rows[was]
-                self.rows["flags"][row] = flags | int(self.rows["flags"][row]) & ~_OF_TOPOLOGY
-                to[was] = row
+                for place in change.new if heirs else ():
+                    was = heirs.get(targets[place].flow(source).key)
+                    if was is not None and before[was].service == targets[place].service:
+                        self.rows[start + place] = rows[was]
+                        to[was] = start + place
+            seen = self.rows["flags"][start:end] & ~np.uint8(_OF_TOPOLOGY)
+            self.rows["flags"][start:end] = seen | change.flags
         self.resolved = self.resolved.moved(to, self.rows["flags"], _OF_TOPOLOGY)
-        if len(self._words) > self._most_words:  # each start of an agent brought one
-            every = self.resolved.rows
-            self._words = self._words.in_use((self.rows, every), ("boot", "local"))
-            self._most_words = _WORDS + 2 * len(self._words)
+        self._written.forget((self.rows, self.resolved.rows))
         self._take_along(to)
         self.changes += 1
         return new
@@ -166,7 +151,7 @@ class FlowMap:
 
     def tell(self, flow: FlowKey, service: str, told: Told) -> bool:
         """Fold in a change of one flow; returns False when it is none of the map's."""
-        row = self._find(flow, service)
+        row = self._index.row(flow, service)
         if row is None:
             return False
         if not told.seen.resolved and not self._is_named(row):
@@ -186,11 +171,11 @@ class FlowMap:
 
     def begin(self, well: WellFlows) -> None:
         """Fill the rows of flows, with their services, of which nothing was told before."""
-        places = self._places(well)
+        places = self._index.rows(well)
         known = places >= 0
         places, rows = places[known], well.rows[known]
-        rows["boot"] = self._words.codes(well.boots)[rows["boot"]]
-        rows["local"] = self._words.codes(well.locals)[rows["local"]]
+        rows["boot"] = self._written.codes(well.boots)[rows["boot"]]
+        rows["local"] = self._written.codes(well.locals)[rows["local"]]
         if np.bincount(places).max(initial=0) > 1:
             # Told of under two names of its hosts: the later one counts.
             order = np.argsort(rows["at"], kind="stable")
@@ -198,37 +183,10 @@ class FlowMap:
         rows["flags"] |= self.rows["flags"][places]
         self.rows[places] = rows
 
-    def _places(self, well: WellFlows) -> NDArray[np.int64]:
-        """The row of each flow; -1 where it is none of the map's."""
-        keys, services = well.keys, well.services
-        groups: dict[int, tuple[int, tuple[Target, ...]]] = {}  # by identity: many share theirs
-        of_source = [self.expected.targets.get(source, ()) for source in keys.sources]
-        for targets in of_source:
-            groups.setdefault(id(targets), (len(groups), targets))
-        group = np.array([groups[id(targets)][0] for targets in of_source], np.int64)
-        # What leads to one place from sources with the same targets stands at one place of them.
-        kinds = (group[keys.source] * len(keys.places) + keys.place) * len(services) + well.service
-        distinct, kind = np.unique(kinds, return_inverse=True)
-        members = [targets for _, targets in groups.values()]
-        found = []
-        for one in distinct.tolist():
-            rest, service = divmod(one, len(services))
-            number, place = divmod(rest, len(keys.places))
-            targets = members[number]
-            at = self._index(targets).get(keys.places[place], -1)
-            fits = at >= 0 and self._indexes[id(targets)][2][at] == services[service]
-            found.append(at if fits else -1)
-        within = np.array(found, np.int64)[kind]
-        starts = np.array([*map(self.expected.start, keys.sources)], np.int64)
-        return np.where(within >= 0, starts[keys.source] + within, -1)
-
     def has(self, flow: FlowKey, boot: str, number: int) -> bool:
         """Whether a change is what was told last of a flow."""
-        row = self._row(flow)
-        if row is None or self.rows["outcome"][row] == columns.NOTHING:
-            return False
-        mine = self.rows[row]
-        return bool(mine["number"] == number and self._words.text(mine["boot"]) == boot)
+        row = self._index.row(flow)
+        return row is not None and self._written.has(self.rows[row], boot, number)
 
     def unheard(self) -> set[str]:
         """The sources of flows that could be checked, and of which nothing was told."""
@@ -251,7 +209,7 @@ class FlowMap:
 
     def heal(self, flow: FlowKey, service: str, told: Told) -> Diagnosed | None:
         """Forget what was found out about a flow before it was well again; returns what it was."""
-        row = self._find(flow, service)
+        row = self._index.row(flow, service)
         if row not in self._records and row not in self._names:
             return None  # it was not looked into, or all of it would be kept
         record = self._dialled(flow, service, told.seen.address)
@@ -262,19 +220,9 @@ class FlowMap:
         self._keep(record)
         return found
 
-    def _find(self, flow: FlowKey, service: str) -> int | None:
-        """The row of a flow, if it still leads to that service."""
-        targets = self.expected.targets.get(flow.source)
-        if targets is None:
-            return None
-        place = self._index(targets).get(place_of(flow))
-        if place is None or self._indexes[id(targets)][2][place] != service:
-            return None
-        return self.expected.start(flow.source) + place
-
     def _dialled(self, flow: FlowKey, service: str, address: str) -> FlowRecord | None:
         """The flow to an address, of those that a name has if it is one."""
-        row = self._find(flow, service)
+        row = self._index.row(flow, service)
         if row is None or is_address(flow.address):
             return None if row is None else self._record(row)
         return self._name(row).records.get(address) if self._is_named(row) else None
@@ -307,7 +255,7 @@ class FlowMap:
 
     def get(self, key: FlowKey) -> FlowRecord | None:
         """One flow, by what the topology calls it; None when it speaks of no such."""
-        row = self._row(key)
+        row = self._index.row(key)
         return self.at(row) if row is not None else None
 
     def at(self, number: int) -> FlowRecord:
@@ -331,7 +279,7 @@ class FlowMap:
 
     def checked(self) -> NDArray[np.float64]:
         """For each flow, when it was checked last, as far as is known; 0 if never."""
-        spans = self._sources.checked(self.expected, self._row)
+        spans = self._sources.checked(self.expected, self._index.row)
         rows = self.every()
         found = np.maximum(self.resolved.with_others(spans), rows["at"])
         return np.where(rows["outcome"] != columns.NOTHING, found, 0.0)
@@ -343,7 +291,7 @@ class FlowMap:
     def flapping(self, least: int) -> Iterator[int]:
         """The flows with so many flips lately."""
         for flow, address in self._sources.flapping(self.expected, least):
-            row = self._row(flow)
+            row = self._index.row(flow)
             if row is None:
                 continue
             addresses = self.resolved.of(row)
@@ -351,21 +299,6 @@ class FlowMap:
                 yield row
             elif address in addresses:
                 yield self.resolved.numbers(row)[addresses.index(address)]
-
-    def _row(self, flow: FlowKey) -> int | None:
-        targets = self.expected.targets.get(flow.source)
-        if targets is None:
-            return None
-        place = self._index(targets).get(place_of(flow))
-        return None if place is None else self.expected.start(flow.source) + place
-
-    def _index(self, targets: tuple[Target, ...]) -> dict[Place, int]:
-        held = self._indexes.get(id(targets))
-        if held is None:
-            index = {one.place: number for number, one in enumerate(targets)}
-            services = tuple(str(one.service) for one in targets)
-            held = self._indexes[id(targets)] = targets, index, services
-        return held[1]
 
     def _is_named(self, row: int) -> bool:
         """Whether it is the row of a name that resolved."""
@@ -379,7 +312,7 @@ class FlowMap:
         expected, mine = self.expected[row], self.rows[row]
         source = self.source(expected.key.source)
         record = FlowRecord(expected, float(mine["since"]), source, row=row, keep=self._keep)
-        self._go_on(record, mine)
+        self._written.go_on(record, mine)
         return record
 
     def _name(self, row: int) -> Name:
@@ -401,38 +334,13 @@ class FlowMap:
             record.row = number
             others = number - len(self.rows)
             mine = self.rows[number] if others < 0 else self.resolved.rows[others]
-            self._go_on(record, mine, address, addresses)
+            self._written.go_on(record, mine, address, addresses)
         return name
 
     def _address(self, name: FlowRecord, address: str) -> FlowRecord:
         """The flow to an address of a name, of which nothing is known."""
         expected = _to(name.expected, address)
         return FlowRecord(expected, name.known_since, name.source, name, keep=self._keep)
-
-    def _go_on(
-        self, record: FlowRecord, row: np.void, address: str = "", resolved: tuple[str, ...] = ()
-    ) -> None:
-        """Let a record begin with what a row has."""
-        at, since, number, boot, local, connect_us, ends, outcome, answered, flags = row.item()
-        if outcome == columns.NOTHING:
-            return
-        seen = Observation(
-            slot=0,
-            at_ms=0,
-            outcome=columns.OUTCOMES[outcome],
-            answered_by=columns.ANSWERS[answered],
-            healthy=bool(flags & columns.HEALTHY),
-            name_us=0,
-            connect_us=connect_us,
-            answer_us=0,
-            local=self._words.text(local),
-            evidence=(),
-            window=bool(flags & columns.WINDOW),
-            certificate_until=None if ends == columns.NO_CERTIFICATE else ends,
-            address=address,
-            resolved=resolved,
-        )
-        record.go_on(Told(at, self._words.text(boot), number, seen), since)
 
     def _keep(self, record: FlowRecord) -> None:
         """Bring a record's row up to date, and decide whether it stays."""
@@ -447,12 +355,14 @@ class FlowMap:
             return
         self._records[row] = record
         if record.newest is not None:
-            self.rows[row] = self._row_of(row, record)
+            of_topology = int(self.rows["flags"][row]) & _OF_TOPOLOGY
+            self.rows[row] = self._written.row(record, record.newest, of_topology)
         self._may_go(row, (record,), is_said=is_said_by_a_row(record))
 
     def _keep_name(self, name: Name) -> None:
         """Bring the rows of a name's addresses up to date, and decide whether it stays."""
         row, addresses = name.own.row, name.shown()
+        of_topology = int(self.rows["flags"][row]) & _OF_TOPOLOGY
         self._names[row] = name
         for record in name.records.values():
             record.row = -1
@@ -461,28 +371,9 @@ class FlowMap:
             record.row = number
             others = number - len(self.rows)
             rows, place = (self.rows, number) if others < 0 else (self.resolved.rows, others)
-            if record.latest is not None:
-                rows[place] = self._row_of(row, record)
+            if (told := record.latest) is not None:
+                rows[place] = self._written.row(record, told, of_topology)
         self._may_go(row, shown, is_said=bool(addresses) and name.is_said_by_rows())
-
-    def _row_of(self, row: int, record: FlowRecord) -> tuple[float | int, ...]:
-        """What a row has of a record; that of its name says what the topology wants."""
-        told = record.latest
-        assert told is not None  # or there would be nothing to say
-        seen = told.seen
-        flags = columns.HEALTHY * seen.healthy | columns.WINDOW * seen.window
-        return (
-            told.at,
-            record.changed,
-            min(told.number, columns.MOST),
-            self._words.code(told.boot),
-            self._words.code(_without_port(seen.local)),
-            min(max(0, seen.connect_us), columns.MOST),
-            columns.certificate(seen.certificate_until),
-            columns.OUTCOME_CODES[seen.outcome],
-            columns.ANSWER_CODES[seen.answered_by],
-            int(self.rows["flags"][row]) & _OF_TOPOLOGY | flags,
-        )
 
     def _may_go(self, row: int, records: Sequence[FlowRecord], *, is_said: bool) -> None:
         """Decide whether what there is of a row beyond its numbers is kept; the latest few are."""
@@ -501,6 +392,28 @@ class FlowMap:
 _OF_TOPOLOGY: Final = columns.FORBIDDEN | columns.UNADDRESSED
 
 
+class _Change(NamedTuple):
+    """What becomes of the flows of a source that has other targets from now on."""
+
+    before: NDArray[np.int64]
+    """The places of those that stay."""
+    there: NDArray[np.int64]
+    """Their places from now on."""
+    new: Sequence[int]
+    """The places of the others."""
+    flags: NDArray[np.uint8]
+    """What the topology wants of each."""
+
+    @classmethod
+    def of(cls, had: Sequence[Target], targets: Sequence[Target]) -> "_Change":
+        known = {(one.place, one.service): place for place, one in enumerate(had)}
+        were = [known.get((one.place, one.service), -1) for one in targets]
+        before = np.array(were, np.int64)
+        stay = before >= 0
+        flags = np.array([*map(_flags, targets)], np.uint8)
+        return cls(before[stay], np.flatnonzero(stay), np.flatnonzero(~stay).tolist(), flags)
+
+
 def _flags(target: Target) -> int:
     forbidden = columns.FORBIDDEN * (target.expect is Expectation.BLOCKED)
     return forbidden | columns.UNADDRESSED * (target.address == NO_ADDRESS)
@@ -509,12 +422,6 @@ def _flags(target: Target) -> int:
 def _is_well(record: FlowRecord) -> bool:
     seen = record.last
     return seen is not None and seen.outcome is Outcome.OPEN and seen.healthy
-
-
-def _without_port(local: str) -> str:
-    """All that many flows have in common of where a check came from."""
-    host, colon, _ = local.rpartition(":")
-    return f"{host}:0" if colon else ""
 
 
 def renamed(key: FlowKey, current: Mapping[str, str]) -> FlowKey:

@@ -254,9 +254,9 @@ class FlowMap:
         return len(self.expected) + len(self.resolved)
 
     def get(self, key: FlowKey) -> FlowRecord | None:
-        """One flow, by what the topology calls it; None when it speaks of no such."""
-        row = self._index.row(key)
-        return self.at(row) if row is not None else None
+        """One flow; None when the topology speaks of no such."""
+        number = self.number(key)
+        return self.at(number) if number is not None else None
 
     def at(self, number: int) -> FlowRecord:
         """The flow of a number: that of its row, or of those behind them all."""
@@ -266,11 +266,35 @@ class FlowMap:
         name, addresses = self._name(row), self.resolved.of(row)
         return name.records[addresses[place]] if addresses else name.own
 
+    def is_there(self, number: int) -> bool:
+        """Whether any flow has a number."""
+        return self.resolved.is_there(number)
+
     def key(self, number: int) -> FlowKey:
         """What makes a flow that flow, by its number."""
         row, place = self.resolved.owner(number)
         key, addresses = self.expected[row].key, self.resolved.of(row)
         return replace(key, address=addresses[place]) if addresses else key
+
+    def number(self, key: FlowKey) -> int | None:
+        """The number of a flow, by its own address or by what the topology calls it."""
+        if (row := self._index.row(key)) is not None:
+            return row
+        pair = FlowKey(key.source, key.destination, NO_ADDRESS, -1, key.transport)
+        targets, start = self.expected.targets.get(key.source, ()), self.expected.start(key.source)
+        for place in range(self.expected.after(pair) - start, len(targets)):
+            target, addresses = targets[place], self.resolved.of(start + place)
+            if target.destination != key.destination:
+                break
+            if (target.port, target.transport) == (key.port, key.transport) and (
+                key.address in addresses
+            ):
+                return self.resolved.numbers(start + place)[addresses.index(key.address)]
+        return None
+
+    def dialled_from(self, code: int) -> str | None:
+        """The address that the number in the column `local` stands for."""
+        return self._written.words.text(code).rpartition(":")[0].strip("[]") or None
 
     def every(self) -> Rows:
         """The rows of all flows, by their numbers; some are nobody's."""

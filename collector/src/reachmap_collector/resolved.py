@@ -6,6 +6,7 @@ the others stand behind the rows of all flows. Names mostly have the same addres
 are looked up, so what a row has of them is the number of the tuple of them all.
 """
 
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import numpy as np
@@ -135,6 +136,11 @@ class Resolved:
         """The addresses that a number of `sets` stands for."""
         return self._tuples[number]
 
+    def is_there(self, number: int) -> bool:
+        """Whether any flow has a number."""
+        place = number - self._count
+        return place < 0 or (place < self._used and bool(self._owners[place] != _FREE))
+
     def owner(self, number: int) -> tuple[int, int]:
         """The row of the map that a flow belongs to, and which of its name's addresses it is."""
         if number < self._count:
@@ -190,6 +196,26 @@ class Resolved:
     def with_others(self, of_rows: NDArray[Scalar]) -> NDArray[Scalar]:
         """What is so for each row of the map, for each flow: a name's is its addresses'."""
         return np.concatenate([of_rows, of_rows[self.owners]]) if self._used else of_rows
+
+    def dialled(self, of_rows: NDArray[np.int64], says: Callable[[str], int]) -> NDArray[np.int64]:
+        """For each flow, what is said of the address that it leads to.
+
+        Args:
+            of_rows: What is said of the address of each row of the map, were it no name.
+            says: What is said of an address.
+        """
+        found = self.with_others(of_rows).copy()
+        of_tuples = [[says(address) for address in one] for one in self._tuples]
+        firsts = np.array([one[0] if one else 0 for one in of_tuples], np.int64)
+        named = np.flatnonzero(self._sets)
+        found[named] = firsts[self._sets[named]]
+        if self._used:
+            owners, most = self.owners, max(map(len, of_tuples))
+            every = np.array([one + [0] * (most - len(one)) for one in of_tuples], np.int64)
+            places = np.arange(self._used) - self._begins[owners].astype(np.int64) + 1
+            # Those that nobody has are anywhere.
+            found[self._count :] = every[self._sets[owners], places.clip(0, most - 1)]
+        return found
 
     def _code(self, addresses: tuple[str, ...]) -> int:
         if addresses not in self._codes:

@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ALONE  := .venv-agent-alone
 # All tests are loaded there, and with them all modules; what runs is what an environment may break.
-ALONE_TESTS := tests/shared tests/agent/doctor tests/agent/protocols \
-  $(addprefix tests/agent/test_,app.py cli.py credentials.py delivery.py join.py service.py)
+ALONE_TESTS := tests/shared tests/agent/app tests/agent/doctor tests/agent/protocols \
+  $(addprefix tests/agent/test_,cli.py credentials.py delivery.py join.py service.py)
 PACK   := .venv-package
 
 .DEFAULT_GOAL := help

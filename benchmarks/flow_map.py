@@ -18,6 +18,8 @@ from pathlib import Path
 import planning
 from common import figure
 
+from reachmap_collector.alerts.causes import find_causes
+from reachmap_collector.alerts.sights import Look
 from reachmap_collector.export.scrape import of_states
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge
@@ -33,6 +35,7 @@ from reachmap_shared.messages import Hello, NamedCount, Observation, Presence, R
 from reachmap_shared.vocabulary import AnsweredBy, Outcome, State
 
 NOW = 1_800_000_000.0
+BROKEN_EVERY = 1_000
 PERIODS = 4
 GOAL_OCTETS = 64
 GOAL_S = 1.0
@@ -43,7 +46,7 @@ class Case:
     """What the deployment is like."""
 
     what: str
-    broken_every: int = 1_000
+    broken_every: int = BROKEN_EVERY
     by_name: bool = False
 
 
@@ -169,6 +172,10 @@ def _ask(flow_map: FlowMap, roster: Roster, topology: Topology, case: Case) -> N
         for one in islice(found.page(), 500):
             judge.judge(flow_map.at(one))
 
+    def look() -> None:
+        found = Look(flow_map, roster, topology.checks, NOW, NOW)
+        find_causes([*found.sights()], {}, now=NOW, rest=found.rest)
+
     counts = overview().counts()
     wanted = sum(
         len(_addresses(flow)) or 1
@@ -188,6 +195,8 @@ def _ask(flow_map: FlowMap, roster: Roster, topology: Topology, case: Case) -> N
         "metrics": lambda: of_states(states()),
         "explain": lambda: page(source="pc-00007", destination="server-008"),
     }
+    if case.broken_every == BROKEN_EVERY:
+        questions["alerts"] = look
     for name, ask in questions.items():
         took = []
         for _ in range(3):

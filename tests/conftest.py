@@ -10,6 +10,7 @@ import inspect
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -20,6 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's business: on a loaded one any takes long.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 PATIENCE_S = 15.0
 """For what takes milliseconds on an idle machine; a busy one may take its time."""
@@ -89,6 +95,16 @@ class NatsServer:
             check=True,
             capture_output=True,
         )
+
+    @contextlib.contextmanager
+    def held_up(self) -> Iterator[None]:
+        """It does nothing while the block lasts, as under a load that is too much for it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, and wait until it is gone."""

@@ -1,9 +1,11 @@
 """What the agent's tests share: a wire with no socket in it, open ports, the listeners' certificate."""
 
 import asyncio
+import gc
 import select
 import socket
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+import types
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reachmap_agent import clock
+from reachmap_agent import checks, clock
 from reachmap_agent.credentials import Contexts
 from reachmap_agent.datagrams import DatagramDoor
 from reachmap_agent.engine.engine import Engine
@@ -267,6 +269,18 @@ def host() -> str:
 def other_host() -> str:
     """Somebody else, of the same deployment."""
     return OTHER_HOST
+
+
+@pytest.fixture(scope="module")
+def garbage_stays() -> Iterator[None]:
+    """No plan has it looked for: among all that tests leave, each search takes part of a second."""
+    with pytest.MonkeyPatch.context() as patched:
+        looks_for_none = types.SimpleNamespace(
+            get_threshold=gc.get_threshold,
+            **dict.fromkeys(("collect", "freeze", "unfreeze", "set_threshold"), lambda *_: None),
+        )
+        patched.setattr(checks, "gc", looks_for_none)
+        yield
 
 
 @pytest.fixture(params=["the best watcher", "asyncio's loop"])

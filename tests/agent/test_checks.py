@@ -1,4 +1,7 @@
-"""The plan at work: what is started when, never too much of it, and how it ends."""
+"""The plan at work: what is started when, never too much of it, and how it ends.
+
+In virtual time, but for the one that is on real sockets.
+"""
 
 import asyncio
 import contextlib
@@ -7,8 +10,6 @@ import random
 import resource
 import socket
 import struct
-import time
-import types
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from virtual_time import VirtualLoop, in_virtual_time
 
 from reachmap_agent import checks, clock, prober
 from reachmap_agent.checks import Checks
@@ -33,8 +35,14 @@ from reachmap_agent.wire.exchange import Verdict
 from reachmap_shared.messages import Change, CheckSpec, Observation, Plan, WindowReply
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome, Transport
 
+pytestmark = pytest.mark.usefixtures("garbage_stays")
+
 AGENT = "a"
 CONTEXTS = Contexts.from_pem("")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def specs(count: int, *, window: bool = False) -> tuple[CheckSpec, ...]:
@@ -96,7 +104,7 @@ class FakeProber:
                 ended(replace(seen, address=address, evidence=found.facts))
 
         self.flying.append((job, done))
-        self.started.append((time.monotonic(), job.slot))
+        self.started.append((now(), job.slot))
         self.most = max(self.most, len(self.flying))
 
     def end(self, outcome: Outcome = Outcome.OPEN, by: AnsweredBy | None = None) -> None:
@@ -146,6 +154,7 @@ async def staged(
         await stage.checks.stop(0)
 
 
+@in_virtual_time
 async def test_every_check_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """In each interval each is started once, and what it saw is told with the plan's revision."""
     async with staged(monkeypatch) as stage:
@@ -158,6 +167,7 @@ async def test_every_check_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None
         await stage.until(lambda: len(stage.prober.started) == 40)
 
 
+@in_virtual_time
 async def test_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is due beyond it waits, in order, for each that ends; and that it was late is told."""
     async with staged(monkeypatch, room=4) as stage:
@@ -173,6 +183,7 @@ async def test_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -
         assert 1 < stage.checks.late_s < 3
 
 
+@in_virtual_time
 async def test_what_is_due_soon_follows_as_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few start together, then one for each that ends; the next wake-up is for what is left."""
     hosts = tuple(
@@ -193,6 +204,7 @@ async def test_what_is_due_soon_follows_as_one_ends(monkeypatch: pytest.MonkeyPa
         assert len(stage.prober.started) < 500
 
 
+@in_virtual_time
 async def test_nothing_comes_along_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is due waits for it, and comes first."""
     async with staged(monkeypatch, room=3) as stage:
@@ -204,6 +216,7 @@ async def test_nothing_comes_along_where_there_is_no_room(monkeypatch: pytest.Mo
         assert [slot for _, slot in stage.prober.started[3:]] == due
 
 
+@in_virtual_time
 async def test_none_is_run_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes longer than the interval misses turns; it has its next one after its end."""
     async with staged(monkeypatch) as stage:
@@ -215,6 +228,7 @@ async def test_none_is_run_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         assert stage.prober.started[5][1] == stage.prober.started[0][1]
 
 
+@in_virtual_time
 async def test_one_in_the_queue_is_not_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for room through several turns, a check is still run once for all of them."""
     async with staged(monkeypatch, room=1) as stage:
@@ -225,6 +239,7 @@ async def test_one_in_the_queue_is_not_queued_again(monkeypatch: pytest.MonkeyPa
         assert len({slot for _, slot in stage.prober.started}) == 3
 
 
+@in_virtual_time
 async def test_another_plan_in_mid_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """What flies still counts for the plan it belongs to; what only waited is dropped."""
     async with staged(monkeypatch, room=3) as stage:
@@ -247,6 +262,7 @@ async def test_another_plan_in_mid_flight(monkeypatch: pytest.MonkeyPatch) -> No
         assert {slot for _, slot in stage.prober.started[5:]} <= {0, 1}
 
 
+@in_virtual_time
 async def test_a_plan_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is started, and what was goes on to its end."""
     async with staged(monkeypatch) as stage:
@@ -258,8 +274,10 @@ async def test_a_plan_without_checks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(stage.prober.started) == len(stage.seen) == 3
 
 
+@in_virtual_time
 async def test_a_plan_is_no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not looked through again and again while it holds, and is gone when another does."""
+    monkeypatch.setattr(checks, "gc", gc)
     usual = gc.get_threshold()
     async with staged(monkeypatch) as stage:
         stage.checks.apply(plan(specs(3)), CONTEXTS)
@@ -272,6 +290,7 @@ async def test_a_plan_is_no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gc.get_threshold() == usual
 
 
+@in_virtual_time
 async def test_stop_waits_for_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """It starts no more, not even what waited for room, and returns with the last one's end."""
     async with staged(monkeypatch, room=2) as stage:
@@ -279,54 +298,57 @@ async def test_stop_waits_for_what_is_in_flight(monkeypatch: pytest.MonkeyPatch)
         await stage.until(lambda: len(stage.prober.flying) == 2)
         asyncio.get_running_loop().call_later(0.1, stage.prober.end)
         asyncio.get_running_loop().call_later(0.2, stage.prober.end)
-        began = time.monotonic()
+        began = now()
         await stage.checks.stop(5.0)
-        assert 0.15 < time.monotonic() - began < 1
+        assert now() - began == pytest.approx(0.2)
         assert len(stage.prober.started) == len(stage.seen) == 2
 
 
+@in_virtual_time
 async def test_stop_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks that do not end are dropped when patience is; no plan wakes it again."""
     async with staged(monkeypatch) as stage:
         stage.checks.apply(plan(specs(3), interval_s=0.1), CONTEXTS)
         await stage.until(lambda: len(stage.prober.flying) == 3)
-        began = time.monotonic()
+        began = now()
         await stage.checks.stop(0.2)
-        assert 0.2 <= time.monotonic() - began < 1
+        assert now() - began == pytest.approx(0.2)
         stage.checks.apply(plan(specs(3), "late", interval_s=0.1), CONTEXTS)
         stage.prober.end_all()
         await asyncio.sleep(0.3)
         assert len(stage.prober.started) == 3
 
 
+@in_virtual_time
 async def test_stop_with_nothing_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, also before any plan, and twice."""
     async with staged(monkeypatch) as stage:
-        began = time.monotonic()
+        began = now()
         await stage.checks.stop(5.0)
         await stage.checks.stop(5.0)
-        assert time.monotonic() - began < 0.5
+        assert now() == began
 
 
+@in_virtual_time
 async def test_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that was held up says by how much its checks were late."""
+    """A process that was held up says by how much its checks were late, and says it once."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
     async with staged(monkeypatch) as stage:
-        began = time.monotonic()
         stage.checks.apply(plan(specs(20), interval_s=5.0), CONTEXTS)
-        time.sleep(0.6)  # noqa: ASYNC251  held up
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert 0.3 < stage.checks.take_late_s() <= time.monotonic() - began
-        began = time.monotonic()
+        first_due = stage.checks._round.schedule.next_due()
+        loop.hold_up(0.6)
         await stage.until(lambda: len(stage.prober.started) == 20)
-        assert stage.checks.take_late_s() <= time.monotonic() - began
+        assert stage.checks.take_late_s() == pytest.approx(0.6 - first_due)
+        assert stage.checks.take_late_s() == 0
 
 
+@in_virtual_time
 async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A change is told as unconfirmed, checked again in a moment, and confirmed by the third."""
     async with staged(monkeypatch) as stage:
         stage.checks.apply(plan((early_spec(),), interval_s=2.0), CONTEXTS)
-        began = time.monotonic()
+        began = now()
         for count, outcome in enumerate([Outcome.OPEN, *[Outcome.TIMEOUT] * 3], start=1):
             await stage.until(lambda count=count: len(stage.prober.started) == count)
             stage.prober.end(outcome)
@@ -348,6 +370,7 @@ async def test_news_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> 
         (WindowReply(ListenerState.CEDED, ""), Outcome.REFUSED, (Outcome.REFUSED, False)),
     ],
 )
+@in_virtual_time
 async def test_a_check_through_a_window(
     monkeypatch: pytest.MonkeyPatch,
     reply: WindowReply | None,
@@ -375,6 +398,7 @@ async def test_a_check_through_a_window(
 @pytest.mark.parametrize(
     ("state", "patience_s"), [(ListenerState.LISTENING, 1.5), (ListenerState.CEDED, 0.5)]
 )
+@in_virtual_time
 async def test_a_listener_s_greeting_may_come_late(
     monkeypatch: pytest.MonkeyPatch, state: ListenerState, patience_s: float
 ) -> None:
@@ -390,6 +414,7 @@ async def test_a_listener_s_greeting_may_come_late(
         assert job.protocol.patience_s == patience_s
 
 
+@in_virtual_time
 async def test_no_window_where_the_service_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the real service was seen, nobody is asked to listen, until it is seen no more."""
     async with staged(monkeypatch) as stage:
@@ -414,6 +439,7 @@ def test_room(monkeypatch: pytest.MonkeyPatch, soft: int, expected: int) -> None
 NAMED = CheckSpec("b", "web:80", "b.example", 80, Transport.TCP, "tcp", "")
 
 
+@in_virtual_time
 async def test_each_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of both families; the slot's turn is over when all have ended, and then comes again."""
     async with staged(monkeypatch) as stage:
@@ -431,6 +457,7 @@ async def test_each_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch
         await stage.until(lambda: len(stage.prober.flying) == 2)
 
 
+@in_virtual_time
 async def test_as_many_addresses_at_once_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name takes no more than its share of descriptors."""
     async with staged(monkeypatch, room=1) as stage:
@@ -444,6 +471,7 @@ async def test_as_many_addresses_at_once_as_there_is_room(monkeypatch: pytest.Mo
         assert stage.checks._flying == 0
 
 
+@in_virtual_time
 async def test_a_change_of_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, by what is seen at the new one; a name that is gone is a failure like another."""
     async with staged(monkeypatch) as stage:
@@ -470,12 +498,6 @@ COMES_TO = (
     Verdict(Outcome.OPEN, ("a greeting",), AnsweredBy.SERVICE, healthy=False),
     Verdict(Outcome.REFUSED, ("refused",)),
 )
-NO_GARBAGE = types.SimpleNamespace(
-    get_threshold=gc.get_threshold,
-    **dict.fromkeys(("collect", "freeze", "unfreeze", "set_threshold"), lambda *_: None),
-)
-"""A hundred plans in a process full of tests would have it look for garbage for a minute."""
-
 LOST_SYN = struct.pack("=8x24I32x2I", *(int(field == 23) for field in range(26)))
 
 
@@ -556,9 +578,7 @@ def test_short_work_is_heard_of_by_nobody(plays: list[tuple[int, Verdict, bool, 
             for desk in (long, short):
                 await desk.checks.stop(0)
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(checks, "gc", NO_GARBAGE)
-        asyncio.run(play())
+    asyncio.run(play())
 
 
 async def test_what_is_well_is_short_work() -> None:

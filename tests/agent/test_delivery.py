@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from virtual_time import in_virtual_time
 
 from reachmap_agent import clock, delivery
 from reachmap_agent.backlog import Lane
@@ -85,29 +86,6 @@ class Stream:
         return [report.sequence for _, report in self.taken]
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Nobody waits: when nothing is ready, time goes to the next timer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-
-    def time(self) -> float:
-        return self._now
-
-    def _run_once(self) -> None:
-        waiting = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        if not self._ready and waiting:  # type: ignore[attr-defined]
-            self._now = max(self._now, min(waiting))
-        super()._run_once()  # type: ignore[misc]
-
-
-def virtually(main: Any) -> None:
-    """Run a coroutine in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main)
-
-
 @contextlib.asynccontextmanager
 async def delivering(spool: Spool, stream: Stream) -> AsyncIterator[Delivery]:
     way = Delivery(spool, "pc-17")
@@ -127,94 +105,82 @@ def put(spool: Spool, kind: ReportKind = ROLL_UP, made: int = 1, size: int = 10)
     return spool.put(kind, bytes(size), made=made)
 
 
-def test_history_is_delivered_changes_first_at_its_pace(spool: Spool) -> None:
+@in_virtual_time
+async def test_history_is_delivered_changes_first_at_its_pace(spool: Spool) -> None:
     """So many in a turn and no more; none twice, and nothing is left."""
-
-    async def main() -> None:
-        for number in range(1_000):
-            put(spool, CHANGES if number % 100 == 99 else ROLL_UP)
-        stream = Stream()
-        async with delivering(spool, stream) as way:
-            await asyncio.sleep(10)
-            assert way.is_idle
-        assert sorted(stream.sequences) == list(range(1_000))
-        kinds = [report.kind for _, report in stream.taken]
-        assert kinds == [CHANGES] * 10 + [ROLL_UP] * 990
-        times = [at for at, _ in stream.taken]
-        turns = 1_000 / HISTORY_A_TURN
-        assert (turns - 1) * TURN_S <= times[-1] - times[0] <= (turns + 1) * TURN_S
-        assert (spool.waiting, spool.account.delivered) == (0, 990)
-
-    virtually(main())
+    for number in range(1_000):
+        put(spool, CHANGES if number % 100 == 99 else ROLL_UP)
+    stream = Stream()
+    async with delivering(spool, stream) as way:
+        await asyncio.sleep(10)
+        assert way.is_idle
+    assert sorted(stream.sequences) == list(range(1_000))
+    kinds = [report.kind for _, report in stream.taken]
+    assert kinds == [CHANGES] * 10 + [ROLL_UP] * 990
+    times = [at for at, _ in stream.taken]
+    turns = 1_000 / HISTORY_A_TURN
+    assert (turns - 1) * TURN_S <= times[-1] - times[0] <= (turns + 1) * TURN_S
+    assert (spool.waiting, spool.account.delivered) == (0, 990)
 
 
-def test_fresh_ones_do_not_wait_for_history(spool: Spool) -> None:
+@in_virtual_time
+async def test_fresh_ones_do_not_wait_for_history(spool: Spool) -> None:
     """While a million observations drain in under a minute, a fresh report is sent at once."""
-
-    async def main() -> None:
-        for _ in range(10_000):
-            put(spool, made=100)
-        stream = Stream()
-        loop = asyncio.get_running_loop()
-        async with delivering(spool, stream) as way:
-            for _ in range(20):
-                await asyncio.sleep(0.3)
-                began = loop.time()
-                for kind in (ROLL_UP, CHANGES):
-                    record = put(spool, kind)
-                    way.put(record)
-                    sent = record.entry.sequence
-                    while sent not in stream.sequences:
-                        await asyncio.sleep(0.001)
-                assert loop.time() - began < 0.1
-            assert not way.is_idle, "there was history all the while"
-            while not way.is_idle:
-                await asyncio.sleep(0.1)
-            assert loop.time() < 60
-        assert len(stream.sequences) == len(set(stream.sequences)) == 10_040
-
-    virtually(main())
+    for _ in range(10_000):
+        put(spool, made=100)
+    stream = Stream()
+    loop = asyncio.get_running_loop()
+    async with delivering(spool, stream) as way:
+        for _ in range(20):
+            await asyncio.sleep(0.3)
+            began = loop.time()
+            for kind in (ROLL_UP, CHANGES):
+                record = put(spool, kind)
+                way.put(record)
+                sent = record.entry.sequence
+                while sent not in stream.sequences:
+                    await asyncio.sleep(0.001)
+            assert loop.time() - began < 0.1
+        assert not way.is_idle, "there was history all the while"
+        while not way.is_idle:
+            await asyncio.sleep(0.1)
+        assert loop.time() < 60
+    assert len(stream.sequences) == len(set(stream.sequences)) == 10_040
 
 
-def test_never_more_under_way_than_the_window(spool: Spool) -> None:
+@in_virtual_time
+async def test_never_more_under_way_than_the_window(spool: Spool) -> None:
     """Without answers it stops there, and sends them again when it is time, each by its number."""
-
-    async def main() -> None:
-        stream = Stream()
-        stream.answer = lambda _: None
-        async with delivering(spool, stream) as way:
-            await asyncio.sleep(0)
-            for _ in range(3 * MAX_UNACKED):
-                way.put(put(spool))
-            await asyncio.sleep(delivery.ACK_TIMEOUT_S - 0.5)
-            assert stream.sequences == list(range(MAX_UNACKED))
-            stream.answer = lambda _: ACK
-            await asyncio.sleep(3)
-            assert way.is_idle
-        counts = [stream.sequences.count(number) for number in range(3 * MAX_UNACKED)]
-        assert counts == [2] * MAX_UNACKED + [1] * 2 * MAX_UNACKED
-        assert spool.waiting == 0
-
-    virtually(main())
+    stream = Stream()
+    stream.answer = lambda _: None
+    async with delivering(spool, stream) as way:
+        await asyncio.sleep(0)
+        for _ in range(3 * MAX_UNACKED):
+            way.put(put(spool))
+        await asyncio.sleep(delivery.ACK_TIMEOUT_S - 0.5)
+        assert stream.sequences == list(range(MAX_UNACKED))
+        stream.answer = lambda _: ACK
+        await asyncio.sleep(3)
+        assert way.is_idle
+    counts = [stream.sequences.count(number) for number in range(3 * MAX_UNACKED)]
+    assert counts == [2] * MAX_UNACKED + [1] * 2 * MAX_UNACKED
+    assert spool.waiting == 0
 
 
-def test_a_late_answer_and_a_second_one_are_one(spool: Spool) -> None:
+@in_virtual_time
+async def test_a_late_answer_and_a_second_one_are_one(spool: Spool) -> None:
     """The report was sent again meanwhile; both are answered, and it is delivered once."""
-
-    async def main() -> None:
-        stream = Stream()
-        stream.answer = lambda _: None
-        async with delivering(spool, stream) as way:
-            way.put(put(spool, made=5))
-            await asyncio.sleep(delivery.ACK_TIMEOUT_S + 1)
-            assert stream.sequences == [0, 0]
-            for reply in (*stream.replies, *stream.replies, "_INBOX.x.beef", "nonsense"):
-                way.answered(Message(reply, ACK, "", {}))
-            await asyncio.sleep(20)
+    stream = Stream()
+    stream.answer = lambda _: None
+    async with delivering(spool, stream) as way:
+        way.put(put(spool, made=5))
+        await asyncio.sleep(delivery.ACK_TIMEOUT_S + 1)
         assert stream.sequences == [0, 0]
-        assert (spool.waiting, spool.account.delivered) == (0, 5)
-
-    virtually(main())
+        for reply in (*stream.replies, *stream.replies, "_INBOX.x.beef", "nonsense"):
+            way.answered(Message(reply, ACK, "", {}))
+        await asyncio.sleep(20)
+    assert stream.sequences == [0, 0]
+    assert (spool.waiting, spool.account.delivered) == (0, 5)
 
 
 @pytest.mark.parametrize(
@@ -228,93 +194,81 @@ def test_a_late_answer_and_a_second_one_are_one(spool: Spool) -> None:
         (b'{"error": 7}', {}, "no stream gives"),
     ],
 )
-def test_a_stream_that_takes_nothing_is_tried_ever_more_rarely(
+@in_virtual_time
+async def test_a_stream_that_takes_nothing_is_tried_ever_more_rarely(
     spool: Spool, answer: bytes, headers: dict[str, str], reason: str
 ) -> None:
     """Nothing is lost; one report is enough to see that it takes them again."""
-
-    async def main() -> None:
-        stream = Stream()
-        stream.answer, stream.headers = lambda _: answer, headers
-        async with delivering(spool, stream) as way:
-            for _ in range(100):
-                way.put(put(spool))
-            await asyncio.sleep(0.5)
-            assert reason in way.refusal
-            first = len(stream.taken)
-            assert first <= 100
-            await asyncio.sleep(300)
-            tries = [at for at, _ in stream.taken[first:]]
-            gaps = [later - earlier for earlier, later in pairwise(tries)]
-            shortest, longest = BACK_OFF_S
-            assert tries[0] >= shortest and max(gaps) <= longest + 1
-            assert len(tries) < 20
-            assert spool.waiting == 100
-            stream.answer, stream.headers = lambda _: ACK, {}
-            await asyncio.sleep(longest + 2)
-            assert way.is_idle and not way.refusal
-        assert set(stream.sequences) == set(range(100))
-        assert spool.waiting == 0
-
-    virtually(main())
+    stream = Stream()
+    stream.answer, stream.headers = lambda _: answer, headers
+    async with delivering(spool, stream) as way:
+        for _ in range(100):
+            way.put(put(spool))
+        await asyncio.sleep(0.5)
+        assert reason in way.refusal
+        first = len(stream.taken)
+        assert first <= 100
+        await asyncio.sleep(300)
+        tries = [at for at, _ in stream.taken[first:]]
+        gaps = [later - earlier for earlier, later in pairwise(tries)]
+        shortest, longest = BACK_OFF_S
+        assert tries[0] >= shortest and max(gaps) <= longest + 1
+        assert len(tries) < 20
+        assert spool.waiting == 100
+        stream.answer, stream.headers = lambda _: ACK, {}
+        await asyncio.sleep(longest + 2)
+        assert way.is_idle and not way.refusal
+    assert set(stream.sequences) == set(range(100))
+    assert spool.waiting == 0
 
 
-def test_what_the_stream_will_never_take_is_dropped(spool: Spool) -> None:
+@in_virtual_time
+async def test_what_the_stream_will_never_take_is_dropped(spool: Spool) -> None:
     """One report too large for it holds up no other."""
-
-    async def main() -> None:
-        stream = Stream()
-        stream.answer = lambda report: TOO_LARGE if report.sequence == 1 else ACK
-        async with delivering(spool, stream) as way:
-            for _ in range(3):
-                way.put(put(spool))
-            await asyncio.sleep(30)
-        assert stream.sequences == [0, 1, 2]
-        assert (spool.waiting, spool.lost, spool.account.delivered) == (0, 1, 2)
-
-    virtually(main())
+    stream = Stream()
+    stream.answer = lambda report: TOO_LARGE if report.sequence == 1 else ACK
+    async with delivering(spool, stream) as way:
+        for _ in range(3):
+            way.put(put(spool))
+        await asyncio.sleep(30)
+    assert stream.sequences == [0, 1, 2]
+    assert (spool.waiting, spool.lost, spool.account.delivered) == (0, 1, 2)
 
 
-def test_a_bus_that_went_away_finds_all_again(spool: Spool) -> None:
+@in_virtual_time
+async def test_a_bus_that_went_away_finds_all_again(spool: Spool) -> None:
     """What was under way may have been lost with it; what came meanwhile waited."""
-
-    async def main() -> None:
-        stream = Stream()
-        async with delivering(spool, stream) as way:
-            stream.answer = lambda _: None
+    stream = Stream()
+    async with delivering(spool, stream) as way:
+        stream.answer = lambda _: None
+        way.put(put(spool))
+        await asyncio.sleep(1)
+        stream.is_connected = False
+        for _ in range(50):
             way.put(put(spool))
             await asyncio.sleep(1)
-            stream.is_connected = False
-            for _ in range(50):
-                way.put(put(spool))
-                await asyncio.sleep(1)
-            assert stream.sequences == [0]
-            stream.is_connected = True
-            stream.answer = lambda _: ACK
-            way.begin_anew()
-            await asyncio.sleep(1)
-            assert way.is_idle
-        assert sorted(stream.sequences) == [0, *range(51)]
-        assert spool.waiting == 0
-
-    virtually(main())
-
-
-def test_a_bus_that_breaks_in_the_midst_of_sending(spool: Spool) -> None:
-    """It is sent again when nobody has answered."""
-
-    async def main() -> None:
-        stream = Stream()
-        stream.broken = True
-        async with delivering(spool, stream) as way:
-            way.put(put(spool))
-            await asyncio.sleep(1)
-            stream.broken = False
-            await asyncio.sleep(delivery.ACK_TIMEOUT_S)
-            assert way.is_idle
         assert stream.sequences == [0]
+        stream.is_connected = True
+        stream.answer = lambda _: ACK
+        way.begin_anew()
+        await asyncio.sleep(1)
+        assert way.is_idle
+    assert sorted(stream.sequences) == [0, *range(51)]
+    assert spool.waiting == 0
 
-    virtually(main())
+
+@in_virtual_time
+async def test_a_bus_that_breaks_in_the_midst_of_sending(spool: Spool) -> None:
+    """It is sent again when nobody has answered."""
+    stream = Stream()
+    stream.broken = True
+    async with delivering(spool, stream) as way:
+        way.put(put(spool))
+        await asyncio.sleep(1)
+        stream.broken = False
+        await asyncio.sleep(delivery.ACK_TIMEOUT_S)
+        assert way.is_idle
+    assert stream.sequences == [0]
 
 
 # Ten minutes without a bus.
@@ -405,7 +359,8 @@ class Host:
     ("max_bytes", "goes"),
     [(16 << 20, ""), (100_000, "roll-ups"), (64_000, "changes")],
 )
-def test_ten_minutes_without_a_bus(
+@in_virtual_time
+async def test_ten_minutes_without_a_bus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int, goes: str
 ) -> None:
     """Then the map is right at once, and history fills in. The room there is by default suffices;
@@ -413,64 +368,58 @@ def test_ten_minutes_without_a_bus(
     if goes:
         monkeypatch.setattr("reachmap_agent.backlog.SEGMENT_BYTES", max(4096, max_bytes // 64))
 
-    async def main() -> None:
-        host = Host(tmp_path, max_bytes)
-        spool = host.spool
-        async with host.at_work():
-            await asyncio.sleep(BEFORE_S)
-            host.stream.is_connected = False
-            came = len(host.stream.taken)
-            for _ in range(OUTAGE_S):
-                await asyncio.sleep(1)
-                if spool.changes_lost:  # by then no roll-up is left that could go instead
-                    lanes = [one.lane for one in spool._backlog if one.records]
-                    assert lanes.count(Lane.ROLL_UPS) <= 1
-            assert len(host.stream.taken) == came
-            assert (bool(spool.lost), bool(spool.changes_lost)) == (goes != "", goes == "changes")
-            waiting = sum(one.records for one in spool._backlog)
-            await host.comes_back()
-            assert host.map() == host.truth, "before any of what waited"
-            await asyncio.sleep(0.2)
-            assert goes or 0 < len(host.stream.taken) - came < waiting / 2
-            await asyncio.sleep(20)
-            host.reporter.put_all()
+    host = Host(tmp_path, max_bytes)
+    spool = host.spool
+    async with host.at_work():
+        await asyncio.sleep(BEFORE_S)
+        host.stream.is_connected = False
+        came = len(host.stream.taken)
+        for _ in range(OUTAGE_S):
             await asyncio.sleep(1)
-        assert host.map() == host.truth
-        counted = sum(sum(one.made) for one in host.roll_ups())
-        waiting = host.reporter.waiting
-        assert host.reporter.made == counted + waiting + spool.lost > (BEFORE_S + OUTAGE_S) * SLOTS
-        numbers = {change.number for change in host.changes(history=True)}
-        assert host.reporter.told == len(numbers) + spool.changes_lost > OUTAGE_S * 7
-        # What went is the oldest of the outage, of one piece.
-        missing = set(range(host.reporter.told)) - numbers
-        assert len(missing) == spool.changes_lost
-        assert not missing or max(missing) - min(missing) == len(missing) - 1
-        ends = sorted((one.begins_ms, one.ends_ms) for one in host.roll_ups())
-        gaps = [later[0] - before[1] for before, later in pairwise(ends)]
-        assert sum(1 for gap in gaps if gap) == bool(spool.lost)
-        if spool.lost:
-            assert ends[gaps.index(max(gaps))][1] <= (BEFORE_S + 6) * 1000, "from its beginning on"
-        spool.close()
+            if spool.changes_lost:  # by then no roll-up is left that could go instead
+                lanes = [one.lane for one in spool._backlog if one.records]
+                assert lanes.count(Lane.ROLL_UPS) <= 1
+        assert len(host.stream.taken) == came
+        assert (bool(spool.lost), bool(spool.changes_lost)) == (goes != "", goes == "changes")
+        waiting = sum(one.records for one in spool._backlog)
+        await host.comes_back()
+        assert host.map() == host.truth, "before any of what waited"
+        await asyncio.sleep(0.2)
+        assert goes or 0 < len(host.stream.taken) - came < waiting / 2
+        await asyncio.sleep(20)
+        host.reporter.put_all()
+        await asyncio.sleep(1)
+    assert host.map() == host.truth
+    counted = sum(sum(one.made) for one in host.roll_ups())
+    waiting = host.reporter.waiting
+    assert host.reporter.made == counted + waiting + spool.lost > (BEFORE_S + OUTAGE_S) * SLOTS
+    numbers = {change.number for change in host.changes(history=True)}
+    assert host.reporter.told == len(numbers) + spool.changes_lost > OUTAGE_S * 7
+    # What went is the oldest of the outage, of one piece.
+    missing = set(range(host.reporter.told)) - numbers
+    assert len(missing) == spool.changes_lost
+    assert not missing or max(missing) - min(missing) == len(missing) - 1
+    ends = sorted((one.begins_ms, one.ends_ms) for one in host.roll_ups())
+    gaps = [later[0] - before[1] for before, later in pairwise(ends)]
+    assert sum(1 for gap in gaps if gap) == bool(spool.lost)
+    if spool.lost:
+        assert ends[gaps.index(max(gaps))][1] <= (BEFORE_S + 6) * 1000, "from its beginning on"
+    spool.close()
 
-    virtually(main())
 
-
-def test_the_last_reports_are_waited_for_a_moment(spool: Spool) -> None:
+@in_virtual_time
+async def test_the_last_reports_are_waited_for_a_moment(spool: Spool) -> None:
     """No longer than they need, and no longer than patience lasts."""
-
-    async def main() -> None:
-        stream = Stream()
-        loop = asyncio.get_running_loop()
-        async with delivering(spool, stream) as way:
-            way.put(put(spool))
-            await way.drained(10)
-            assert loop.time() < 1 and spool.waiting == 0
-            stream.answer = lambda _: None
-            way.put(put(spool))
-            await way.drained(2)
-            assert 2 <= loop.time() < 3.1
-
-    virtually(main())
+    stream = Stream()
+    loop = asyncio.get_running_loop()
+    async with delivering(spool, stream) as way:
+        way.put(put(spool))
+        await way.drained(10)
+        assert loop.time() < 1 and spool.waiting == 0
+        stream.answer = lambda _: None
+        way.put(put(spool))
+        await way.drained(2)
+        assert 2 <= loop.time() < 3.1
 
 
 @pytest.fixture

@@ -617,30 +617,31 @@ def asked(port: int, seconds: float = 5.0) -> WindowRequest:
 
 
 async def test_on_demand_a_port_is_closed_until_somebody_asks(
-    contexts: Contexts, port: int, eventually: Any
+    contexts: Contexts, port: int, eventually: Any, check: Any
 ) -> None:
     """It is open for the check that was announced, and closes as soon as that has been answered."""
-    async with listening() as listeners:
+    async with listening(window_s=60) as listeners:
         listeners.apply([on_demand(port)], contexts, IDENTITY)
         assert states(listeners) == [READY]
         assert can_bind(port, LOOPBACK)
-        assert listeners.window(asked(port)).state is LISTENING
-        assert await greeting(port)
+        assert listeners.window(asked(port, 60)).state is LISTENING
+        assert await check(port, "tcp") is AnsweredBy.LISTENER
         await eventually(lambda: states(listeners) == [READY])
         assert can_bind(port, LOOPBACK)
 
 
 async def test_a_window_stays_for_all_who_asked(
-    contexts: Contexts, port: int, eventually: Any
+    contexts: Contexts, port: int, eventually: Any, check: Any
 ) -> None:
-    """Two checks that were announced are both answered."""
-    async with listening() as listeners:
+    """Two checks that were announced are both answered; a stranger in between is neither."""
+    async with listening(window_s=60) as listeners:
         listeners.apply([on_demand(port)], contexts, IDENTITY)
-        assert listeners.window(asked(port)).state is LISTENING
-        assert listeners.window(asked(port)).state is LISTENING
+        for _ in range(2):
+            assert listeners.window(asked(port, 60)).state is LISTENING
+        assert await check(port, "tcp") is AnsweredBy.LISTENER
         assert await greeting(port)
         assert states(listeners) == [LISTENING]
-        assert await greeting(port)
+        assert await check(port, "tcp") is AnsweredBy.LISTENER
         await eventually(lambda: states(listeners) == [READY])
 
 

@@ -678,7 +678,7 @@ class Life(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-Life.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+Life.TestCase.settings = settings(max_examples=50, stateful_step_count=25)
 TestLife = pytest.mark.timeout(300)(Life.TestCase)
 
 

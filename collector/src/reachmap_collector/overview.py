@@ -4,7 +4,7 @@ Which flows a filter means is mostly told by where they lead, which agents of th
 common: it is worked out once for all of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -106,11 +106,22 @@ class Overview:
         for _, group in groupby(keyed, lambda one: (one[0].source, one[0].destination)):
             yield from (number for key, number in sorted(group) if after is None or key > after)
 
-    def tallies(self, by: By) -> Iterator[Tally]:
-        """The flows counted, as the rows of a matrix need them."""
+    def sources(self) -> list[str]:
+        """Whence they lead, in the order of names."""
+        targets, count = self._expected.targets, len(self._expected)
+        if not targets:
+            return []
+        fits = self._plain[:count].copy()
+        fits[self._states.flows.resolved.owners[self._plain[count:]]] = True
+        starts = np.fromiter(map(self._expected.start, targets), int, len(targets))
+        some = np.logical_or.reduceat(fits, starts)
+        return [source for source, fit in zip(targets, some.tolist(), strict=True) if fit]
+
+    def tallies(self, by: By, of: Collection[str] | None = None) -> Iterator[Tally]:
+        """The flows counted, as the rows of a matrix need them: all, or those of some sources."""
         groups: dict[int, list[str]] = {}
-        for source, targets in self._expected.targets.items():
-            groups.setdefault(id(targets), []).append(source)
+        for source in self._expected.targets if of is None else of:
+            groups.setdefault(id(self._expected.targets[source]), []).append(source)
         others = self._others()
         for sources in groups.values():
             targets = self._expected.targets[sources[0]]

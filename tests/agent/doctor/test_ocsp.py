@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent.doctor import ocsp
@@ -123,7 +123,6 @@ def test_a_damaged_certificate_is_one_or_none(data: st.DataObject) -> None:
         assert isinstance(ocsp.identify(cut), ocsp.Identified)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 255), st.binary(max_size=70_000))
 def test_what_is_encoded_can_be_read(tag: int, content: bytes) -> None:
     """Of any length."""

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent.doctor.patient import Patient, Server
@@ -85,7 +85,6 @@ async def test_a_step_that_breaks_is_told_and_the_others_are_taken() -> None:
     assert found[1].found == "looking failed: ZeroDivisionError('oh')"
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([GOOD, BAD, NONE]), st.integers(0, 9)), max_size=10))
 async def test_each_step_is_told_once_and_in_order(plan: list[tuple[Take, int]]) -> None:
     """Whatever fails, and whatever needs what."""

@@ -2,7 +2,7 @@
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent.scm import firewall
@@ -53,7 +53,6 @@ def specs() -> st.SearchStrategy[ListenerSpec]:
     )
 
 
-@settings(deadline=None)
 @given(st.lists(specs(), max_size=8))
 def test_nothing_of_a_plan_but_numbers_gets_into_the_script(listeners: list[ListenerSpec]) -> None:
     """What a plan calls its services is nothing that a shell should read."""

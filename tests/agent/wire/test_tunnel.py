@@ -223,7 +223,9 @@ async def test_a_real_tls_server_is_open_and_sees_a_whole_handshake(
 ) -> None:
     """Of either version, over a real socket; one cut off would be a line in its log each time."""
     server_context.maximum_version = version
-    with TlsServer(server_context, b"HTTP/1.1 200 OK\r\n\r\n").running() as server:
+    with TlsServer(
+        server_context, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    ).running() as server:
         seen = await wire.probe(
             spec(server.port, protocol), 10, host="db-1.example", stand_in_certificate=b"another"
         )

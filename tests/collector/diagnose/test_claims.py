@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reachmap_collector.diagnose import Finding, find
@@ -210,7 +210,7 @@ def test_the_truths_are_told_by_their_sources_alone(name: str) -> None:
     is_honest(find(of(TRUTHS[name].path, None, TRUTHS[name].transport)), TRUTHS[name])
 
 
-@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=1500)
 @given(st.data())
 def test_no_lie_proves_anything_nor_overrules_what_the_source_saw(data: st.DataObject) -> None:
     """For any truth, and any lie about it."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reachmap_collector.diagnose import Finding, find
@@ -400,7 +400,7 @@ paths = st.builds(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300)
 @given(paths, st.one_of(st.none(), testimonies), st.sampled_from(Transport))
 def test_whatever_is_told_there_is_a_finding(
     path: PathEvidence, told: Told | None, transport: Transport

@@ -429,31 +429,36 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(
             os.kill(writer, signal.SIGKILL)
             said += [int(line) for line in iter(nursery.stdout.readline, "killed\n")]
             store = opened(url)
-            heard, changes, rollups = found_in(store)
+            heard, changes, rollups = found_in(store, acknowledged)
             assert heard >= max(said, default=acknowledged)
-            assert changes == list(range(heard * 20))
-            assert rollups == list(range(heard))
-            assert store.flaws() == ()
+            assert changes == list(range(acknowledged * 20, heard * 20))
+            assert rollups == list(range(acknowledged, heard))
             acknowledged = heard
             store.close()
         nursery.stdin.close()
     assert acknowledged > 50
+    # All the others are there still, as whole as they were.
+    store = opened(url)
+    everything = (acknowledged, [*range(acknowledged * 20)], [*range(acknowledged)])
+    assert found_in(store) == everything
+    assert store.flaws() == ()
 
 
-def found_in(store: SqlStore) -> tuple[int, list[int], list[int]]:
-    """How many batches were taken, and the numbers of what they brought, all of one moment.
+def found_in(store: SqlStore, batch: int = 0) -> tuple[int, list[int], list[int]]:
+    """How many batches were taken, and the numbers of what came from one on, all of one moment.
 
     A server may still be at the commit of a client that was killed.
     """
+    since = 1000.0 + batch
     while True:
         before = list(store.received())
         changes, older = [], None
         while True:
-            page = store.history(limit=10_000, before=older)
+            page = store.history(limit=10_000, since=since, before=older)
             changes += [one.number for one in page.transitions]
             older = page.next
             if older is None:
                 break
-        rollups = [one.sequence for one in store.rollups("agent", 0, 9e9)]
+        rollups = [one.sequence for one in store.rollups("agent", since, 9e9)]
         if list(store.received()) == before:
             return sum(one.heard for one in before), sorted(changes), rollups

@@ -483,9 +483,9 @@ db-1: one of two agents under this name, on one at 10.0.0.2, fd00::2 since
 db-1: one of two agents under this name, on two at 10.0.0.2, fd00::2 since
 2025-10-09 08:53:00: give each its own --id
 pc-1: plan refused: this agent does not speak 'quic'
+stranger: announces role 'browser', which the topology does not admit
 stranger: is not in the topology: list it under hosts, or let its roles in with
 admit
-stranger: announces role 'browser', which the topology does not admit
 web-1: cannot listen for shop:9090 (port 9090): EACCES: Permission denied
 """
     )

@@ -393,11 +393,6 @@ def _agent_notes(row: Json) -> Iterable[Text]:
             f"{', '.join(row['addresses'])} since {clock(row['joined'])}: give each its own --id",
             "bold red",
         )
-    if not row["in_topology"]:
-        yield Text(
-            f"{name}: is not in the topology: list it under hosts, or let its roles in with admit",
-            "yellow",
-        )
     if row.get("plan_refused"):
         yield Text(f"{name}: {row['plan_refused']}", "yellow")
     for note in row["notes"]:

@@ -5,6 +5,7 @@ endpoints have the same roles. A plan counts as made when its bytes are ready to
 """
 
 import time
+from typing import Any
 
 from common import figure
 
@@ -85,20 +86,26 @@ def _planned(
     return flows, Plans(topology, hosts, flows, b"secret", "PEM" * 400)
 
 
-def _topology() -> Topology:
-    roles = {
+def tables() -> dict[str, dict[str, dict[str, Any]]]:
+    """That deployment, as a topology's file has it."""
+    roles: dict[str, dict[str, Any]] = {
         f"role-{n:02}": {"listens": {f"role-{n:02}:{8000 + n}": {"protocol": "http"}}}
         for n in range(SERVICES)
     }
     for kind in range(KINDS):
         wanted = [(kind + step) % SERVICES for step in range(SERVICES // 2)]
         roles[f"kind-{kind:02}"] = {"connects": [f"role-{n:02}:{8000 + n}" for n in wanted]}
-    hosts = {f"server-{n:03}": {"roles": [f"role-{n % SERVICES:02}"]} for n in range(SERVERS)} | {
-        f"pc-{n:05}": {"roles": [f"kind-{n % KINDS:02}"]} for n in range(HOSTS - SERVERS)
+    hosts: dict[str, dict[str, Any]] = {
+        f"server-{n:03}": {"roles": [f"role-{n % SERVICES:02}"]} for n in range(SERVERS)
     }
+    hosts |= {f"pc-{n:05}": {"roles": [f"kind-{n % KINDS:02}"]} for n in range(HOSTS - SERVERS)}
     for n in range(SERVERS):
         hosts[f"server-{n:03}"]["addresses"] = [f"10.0.0.{n}"] if n != 7 else []
-    text = TopologyFile.model_validate({"roles": roles, "hosts": hosts})
+    return {"roles": roles, "hosts": hosts}
+
+
+def _topology() -> Topology:
+    text = TopologyFile.model_validate(tables())
     assembled, problems = assemble(text, list[NamedProfile]())
     assert not problems, problems
     return assembled

@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -70,6 +71,16 @@ class NatsServer:
             check=True,
             capture_output=True,
         )
+
+    @contextlib.contextmanager
+    def held_up(self) -> Iterator[None]:
+        """It does nothing while the block lasts, as under a load that is too much for it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, and wait until it is gone."""

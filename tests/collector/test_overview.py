@@ -106,6 +106,11 @@ def test_it_is_what_looking_at_each_flow_finds(
         assert plain(views.matrix(overview.tallies(by), by)) == plain(
             views.matrix(map(Tally.of, expected), by)
         )
+    sources, rows = overview.sources(), list[Any]()
+    for begin in range(0, len(sources), size):
+        some = sources[begin : begin + size]
+        rows += views.matrix(overview.tallies(By.HOST, some), By.HOST)["rows"]
+    assert rows == views.matrix(overview.tallies(By.HOST), By.HOST)["rows"]
     assert views.table(stage.topology, overview.tallies(By.ROW)) == views.table(
         stage.topology, map(Tally.of, expected)
     )

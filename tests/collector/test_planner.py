@@ -465,6 +465,7 @@ def test_who_has_the_same_targets_as_before_has_the_very_same(
     assert [*new] == [*planner.expected_flows(after, hosts)]
     for source, targets in new.targets.items():
         assert (targets is old.targets.get(source)) == (targets == old.targets.get(source))
+    assert new.are(old) == old.are(new) == ([*new] == [*old])
 
 
 @given(deployments())

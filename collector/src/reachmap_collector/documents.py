@@ -219,7 +219,10 @@ class Matrix(_Document):
 
     by: Literal["role", "host"]
     columns: list[str]
+    """Of all pages."""
     rows: list[MatrixRow]
+    next: str | None = None
+    """What to pass as `after` for the next page of hosts; null on the last."""
 
 
 class PortTableRow(_Document):
@@ -364,6 +367,8 @@ class Topology(_Document):
     hosts: list[Host]
     deny: list[Deny]
     checks: CheckTimes
+    next: str | None = None
+    """What to pass as `after` for the next page of hosts; null on the last."""
 
 
 class FlowPage(_Document):

@@ -5,7 +5,7 @@ common: it is worked out once for all of them.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import merge
@@ -117,13 +117,23 @@ class Overview:
     def _key(self, one: int | Judgement) -> FlowKey:
         return self._expected[one].key if isinstance(one, int) else one.record.key
 
-    def tallies(self, by: By) -> Iterator[Tally]:
-        """The flows counted, as the rows of a matrix need them."""
+    def sources(self) -> list[str]:
+        """Whence they lead, in the order of names."""
+        targets = self._expected.targets
+        if not targets:
+            return []
+        starts = np.fromiter(map(self._expected.start, targets), int, len(targets))
+        some = np.logical_or.reduceat(self._codes != _LEFT_OUT, starts)
+        return [source for source, fits in zip(targets, some.tolist(), strict=True) if fits]
+
+    def tallies(self, by: By, of: Collection[str] | None = None) -> Iterator[Tally]:
+        """The flows counted, as the rows of a matrix need them: all, or those of some sources."""
         for one in self._named:
-            yield Tally.of(one)
+            if of is None or one.record.key.source in of:
+                yield Tally.of(one)
         groups: dict[int, list[str]] = {}
-        for source, targets in self._expected.targets.items():
-            groups.setdefault(id(targets), []).append(source)
+        for source in self._expected.targets if of is None else of:
+            groups.setdefault(id(self._expected.targets[source]), []).append(source)
         for sources in groups.values():
             targets = self._expected.targets[sources[0]]
             starts = np.fromiter(map(self._expected.start, sources), int, len(sources))

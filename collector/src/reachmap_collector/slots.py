@@ -41,8 +41,8 @@ class SlotFlows(Sequence[FlowKey]):
     """
 
     def __init__(self, source: str, places: tuple[Place, ...]) -> None:
+        self.source = source
         self.places = places
-        self._source = source
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, tuple | SlotFlows) and (*self,) == (*other,)
@@ -54,7 +54,7 @@ class SlotFlows(Sequence[FlowKey]):
         return len(self.places)
 
     def __iter__(self) -> Iterator[FlowKey]:
-        return (FlowKey(self._source, *place) for place in self.places)
+        return (FlowKey(self.source, *place) for place in self.places)
 
     @overload
     def __getitem__(self, index: int) -> FlowKey: ...
@@ -63,8 +63,8 @@ class SlotFlows(Sequence[FlowKey]):
     def __getitem__(self, index: int | slice) -> FlowKey | Sequence[FlowKey]:
         """By slot."""
         if isinstance(index, slice):
-            return SlotFlows(self._source, self.places[index])
-        return FlowKey(self._source, *self.places[index])
+            return SlotFlows(self.source, self.places[index])
+        return FlowKey(self.source, *self.places[index])
 
 
 @dataclass(frozen=True, slots=True)

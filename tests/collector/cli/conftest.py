@@ -39,6 +39,12 @@ def reachmap() -> Reachmap:
     return run
 
 
+def without_next(page: dict[str, Any]) -> dict[str, Any]:
+    """An answer of one page as what all of it comes to."""
+    assert page.pop("next", None) is None
+    return page
+
+
 @pytest.fixture
 def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Collector]:
     """Have every question answered by a collector of a deployment, which is returned."""
@@ -65,8 +71,17 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         ) -> Any:
             return ask(nats, context, "flows", {"filters": filters, "details": details})
 
-        for module in (export, query, status, topology):
+        for module in (export, query, status):
             monkeypatch.setattr(module, "ask", ask)
+
+        def ask_for_map(nats: str | None, context: str | None, parameters: Any) -> Any:
+            return without_next(ask(nats, context, "map", parameters))
+
+        def ask_for_topology(nats: str | None, context: str | None) -> Any:
+            return without_next(ask(nats, context, "topology"))
+
+        monkeypatch.setattr(query, "ask_for_map", ask_for_map)
+        monkeypatch.setattr(topology, "ask_for_topology", ask_for_topology)
 
         def ask_for_agents(nats: str | None, context: str | None) -> Any:
             return ask(nats, context, "agents")["agents"]

@@ -11,10 +11,18 @@ from reachmap_collector.bulk import FlowKeys, Numbering, Numbers
 from reachmap_collector.slots import Place, SlotFlows
 from reachmap_collector.store.api import Beginning, Latest, PlanSlots
 from reachmap_collector.store.packing import outcome, seconds, transport, unpack_slots
-from reachmap_collector.store.reading import CHUNK, id_of, is_last
+from reachmap_collector.store.reading import CHUNK, id_of, with_last
 from reachmap_collector.store.tables import boots, flows, hosts, plans, services, transitions
 
 _NONE: Final[Numbers] = np.zeros(0, np.int64)
+
+_NUMBERS, _VALUES = (
+    [transitions.c[name] for name in names]
+    for names in (
+        ("flow", "at", "boot", "number", "service"),
+        ("outcome", "is_open", "detail"),
+    )
+)
 
 
 def beginning(connection: Connection, each: int) -> Beginning:
@@ -74,15 +82,10 @@ class _Latest:
     """The last transition of each flow, as its row is."""
 
     def __init__(self, connection: Connection) -> None:
-        numbers = [transitions.c[name] for name in ("flow", "at", "boot", "number", "service")]
         # In the order in which their histories stand in the index: in that of another index,
         # which SQLite would choose, each look goes to another page, and it takes twice as long.
-        asked = (
-            select(*numbers, transitions.c.outcome, transitions.c.is_open, transitions.c.detail)
-            .join_from(flows, transitions, is_last())
-            .order_by(flows.c.id)
-        )
-        parts = [(_NONE,) * len(numbers)]
+        asked = with_last(connection, (*_NUMBERS, *_VALUES)).order_by(flows.c.id)
+        parts = [(_NONE,) * len(_NUMBERS)]
         self._outcome: list[int] = []
         self._is_open: list[bool] = []
         self._detail: list[bytes] = []

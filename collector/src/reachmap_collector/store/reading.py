@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select, tuple_
+from sqlalchemy import Column, Connection, Select, Table, exists, func, select, true, tuple_
 
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (
@@ -44,15 +44,25 @@ CHUNK: Final = 5000
 """Rows fetched at once, where there may be a million."""
 
 
-def is_last(moment: float | None = None) -> "ColumnElement[bool]":
-    """That a transition is its flow's last one, or the last at or before a moment."""
+def with_last(
+    connection: Connection, columns: Sequence["Column[Any]"], moment: float | None = None
+) -> "Select[Any]":
+    """Each flow with its last transition, or the last at or before a moment: columns of both.
+
+    One look into the index for each flow, however long their histories are.
+    """
     older = transitions.alias("older")
-    last = select(older.c.id).where(older.c.flow == flows.c.id)
+    last = select(older).where(older.c.flow == flows.c.id)
     if moment is not None:
         last = last.where(older.c.at <= milliseconds(moment))
-    # One look into the index for each flow, however long their histories are.
     last = last.order_by(older.c.at.desc(), older.c.id.desc()).limit(1)
-    return transitions.c.id == last.scalar_subquery()
+    if connection.dialect.name == "postgresql":
+        # In the other form it would read all of history for a table of its rows by id.
+        beside = last.lateral("last")
+        shown = [beside.c[one.key] if one.table is transitions else one for one in columns]
+        return select(*shown).join_from(flows, beside, true())
+    its = last.with_only_columns(older.c.id).scalar_subquery()
+    return select(*columns).join_from(flows, transitions, transitions.c.id == its)
 
 
 def last_of_each(
@@ -62,15 +72,27 @@ def last_of_each(
     selection: Selection = EVERYTHING,
 ) -> Iterator[Transition]:
     """Each flow's last transition at or before a moment; see `api.Store.at`."""
-    asked = _of_ends(select(*_SHOWN).join_from(flows, transitions, is_last(moment)), selection)
-    if changed is not None:
-        after, until = map(milliseconds, changed)
-        meant = select(transitions.c.flow).where(transitions.c.at > after)
-        asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
+    asked = which_was_last(connection, _SHOWN, moment, changed, selection)
     directory = _Directory(connection)
     with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         for rows in result.partitions():
             yield from directory.transitions(rows)
+
+
+def which_was_last(
+    connection: Connection,
+    columns: Sequence["Column[Any]"],
+    moment: float,
+    changed: tuple[float, float] | None,
+    selection: Selection,
+) -> "Select[Any]":
+    """What the database is asked for that, with these columns of flows and transitions."""
+    asked = _of_ends(with_last(connection, columns, moment), selection)
+    if changed is not None:
+        after, until = map(milliseconds, changed)
+        meant = select(transitions.c.flow).where(transitions.c.at > after)
+        asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
+    return asked
 
 
 def history(
@@ -92,7 +114,7 @@ def history(
         None if destination is None else (destination,),
         None if service is None else (service,),
     )
-    asked = _newest_first(selection, limit + 1, before)
+    asked = newest_first(_SHOWN, selection, limit + 1, before)
     rows = connection.execute(asked).all()
     more = len(rows) > limit
     found = tuple(_Directory(connection).transitions(rows[:limit]))
@@ -104,7 +126,15 @@ def entries(
     connection: Connection, selection: Selection, limit: int, before: Cursor | None
 ) -> list[Entry]:
     """A part of history, newest first, with what was before each."""
-    return _with_before(connection, connection.execute(_newest_first(selection, limit, before)))
+    asked = newest_first(_SHOWN, selection, limit, before)
+    return _with_before(connection, connection.execute(asked))
+
+
+def entries_of(connection: Connection, ids: Collection[int]) -> list[Entry]:
+    """Those of some numbers, newest first, with what was before each."""
+    asked = select(*_SHOWN).join_from(transitions, flows).where(transitions.c.id.in_(ids))
+    asked = asked.order_by(transitions.c.at.desc(), transitions.c.id.desc())
+    return _with_before(connection, connection.execute(asked))
 
 
 def entries_after(connection: Connection, sequence: int, limit: int) -> list[Entry]:
@@ -129,8 +159,11 @@ def names(connection: Connection, table: Table) -> set[str]:
     return {row.name for row in connection.execute(asked)}
 
 
-def _newest_first(selection: Selection, limit: int, before: Cursor | None) -> "Select[Any]":
-    asked = _of_ends(select(*_SHOWN).join_from(transitions, flows), selection)
+def newest_first(
+    columns: Sequence[Any], selection: Selection, limit: int, before: Cursor | None
+) -> "Select[Any]":
+    """What the database is asked for a part of history, with these columns."""
+    asked = _of_ends(select(*columns).join_from(transitions, flows), selection)
     if selection.since is not None:
         asked = asked.where(transitions.c.at >= milliseconds(selection.since))
     if selection.until is not None:

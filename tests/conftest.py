@@ -5,6 +5,7 @@ where no other is installed.
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import shutil

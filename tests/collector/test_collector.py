@@ -98,6 +98,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time in earnest is to come about at once."""
     monkeypatch.setattr("reachmap_collector.collector._LEVEL_EVERY_S", 0.05)
     monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0.02)
+    monkeypatch.setattr("reachmap_collector.intake._EXPIRES_S", 0.5)
 
 
 @pytest.fixture
@@ -250,16 +251,19 @@ async def test_a_fleet_that_joins_together_is_planned_for_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hundred servers that come at once do not mean a hundred plans for who dials them."""
-    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0.5)
+    after_s = 0.5
+    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", after_s)
     servers = "\n".join(f'[hosts.w{n}]\nroles = ["web"]' for n in range(100))
     text = f'{OPEN_DOOR}{servers}\n[hosts.pc-7]\nroles = ["browser"]'
     async with open_office(jetstream, store, running, eventually, text) as office:
+        began = time.monotonic()
         for n in range(100):
             await office.say(hello(f"w{n}", addresses=(f"10.0.0.{n}",)))
+        joining_s = time.monotonic() - began  # a moment, on an idle machine
         await eventually(
             lambda: "pc-7" in office.plans and len(office.plans["pc-7"][-1].checks) == 100
         )
-        assert len(office.plans["pc-7"]) <= 3
+        assert len(office.plans["pc-7"]) <= 3 + joining_s / after_s
 
 
 async def test_another_topology_gives_new_plans_to_those_it_changes(

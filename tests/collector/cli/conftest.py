@@ -13,6 +13,7 @@ from reachmap_collector.cli.access import NATS_VARIABLE
 from reachmap_collector.cli.options import STORE_VARIABLE
 from reachmap_collector.collector import Collector
 from reachmap_collector.queries import Queries
+from reachmap_shared.vocabulary import Outcome
 
 Reachmap = Callable[..., Result]
 
@@ -91,3 +92,16 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         return collector
 
     return answering
+
+
+@pytest.fixture
+def office(asked: Callable[[str], Collector], office_text: str, hello: Any, told: Any) -> Collector:
+    """A collector of which pc-1 reports that all it may reach is open, but for the shop."""
+    collector = asked(office_text)
+    now = collector.now()
+    collector.roster.hear(hello("pc-1", addresses=("10.0.1.1",)), now)
+    for record in collector.flows:
+        if record.key.source == "pc-1" and record.key.destination == "web-1":
+            outcome = Outcome.OPEN if record.key.port == 8080 else Outcome.REFUSED
+            record.fold(told(now, outcome))
+    return collector

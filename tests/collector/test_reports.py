@@ -74,11 +74,12 @@ class World:
 
 
 def _lasting(seen: Any) -> object:
-    """Of a well flow, what the map has of it without the store."""
-    if seen is None or seen.outcome is not OPEN or not seen.healthy:
-        return seen
+    """What the map has of a flow without the store."""
+    if seen is None:
+        return None
     host = seen.local.rpartition(":")[0]
-    return seen.answered_by, seen.connect_us, seen.window, seen.certificate_until, host
+    face = seen.outcome, seen.healthy, seen.answered_by
+    return *face, seen.connect_us, seen.window, seen.certificate_until, host
 
 
 @pytest.fixture
@@ -700,7 +701,9 @@ class AnyOrder(RuleBasedStateMachine):
     def restart_collector(self) -> None:
         received = [kept_account(account) for account in self.world.ledger]
         self.world.begin()
-        self.world.reports.restore(Latest.of(self.store.values()), received, [])
+        older = sorted(self.store.values(), key=lambda one: one.at)
+        latest = {one.flow: one for one in older}
+        self.world.reports.restore(Latest.of(latest.values()), received, [], older=older)
         self.restarted = True
 
     @invariant()

@@ -1,4 +1,4 @@
-"""Of the last changes that the store has, those of flows that are well, as rows of the map. Pure.
+"""Of the last changes that the store has, those that rows of the map say enough of. Pure.
 
 There may be a million, and an observation decoded whole takes twenty times as long as the few
 numbers of it that the map remembers.
@@ -23,25 +23,34 @@ _AT_ONCE: Final = 1000
 """That are looked at together: they stay in the processor's own memory."""
 
 _FIELDS: Final = [field.name for field in dataclasses.fields(Observation)]
-_USED: Final = ("answered_by", "connect_us", "local", "window", "certificate_until")
+_TELLING: Final = ("healthy", "evidence", "resolved", "answered_by", "outcome")
+_USED: Final = (
+    "outcome",
+    "healthy",
+    "answered_by",
+    "connect_us",
+    "local",
+    "window",
+    "certificate_until",
+)
 
 
 def well_flows(latest: Latest) -> tuple[WellFlows, list[int]]:
-    """Those of which a few numbers are enough, and the places of all others."""
-    is_open = [*compress(range(len(latest)), latest.is_open)]
-    rows = columns.blank(len(is_open), 0.0)
+    """Those of which a few numbers are enough, and the places of all others: names have more."""
+    rows = columns.blank(len(latest), 0.0)
     sources = Numbering[str]()
     well: list[int] = []
-    for start in range(0, len(is_open), _AT_ONCE):
-        some = is_open[start : start + _AT_ONCE]
+    for start in range(0, len(latest), _AT_ONCE):
+        some = range(start, min(start + _AT_ONCE, len(latest)))
         seen = _by_name(codec.columns_of([latest.detail[place] for place in some]), len(some))
         fits = [
-            healthy is True
+            isinstance(healthy, bool)
             and evidence is not None
             and not resolved
             and answered in columns.ANSWERS
-            for healthy, evidence, resolved, answered in zip(
-                *(seen[name] for name in ("healthy", "evidence", "resolved", "answered_by")),
+            and outcome in columns.OUTCOMES
+            for healthy, evidence, resolved, answered, outcome in zip(
+                *(seen[name] for name in _TELLING),
                 strict=True,
             )
         ]
@@ -79,17 +88,19 @@ def _by_name(seen: Sequence[Sequence[Any]], count: int) -> dict[str, Sequence[An
 def _fill(
     rows: Rows,
     sources: Numbering[str],
+    outcome: Sequence[str],
+    healthy: Sequence[bool],
     answered: Sequence[str | None],
     connect_us: Sequence[int],
     local: Sequence[str],
     window: Sequence[bool | None],
     until: Sequence[int | None],
 ) -> None:
-    rows["outcome"] = columns.OUTCOME_CODES[Outcome.OPEN]
+    rows["outcome"] = [columns.OUTCOME_CODES[Outcome(one)] for one in outcome]
     rows["answered"] = [columns.ANSWER_CODES[one] for one in answered]
     rows["connect_us"] = np.array(connect_us, np.float64).clip(0, columns.MOST)
     rows["local"] = sources.of([one.rpartition(":")[0] for one in local])
-    rows["flags"] = columns.HEALTHY
+    rows["flags"] = np.array(healthy, np.uint8) * np.uint8(columns.HEALTHY)
     if any(window):
         rows["flags"] |= np.array([columns.WINDOW * bool(one) for one in window], np.uint8)
     if until.count(None) < len(until):

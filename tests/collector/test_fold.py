@@ -411,6 +411,24 @@ def test_each_address_of_a_name_is_a_flow_of_its_own(told: Any, kept: int) -> No
 
 
 @objects
+def test_a_flow_to_an_address_of_a_name_is_found_by_it(told: Any, kept: int) -> None:
+    """By the name as well: that is the first of its addresses. What it has no more is none."""
+    flows, name = named(kept)
+    for address in BOTH:
+        flows.tell(name, "web:80", told(2, address=address, resolved=BOTH))
+    for address in BOTH:
+        found = flows.get(replace(name, address=address))
+        assert found is not None and found.key.address == address
+        assert flows.key(found.row) == found.key
+    assert flows.number(name) == flows.number(replace(name, address=BOTH[0])) == 0
+    assert flows.get(replace(name, address="10.0.0.99")) is None
+    assert flows.get(replace(name, address=BOTH[1], port=81)) is None
+    flows.tell(name, "web:80", told(3, address=BOTH[0], resolved=BOTH[:1]))
+    assert flows.get(replace(name, address=BOTH[1])) is None
+    assert flows.is_there(0) and not flows.is_there(1)
+
+
+@objects
 def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(told: Any, kept: int) -> None:
     """They keep their past, for when it does again."""
     flows, name = named(kept)

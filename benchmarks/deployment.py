@@ -172,6 +172,12 @@ def cpu_s(process: int) -> float:
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
+def core_wait_s(process: int) -> float:
+    """For how long the threads of a process had something to do, and no core to do it on."""
+    threads = Path(f"/proc/{process}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
+
+
 def rss_kib(process: int) -> int:
     """A process's memory now."""
     status = Path(f"/proc/{process}/status").read_text()

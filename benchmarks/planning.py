@@ -5,6 +5,7 @@ endpoints have the same roles. A plan counts as made when its bytes are ready to
 """
 
 import time
+from typing import Any
 
 from common import figure
 
@@ -67,9 +68,9 @@ def _change(
     figure("  and to make those", f"{sent * 1000:.0f} ms")
 
 
-def deployment() -> tuple[Topology, Flows, Plans]:
-    """That deployment, planned."""
-    topology = _topology()
+def deployment(*, by_name: bool = False) -> tuple[Topology, Flows, Plans]:
+    """That deployment, planned; its servers' addresses are names if asked."""
+    topology = _topology(by_name=by_name)
     said = {
         f"pc-{n:05}": Announcement((), (f"10.1.{n >> 8}.{n & 255}",))
         for n in range(HOSTS - SERVERS)
@@ -85,20 +86,27 @@ def _planned(
     return flows, Plans(topology, hosts, flows, b"secret", "PEM" * 400)
 
 
-def _topology() -> Topology:
-    roles = {
+def tables(*, by_name: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
+    """That deployment, as a topology's file has it."""
+    roles: dict[str, dict[str, Any]] = {
         f"role-{n:02}": {"listens": {f"role-{n:02}:{8000 + n}": {"protocol": "http"}}}
         for n in range(SERVICES)
     }
     for kind in range(KINDS):
         wanted = [(kind + step) % SERVICES for step in range(SERVICES // 2)]
         roles[f"kind-{kind:02}"] = {"connects": [f"role-{n:02}:{8000 + n}" for n in wanted]}
-    hosts = {f"server-{n:03}": {"roles": [f"role-{n % SERVICES:02}"]} for n in range(SERVERS)} | {
-        f"pc-{n:05}": {"roles": [f"kind-{n % KINDS:02}"]} for n in range(HOSTS - SERVERS)
+    hosts: dict[str, dict[str, Any]] = {
+        f"server-{n:03}": {"roles": [f"role-{n % SERVICES:02}"]} for n in range(SERVERS)
     }
+    hosts |= {f"pc-{n:05}": {"roles": [f"kind-{n % KINDS:02}"]} for n in range(HOSTS - SERVERS)}
     for n in range(SERVERS):
-        hosts[f"server-{n:03}"]["addresses"] = [f"10.0.0.{n}"] if n != 7 else []
-    text = TopologyFile.model_validate({"roles": roles, "hosts": hosts})
+        address = f"server-{n}.example" if by_name else f"10.0.0.{n}"
+        hosts[f"server-{n:03}"]["addresses"] = [address] if n != 7 else []
+    return {"roles": roles, "hosts": hosts}
+
+
+def _topology(*, by_name: bool = False) -> Topology:
+    text = TopologyFile.model_validate(tables(by_name=by_name))
     assembled, problems = assemble(text, list[NamedProfile]())
     assert not problems, problems
     return assembled

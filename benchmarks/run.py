@@ -18,6 +18,7 @@ import lateness
 import listeners
 import one_destination
 import planning
+import questions
 import restart
 import spool
 import store
@@ -35,6 +36,7 @@ SUBJECTS = {
     "restart": restart.main,
     "store": store.main,
     "ingest": ingest.main,
+    "questions": questions.main,
     "wire": wire.main,
     "spool": spool.main,
     "agent_cost": agent_cost.main,

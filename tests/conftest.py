@@ -8,19 +8,19 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from importlib import metadata
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from ports import free_port
 
 # How long an example takes is the machine's business: on a loaded one any takes long.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,28 +30,6 @@ PATIENCE_S = 15.0
 """For what takes milliseconds on an idle machine; a busy one may take its time."""
 
 Eventually = Callable[..., Awaitable[Any]]
-
-
-_FIRST, _LAST = 20_000, 32_000
-_offset = os.getpid() * 7_919 % ((_LAST - _FIRST) // 2) * 2
-_numbers = cycle((*range(_FIRST + _offset, _LAST, 2), *range(_FIRST, _FIRST + _offset, 2)))
-"""Below the ports that systems give to outgoing connections, which would come and take one; and far
-from those of another run beside this one, whose process has the next number."""
-
-
-def free_port() -> int:
-    """A port that nothing holds, TCP or UDP, on any address; the one after it is free too."""
-    for number in _numbers:
-        with contextlib.ExitStack() as open_:
-            try:
-                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                    for port in (number, number + 1):
-                        probe = open_.enter_context(socket.socket(socket.AF_INET, kind))
-                        probe.bind(("", port))
-            except OSError:
-                continue
-            return number
-    raise AssertionError  # a cycle has no end
 
 
 class NatsServer:
@@ -94,6 +72,16 @@ class NatsServer:
             check=True,
             capture_output=True,
         )
+
+    @contextlib.contextmanager
+    def held_up(self) -> Iterator[None]:
+        """It does nothing while the block lasts, as under a load that is too much for it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, and wait until it is gone."""

@@ -540,7 +540,7 @@ async def test_a_server_killed_in_the_midst_of_it(
         for _ in range(3):
             for _ in range(200):
                 way.put(put(spool))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # some are under way
             admin.restart(empty=False)
             await eventually(lambda: way.is_idle and spool.waiting == 0, 30)
     assert {report.sequence for report in await admin.reports()} == set(range(600))
@@ -622,7 +622,7 @@ async def test_an_agent_killed_again_and_again_is_accounted_for(
             command = [sys.executable, "-m", "reachmap_agent", "run", *own]
             with killed_at_the_end(command):
                 await eventually(lambda round_=round_: len(pulses) > round_)
-                await asyncio.sleep(1 + 1.3 * (round_ % 3))
+                await asyncio.sleep(1 + 1.3 * (round_ % 3))  # each at another moment
         killed = list(pulses)[:4]
     reports = {(one.boot, one.sequence): one for one in await admin.reports()}
     for boot in killed:

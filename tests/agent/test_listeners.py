@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from visitors import ESTABLISHED, LISTENS, LOOPBACK, connect, kernel_states
 
 from reachmap_agent import holders
 from reachmap_agent import streams as module
@@ -36,10 +37,8 @@ from reachmap_shared.vocabulary import (
     Transport,
 )
 
-LOOPBACK = "127.0.0.1"
 STREAMS = sorted(set(REGISTRY) - {"udp"})
 LISTENING, CEDED, FAILED = ListenerState.LISTENING, ListenerState.CEDED, ListenerState.FAILED
-ESTABLISHED, TIME_WAIT = "01", "06"
 
 SECRET = bytes(range(32))
 IDENTITY = Identity("db-1", keys.host_key(SECRET, "db-1"), keys.deployment_key(SECRET))
@@ -84,19 +83,6 @@ def states(listeners: Listeners) -> list[ListenerState]:
     return [report.state for report in listeners.reports()]
 
 
-async def connect(port: int, address: str = LOOPBACK) -> socket.socket:
-    """A connection whose other end the test looks after."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    connection = socket.socket(family)
-    connection.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(connection, (address, port))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 async def read(connection: socket.socket) -> bytes:
     async with asyncio.timeout(15):
         return await asyncio.get_running_loop().sock_recv(connection, 1000)
@@ -109,17 +95,6 @@ async def greeting(port: int) -> bytes | None:
             return await read(connection)
     except ConnectionResetError:
         return None
-
-
-def kernel_states(port: int) -> list[str]:
-    """The states of the kernel's TCP sockets with this local port."""
-    found = []
-    for table in ("tcp", "tcp6"):
-        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
-            local, _, state = line.split()[1:4]
-            if int(local.rpartition(":")[2], 16) == port:
-                found.append(state)
-    return found
 
 
 @pytest.mark.parametrize("protocol", STREAMS)
@@ -359,7 +334,7 @@ async def test_checks_leave_nothing_on_the_service_s_port(
         check = CheckSpec("d", "d:1", LOOPBACK, port, Transport.TCP, protocol, "")
         for _ in range(3):
             await wire.probe(check, 10, challenge=wire.challenge())
-        await eventually(lambda: kernel_states(port) == ["0A"])  # it listens, and that is all
+        await eventually(lambda: kernel_states(port) == [LISTENS])  # it listens, and that is all
         listeners.close()
         assert can_bind(port)
 
@@ -453,7 +428,7 @@ async def test_a_stranger_who_does_not_read_is_dropped(
         listeners.apply([spec(port, "tcp")], contexts, IDENTITY)
         with await connect(port):
             await eventually(lambda: ESTABLISHED in kernel_states(port))
-            await eventually(lambda: kernel_states(port) == ["0A"])
+            await eventually(lambda: kernel_states(port) == [LISTENS])
 
 
 @pytest.mark.parametrize("protocol", STREAMS)

@@ -12,54 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from visitors import LOOPBACK, asked, connect, heard, is_reset
 
 from reachmap_agent import streams
 from reachmap_agent.limits import ListenerLimits
 from reachmap_agent.reception import Reception, endpoint
 from reachmap_shared.vocabulary import AnsweredBy
 
-LOOPBACK = "127.0.0.1"
 LIMITS = ListenerLimits()
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="as Linux does it")
-
-
-async def connect(port: int, address: str = LOOPBACK) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    connection = socket.socket(family)
-    connection.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(connection, (address, port))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-async def heard(connection: socket.socket) -> bytes | None:
-    """All that comes until the end in good order; None where that is a reset."""
-    words = b""
-    try:
-        async with asyncio.timeout(15):
-            while chunk := await asyncio.get_running_loop().sock_recv(connection, 100_000):
-                words += chunk
-    except (ConnectionResetError, BrokenPipeError):
-        return None
-    return words
-
-
-def is_reset(connection: socket.socket) -> bool:
-    try:
-        return not connection.recv(100_000)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-def asked(wire: Any) -> bytes:
-    """What an honest check says to an HTTP server."""
-    return b"GET / HTTP/1.1\r\nReachmap-Challenge: " + wire.challenge().text + b"\r\n\r\n"
 
 
 @pytest.mark.parametrize("words", [b"", b"\x16", b"GET / HTTP/1.1\r\nHost:"])

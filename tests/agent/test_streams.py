@@ -9,12 +9,12 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from visitors import LISTENS, LOOPBACK, asked, connect, heard, is_reset, kernel_states
 
 from reachmap_agent import streams as module
 from reachmap_agent.limits import ListenerLimits
@@ -23,65 +23,13 @@ from reachmap_agent.reception import Reception
 from reachmap_agent.wire.exchange import StandIn
 from reachmap_shared.vocabulary import AnsweredBy, Transport
 
-LOOPBACK = "127.0.0.1"
-
 STREAMS = sorted(set(REGISTRY) - {"udp", "ntp"})
-
-LISTENS = ["0A"]
 
 RESET = struct.pack("ii", 1, 0)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="as Linux does it")
 
 ipv6 = pytest.mark.ipv6
-
-
-def is_reset(connection: socket.socket) -> bool:
-    try:
-        return not connection.recv(100_000)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-async def connect(port: int, address: str = LOOPBACK) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    connection = socket.socket(family)
-    connection.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(connection, (address, port))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-async def heard(connection: socket.socket) -> bytes | None:
-    """All that comes until the end in good order; None where that is a reset."""
-    words = b""
-    try:
-        async with asyncio.timeout(15):
-            while chunk := await asyncio.get_running_loop().sock_recv(connection, 100_000):
-                words += chunk
-    except (ConnectionResetError, BrokenPipeError):
-        return None
-    return words
-
-
-def kernel_states(port: int) -> list[str]:
-    """The states of the kernel's TCP sockets with this local port."""
-    found = []
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        local, _, state = line.split()[1:4]
-        if int(local.rpartition(":")[2], 16) == port:
-            found.append(state)
-    return found
-
-
-def asked(wire: Any) -> bytes:
-    """What an honest check says to an HTTP server."""
-    return b"GET / HTTP/1.1\r\nReachmap-Challenge: " + wire.challenge().text + b"\r\n\r\n"
 
 
 @ipv6
@@ -262,7 +210,7 @@ async def test_visits_of_all_kinds_leave_nothing_on_the_port(
             if number % 2 == 0:
                 await asyncio.sleep(0)
     await eventually(lambda: made.reception.connections == 0)
-    await eventually(lambda: kernel_states(port) == LISTENS)
+    await eventually(lambda: kernel_states(port) == [LISTENS])
     made.open.close()
     with socket.socket() as service:  # without SO_REUSEADDR
         service.bind(("0.0.0.0", port))

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector import views
+from reachmap_collector.attendance import Attendance
 from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.diagnose import Diagnosed, find
@@ -280,13 +281,18 @@ class Scene:
 
     def agents(self, now: float) -> list[Any]:
         """Every agent that reports or should, at a time."""
-        rows = views.agents(self.roster, self.ledger, self.topology, self.members, now)["agents"]
-        return list(rows)
+        return self.attendance(now).all()
+
+    def attendance(self, now: float) -> Attendance:
+        """The same, to be counted too."""
+        return Attendance(self.roster, self.ledger, self.topology, self.members, now)
 
     def status(self, now: float, **changes: Any) -> Any:
         """The whole at a time."""
         delivery = views.Delivery(**changes)
-        return views.status(self.counted(now), self.agents(now), {}, delivery, self.ledger)
+        return views.status(
+            self.counted(now), self.attendance(now).census(), {}, delivery, self.ledger
+        )
 
     def counted(self, now: float) -> Any:
         """How many flows are in each state at a time."""

@@ -1,7 +1,9 @@
 """The collector on a real bus: plans down, news up, and nothing wrong gets in."""
 
+import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,12 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reachmap_collector.collector import Collector
+from reachmap_collector.credentials import Credentials
+from reachmap_collector.keeper import keeping
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.plans import idle_plan
+from reachmap_collector.queries import Queries
+from reachmap_collector.remains import Remains
 from reachmap_collector.store.api import Batch, PlanSlots, Transition
 from reachmap_collector.topology.load import parse_topology
 from reachmap_shared import bus, codec, subjects
 from reachmap_shared.bus import Bus
+from reachmap_shared.errors import QueryRefused
 from reachmap_shared.messages import Ask, Hello, Plan, Pulse, Question, Report
 from reachmap_shared.vocabulary import Outcome, Transport
 
@@ -48,6 +55,9 @@ connects = ["web:8080"]
 roles = ["web"]
 """
 """A web server whose agent will say where it is, and browsers that come by themselves."""
+
+
+SECRETS = Credentials(secret=b"s" * 32, certificate="")
 
 
 class Office:
@@ -88,6 +98,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time in earnest is to come about at once."""
     monkeypatch.setattr("reachmap_collector.collector._LEVEL_EVERY_S", 0.05)
     monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0.02)
+    monkeypatch.setattr("reachmap_collector.intake._EXPIRES_S", 0.5)
 
 
 @pytest.fixture
@@ -162,7 +173,7 @@ async def test_hellos_and_pulses_cost_nobody_a_plan(
     )
     for _ in range(20):
         await office.say(pulse("pc-1", hello=19, plan=plan.revision))
-    await eventually(lambda: office.collector.agents()["agents"][1]["plan"] == plan.revision)
+    await eventually(lambda: office.collector.agents().all()[1]["plan"] == plan.revision)
     assert [*map(len, office.plans.values())] in ([], [1] * len(office.plans))
     assert office.asked == []
 
@@ -191,7 +202,7 @@ async def test_an_agent_that_nobody_knows_gets_no_plan(
     await office.say(pulse("stranger"))
 
     def row() -> Any:
-        return [row for row in office.collector.agents()["agents"] if row["agent"] == "stranger"]
+        return [row for row in office.collector.agents().all() if row["agent"] == "stranger"]
 
     await eventually(row)
     assert (row()[0]["state"], row()[0]["in_topology"]) == ("fresh", False)
@@ -215,8 +226,20 @@ async def test_what_agents_announce_makes_plans_for_others(
     async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
         assert [check] == [*office.collector._plans["pc-7"].checks]
         assert office.plans == {}
-        [row] = [row for row in office.collector.agents()["agents"] if row["agent"] == "web-1"]
+        [row] = [row for row in office.collector.agents().all() if row["agent"] == "web-1"]
         assert row["addresses"] == ["10.0.0.1"]
+
+
+async def test_an_address_that_nobody_dials_changes_nothing_on_the_map(
+    office: Office, eventually: Any, hello: Any
+) -> None:
+    """Endpoints get other addresses all the time, and each would be a reason to look at all."""
+    await office.say(hello("pc-1", addresses=("10.0.1.1",)))
+    await eventually(lambda: "pc-1" in office.collector.roster)
+    version, compiled = office.collector.version, office.collector._plans
+    await office.say(hello("pc-1", addresses=("10.0.1.9",)))
+    await eventually(lambda: office.collector._plans is not compiled)
+    assert office.collector.version == version
 
 
 async def test_a_fleet_that_joins_together_is_planned_for_together(
@@ -228,16 +251,19 @@ async def test_a_fleet_that_joins_together_is_planned_for_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hundred servers that come at once do not mean a hundred plans for who dials them."""
-    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0.5)
+    after_s = 0.5
+    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", after_s)
     servers = "\n".join(f'[hosts.w{n}]\nroles = ["web"]' for n in range(100))
     text = f'{OPEN_DOOR}{servers}\n[hosts.pc-7]\nroles = ["browser"]'
     async with open_office(jetstream, store, running, eventually, text) as office:
+        began = time.monotonic()
         for n in range(100):
             await office.say(hello(f"w{n}", addresses=(f"10.0.0.{n}",)))
+        joining_s = time.monotonic() - began  # a moment, on an idle machine
         await eventually(
             lambda: "pc-7" in office.plans and len(office.plans["pc-7"][-1].checks) == 100
         )
-        assert len(office.plans["pc-7"]) <= 3
+        assert len(office.plans["pc-7"]) <= 3 + joining_s / after_s
 
 
 async def test_another_topology_gives_new_plans_to_those_it_changes(
@@ -342,7 +368,7 @@ async def test_an_agent_s_clock_that_is_wrong_shows(
     await office.say(agent.pulse(wall_ms=int(time.time() * 1000) + 3_600_000))
 
     def row() -> Any:
-        [found] = [row for row in office.collector.agents()["agents"] if row["agent"] == "pc-1"]
+        [found] = [row for row in office.collector.agents().all() if row["agent"] == "pc-1"]
         return found
 
     await eventually(lambda: row().get("clock_skew_s"))
@@ -380,6 +406,76 @@ async def test_the_map_begins_where_it_ended(
         await eventually(lambda: all(one.checked > now - 1 for one in ours))
         assert office.asked == []
         assert [account.observations for account in office.collector.ledger] == [3]
+
+
+@contextlib.asynccontextmanager
+async def held_up(
+    monkeypatch: pytest.MonkeyPatch, jetstream: Any, store: Any, on_bus: Bus, eventually: Any
+) -> AsyncIterator[tuple[Office, threading.Event]]:
+    """A collector that is still at the map which the store has for it, until it is let go on."""
+    makes, go_on = Collector._begin, threading.Event()
+
+    def begin(collector: Collector, remains: Remains) -> None:
+        assert go_on.wait(10)
+        makes(collector, remains)
+
+    monkeypatch.setattr(Collector, "_begin", begin)
+    async with (
+        bus.connected([jetstream.url], "collector") as own,
+        keeping(store, time.time) as keeper,
+        asyncio.TaskGroup() as tasks,
+    ):
+        collector = Collector(parse_topology(OPEN_DOOR, Path("t.toml")), SECRETS, own, keeper)
+        made = Office(collector, on_bus)
+        await made.listen()
+        running = tasks.create_task(collector.run())
+        try:
+            await eventually(lambda: not collector.is_settled)
+            yield made, go_on
+        finally:
+            go_on.set()
+            running.cancel()
+
+
+async def test_what_is_said_while_the_map_is_made_is_heard_then(
+    monkeypatch: pytest.MonkeyPatch,
+    jetstream: Any,
+    store: Any,
+    on_bus: Bus,
+    eventually: Any,
+    hello: Any,
+    pulse: Any,
+) -> None:
+    """Agents that the store knows are not asked who they are, and no plan rests on half of them."""
+    async with held_up(monkeypatch, jetstream, store, on_bus, eventually) as (office, go_on):
+        await office.say(hello("pc-1", roles=("browser",)))
+        await office.say(pulse("pc-2"))
+        assert not await office.collector.settled(0.05)
+        assert (list(office.collector.roster.agents()), office.asked) == ([], [])
+        go_on.set()
+        await office.collector.restored()
+        await eventually(lambda: "pc-1" in office.plans)
+        assert list(office.collector.roster.agents()) == ["pc-1"]
+        await office.say(pulse("pc-2"))
+        await eventually(lambda: office.asked == [("pc-2", Question.HELLO)])
+
+
+async def test_who_asks_while_the_map_is_made_hears_so(
+    monkeypatch: pytest.MonkeyPatch, jetstream: Any, store: Any, on_bus: Bus, eventually: Any
+) -> None:
+    """At once, and not that everything is unknown; as soon as it is made, there is an answer."""
+    async with held_up(monkeypatch, jetstream, store, on_bus, eventually) as (office, go_on):
+        monkeypatch.setattr("reachmap_collector.queries._BEGINS_S", 0.01)
+        for query in Queries(office.collector).endpoints().values():
+            with pytest.raises(QueryRefused, match="has just started") as refused:
+                await query({})
+            assert refused.value.code == "503"
+        monkeypatch.setattr("reachmap_collector.queries._BEGINS_S", 10)
+        async with asyncio.TaskGroup() as tasks:
+            status = tasks.create_task(Queries(office.collector).endpoints()["status"]({}))
+            await asyncio.sleep(0)
+            go_on.set()
+        assert status.result()["state"] is None
 
 
 async def test_a_restart_keeps_just_the_plans_that_are_new(

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -90,13 +90,17 @@ def is_done(collector: Collector) -> bool:
     return (lag.messages, lag.pending, lag.unacknowledged) == (0, 0, 0) and lag.floor > 0
 
 
-@asynccontextmanager
-async def serving(jetstream: Any, store: Any, running: Any) -> AsyncIterator[Any]:
-    async with running(jetstream.url, store) as (collector, bus):
-        async with asyncio.timeout(10):
-            while not (store.is_away or collector._intake._is_set_up):
-                await asyncio.sleep(0.005)
-        yield collector, bus
+@pytest.fixture
+def serving(jetstream: Any, store: Any, running: Any, eventually: Any) -> Callable[[], Any]:
+    """A collector at work, which has what it needs of the stream; each time another."""
+
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[Any]:
+        async with running(jetstream.url, store) as (collector, bus):
+            await eventually(lambda: store.is_away or collector._intake._is_set_up)
+            yield collector, bus
+
+    return serve
 
 
 def status_of(collector: Collector) -> Any:
@@ -113,10 +117,10 @@ def is_kept(kept: Any, agent: Any) -> bool:
 
 
 async def test_reports_come_to_the_map_and_into_the_store(
-    jetstream: Any, store: Any, kept: Any, running: Any, eventually: Any, agent: Any
+    serving: Any, kept: Any, eventually: Any, agent: Any
 ) -> None:
     """They are acknowledged, and the stream lets go of them."""
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *busy(agent))
         await eventually(lambda: is_kept(kept, agent))
         assert last_seen(collector) == [DOWN, OPEN, DOWN]
@@ -128,10 +132,10 @@ async def test_reports_come_to_the_map_and_into_the_store(
 
 
 async def test_times_are_as_of_the_sending(
-    jetstream: Any, store: Any, running: Any, eventually: Any, agent: Any, on_bus: Bus
+    serving: Any, eventually: Any, agent: Any, on_bus: Bus
 ) -> None:
     """However long a report lay in the stream, and whatever the agent's clocks say."""
-    async with serving(jetstream, store, running):
+    async with serving():
         await send(on_bus)
         await eventually(lambda: streams_there(on_bus))
     agent.sees(0)
@@ -140,7 +144,7 @@ async def test_times_are_as_of_the_sending(
     await send(on_bus, replace(agent.changes(), wall_ms=0))
     sent = time.time()
     await eventually(lambda: time.time() > sent + 1.5)
-    async with serving(jetstream, store, running) as (collector, _):
+    async with serving() as (collector, _):
         await eventually(lambda: last_seen(collector))
         [checked] = {record.checked for record in collector.flows if record.last}
     assert before - 5.2 <= checked <= sent - 5 + 0.2
@@ -152,11 +156,11 @@ async def streams_there(bus: Bus) -> bool:
 
 
 async def test_reports_that_come_twice_or_out_of_order_count_once(
-    jetstream: Any, store: Any, kept: Any, running: Any, eventually: Any, agent: Any
+    serving: Any, kept: Any, eventually: Any, agent: Any
 ) -> None:
     """An agent that did not hear that its report was taken sends it again."""
     reports = busy(agent)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *reports[::-1], *reports[::3], *agent.state(2))
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
         assert last_seen(collector) == [DOWN, OPEN, DOWN]
@@ -165,7 +169,7 @@ async def test_reports_that_come_twice_or_out_of_order_count_once(
 
 
 async def test_what_is_wrong_stops_nothing(
-    jetstream: Any, store: Any, kept: Any, running: Any, eventually: Any, agent: Any
+    serving: Any, store: Any, kept: Any, eventually: Any, agent: Any
 ) -> None:
     """It is counted and kept aside, and the stream lets go of it: what comes after is taken."""
     good = busy(agent, 2)
@@ -178,7 +182,7 @@ async def test_what_is_wrong_stops_nothing(
         b"\x98\x63" + whole[2:],  # a schema of the future
         codec.encode(replace(good[1], agent="web-1")),
     ]
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         for payload, report in zip(wrong, [*good, *good], strict=False):
             await send_raw(bus, "pc-1", payload)
             await send(bus, report)
@@ -211,16 +215,10 @@ async def test_what_is_wrong_stops_nothing(
     ],
 )
 async def test_headers_that_are_none_stop_nothing(
-    jetstream: Any,
-    store: Any,
-    kept: Any,
-    running: Any,
-    eventually: Any,
-    agent: Any,
-    headers: bytes,
+    serving: Any, jetstream: Any, kept: Any, eventually: Any, agent: Any, headers: bytes
 ) -> None:
     """Whoever may publish may send any octets as headers, and a status as if it were the bus's."""
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         reader, writer = await asyncio.open_connection("127.0.0.1", jetstream.port)
         with contextlib.closing(writer):
             size = len(headers)
@@ -235,17 +233,11 @@ async def test_headers_that_are_none_stop_nothing(
 
 
 async def test_a_report_that_breaks_the_collector_does_not_end_it(
-    jetstream: Any,
-    store: Any,
-    kept: Any,
-    running: Any,
-    eventually: Any,
-    agent: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    serving: Any, kept: Any, eventually: Any, agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug costs that report: else it would come again and again, and nothing after it."""
     reports = busy(agent, 3)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         take = collector._reports.take
 
         def takes(subject: str, payload: bytes, arrived: float) -> Any:
@@ -262,10 +254,17 @@ async def test_a_report_that_breaks_the_collector_does_not_end_it(
 
 
 async def test_pulses_and_questions_get_their_turn_in_a_backlog(
-    jetstream: Any, store: Any, kept: Any, running: Any, eventually: Any, agent: Any, on_bus: Bus
+    serving: Any,
+    jetstream: Any,
+    store: Any,
+    kept: Any,
+    running: Any,
+    eventually: Any,
+    agent: Any,
+    on_bus: Bus,
 ) -> None:
     """However much is in the stream, the loop comes round after some hundred reports."""
-    async with serving(jetstream, store, running):
+    async with serving():
         await eventually(lambda: streams_there(on_bus))
     for report in busy(agent, 500):
         await on_bus.publish(subjects.report("pc-1"), codec.encode(report))
@@ -284,11 +283,11 @@ async def test_pulses_and_questions_get_their_turn_in_a_backlog(
 
 
 async def test_a_store_that_is_away_stops_only_the_keeping(
-    jetstream: Any, store: Any, kept: Any, running: Any, eventually: Any, agent: Any
+    serving: Any, store: Any, kept: Any, eventually: Any, agent: Any
 ) -> None:
     """The map goes on, nothing is acknowledged, status says why; then all is caught up with."""
     reports = busy(agent)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *reports[:2])
         await eventually(lambda: is_done(collector))
         store.is_away = True
@@ -307,10 +306,9 @@ async def test_a_store_that_is_away_stops_only_the_keeping(
 
 
 async def test_what_is_delivered_again_meanwhile_is_known(
-    jetstream: Any,
+    serving: Any,
     store: Any,
     kept: Any,
-    running: Any,
     eventually: Any,
     agent: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -318,7 +316,7 @@ async def test_what_is_delivered_again_meanwhile_is_known(
     """The bus repeats what is not acknowledged: it is neither folded nor kept twice."""
     settings = StreamSettings(ack_wait_s=0.2)
     monkeypatch.setattr("reachmap_collector.streams.StreamSettings", lambda: settings)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         store.is_away = True
         await send(bus, *busy(agent, 3))
         await eventually(lambda: status_of(collector)["delivery"]["redelivered"] > 12)
@@ -328,13 +326,7 @@ async def test_what_is_delivered_again_meanwhile_is_known(
 
 
 async def test_what_got_lost_on_its_way_is_not_acknowledged_with_what_came_after_it(
-    jetstream: Any,
-    store: Any,
-    kept: Any,
-    running: Any,
-    eventually: Any,
-    agent: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    serving: Any, kept: Any, eventually: Any, agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One acknowledgement speaks for all up to it: a gap in what is delivered is noticed, and all
     that is not acknowledged comes again."""
@@ -349,7 +341,7 @@ async def test_what_got_lost_on_its_way_is_not_acknowledged_with_what_came_after
             hear(intake, delivery)
 
     monkeypatch.setattr(Intake, "_hear", loses)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *busy(agent))
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
         assert len(lost) == 3
@@ -358,13 +350,7 @@ async def test_what_got_lost_on_its_way_is_not_acknowledged_with_what_came_after
 
 
 async def test_an_acknowledgement_that_got_lost_is_given_again(
-    jetstream: Any,
-    store: Any,
-    kept: Any,
-    running: Any,
-    eventually: Any,
-    agent: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    serving: Any, kept: Any, eventually: Any, agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the bus delivers again what is kept already; it is not folded a second time."""
     settings = StreamSettings(ack_wait_s=0.2)
@@ -379,7 +365,7 @@ async def test_an_acknowledgement_that_got_lost_is_given_again(
             await publish(bus, subject, payload, reply)
 
     monkeypatch.setattr(Bus, "publish", loses)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *busy(agent, 1))
         await eventually(lambda: is_kept(kept, agent) and is_done(collector))
         assert lost
@@ -388,10 +374,9 @@ async def test_an_acknowledgement_that_got_lost_is_given_again(
 
 
 async def test_no_more_waits_in_memory_than_there_is_room_for(
-    jetstream: Any,
+    serving: Any,
     store: Any,
     kept: Any,
-    running: Any,
     eventually: Any,
     agent: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -399,7 +384,7 @@ async def test_no_more_waits_in_memory_than_there_is_room_for(
     """The rest stays in the stream until the store is back."""
     monkeypatch.setattr("reachmap_collector.intake._MAX_WAITING_OCTETS", 2000)
     monkeypatch.setattr("reachmap_collector.intake._BATCH", 2)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         store.is_away = True
         await send(bus, *busy(agent, 30))
         await eventually(lambda: collector._keeper.octets > 2000)
@@ -411,10 +396,9 @@ async def test_no_more_waits_in_memory_than_there_is_room_for(
 
 
 async def test_a_bus_that_comes_back_while_there_is_no_room_is_asked_anew(
-    jetstream: Any,
+    serving: Any,
     store: Any,
     kept: Any,
-    running: Any,
     eventually: Any,
     agent: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -423,7 +407,7 @@ async def test_a_bus_that_comes_back_while_there_is_no_room_is_asked_anew(
     monkeypatch.setattr("reachmap_collector.intake._MAX_WAITING_OCTETS", 2000)
     monkeypatch.setattr("reachmap_collector.intake._BATCH", 2)
     monkeypatch.setattr("reachmap_collector.intake._EXPIRES_S", 60)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         store.is_away = True
         await send(bus, *busy(agent, 30))
         await eventually(lambda: collector._keeper.octets > 2000)
@@ -434,22 +418,21 @@ async def test_a_bus_that_comes_back_while_there_is_no_room_is_asked_anew(
 
 
 async def test_a_store_that_is_away_at_the_start_is_waited_for(
-    jetstream: Any,
+    serving: Any,
     store: Any,
     kept: Any,
-    running: Any,
     eventually: Any,
     agent: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who does not know what was taken must not take anything."""
     monkeypatch.setattr("reachmap_collector.collector._RETRY_S", 0.05)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *busy(agent, 2))
         await eventually(lambda: is_done(collector))
     more = busy(agent, 2)
     store.is_away = True
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *more)
         await eventually(lambda: status_of(collector)["store"]["trouble"])
         assert received(collector) == 0
@@ -461,11 +444,11 @@ async def test_a_store_that_is_away_at_the_start_is_waited_for(
 
 
 async def test_a_stream_that_is_deleted_is_made_again(
-    jetstream: Any, store: Any, kept: Any, running: Any, eventually: Any, agent: Any
+    serving: Any, kept: Any, eventually: Any, agent: Any
 ) -> None:
     """Reports go on; what the collector had not taken yet is the agents' to send again."""
     reports = busy(agent)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *reports[:6])
         await eventually(lambda: received(collector) == 9)
         await bus.request(f"$JS.API.STREAM.DELETE.{subjects.REPORT_STREAM}", b"", 5)
@@ -476,10 +459,10 @@ async def test_a_stream_that_is_deleted_is_made_again(
 
 @pytest.mark.parametrize("empty", [False, True])
 async def test_the_server_may_go_and_come_back(
+    serving: Any,
     jetstream: Any,
     store: Any,
     kept: Any,
-    running: Any,
     eventually: Any,
     agent: Any,
     tmp_path: Path,
@@ -488,7 +471,7 @@ async def test_the_server_may_go_and_come_back(
     """Also as another one that is empty, while the store is away: no acknowledgement of the old
     stream's reports takes away one of the new."""
     reports = busy(agent)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *reports[:6])
         await eventually(lambda: is_done(collector))
         store.is_away = True
@@ -508,12 +491,7 @@ async def test_the_server_may_go_and_come_back(
 
 
 async def test_a_stream_that_takes_nothing_is_told_of(
-    jetstream: Any,
-    store: Any,
-    running: Any,
-    eventually: Any,
-    agent: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    serving: Any, store: Any, eventually: Any, agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For as long as it lasts: agents keep their reports, and nobody else would say so."""
     monkeypatch.setattr("reachmap_collector.intake._PROBE_EVERY_S", 0.05)
@@ -523,7 +501,7 @@ async def test_a_stream_that_takes_nothing_is_told_of(
     def trouble(collector: Collector) -> str:
         return status_of(collector)["delivery"]["trouble"] or ""
 
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *busy(agent)[:1])
         store.is_away = True
         await eventually(lambda: "maximum bytes exceeded" in trouble(collector))
@@ -533,13 +511,7 @@ async def test_a_stream_that_takes_nothing_is_told_of(
 
 
 async def test_what_vanished_with_the_bus_is_counted(
-    jetstream: Any,
-    on_bus: Bus,
-    store: Any,
-    running: Any,
-    eventually: Any,
-    agent: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    serving: Any, on_bus: Bus, eventually: Any, agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a collector that was away meanwhile, and by the one after it; what is under way is not."""
     monkeypatch.setattr("reachmap_collector.collector._SETTLE_EVERY_S", 0.05)
@@ -549,7 +521,7 @@ async def test_what_vanished_with_the_bus_is_counted(
         observations = status_of(collector)["observations"]
         return observations["received"], observations["vanished"]
 
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *reports[:6])
         await eventually(lambda: is_done(collector))
         await bus.publish(subjects.pulse("pc-1"), codec.encode(agent.pulse()))
@@ -559,14 +531,14 @@ async def test_what_vanished_with_the_bus_is_counted(
         await eventually(lambda: counts(collector) == (12, 18))
     await send(on_bus, *reports[8:14])
     await on_bus.request(f"$JS.API.STREAM.DELETE.{subjects.REPORT_STREAM}", b"", 5)
-    async with serving(jetstream, store, running) as (collector, bus):
+    async with serving() as (collector, bus):
         await send(bus, *reports[14:])
         await eventually(lambda: counts(collector) == (21, 9))
         await bus.publish(subjects.pulse("pc-1"), codec.encode(agent.pulse()))
         drained = collector._intake.drained
         await eventually(lambda: collector._intake.drained > drained + 0.5)
         await eventually(lambda: counts(collector) == (21, 9))
-    async with serving(jetstream, store, running) as (collector, _):
+    async with serving() as (collector, _):
         await eventually(lambda: is_done(collector) or collector._intake.caught_up)
         assert counts(collector) == (21, 9)
 
@@ -601,10 +573,10 @@ async def dies(url: str, store: str, when: str, topology: str) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_collector_that_is_killed_around_a_commit_loses_nothing(
+    serving: Any,
     jetstream: Any,
     store: Any,
     kept: Any,
-    running: Any,
     eventually: Any,
     agent: Any,
     when: str,
@@ -612,13 +584,13 @@ async def test_a_collector_that_is_killed_around_a_commit_loses_nothing(
     office_text: str,
 ) -> None:
     """Between taking and committing, or between committing and acknowledging; again and again."""
-    async with serving(jetstream, store, running):
+    async with serving():
         await eventually(lambda: streams_there(on_bus))
     reports = busy(agent, 6)
     for number in range(0, 12, 4):
         await send(on_bus, *reports[number : number + 4])
         await dies(jetstream.url, store.url, when, office_text)
-    async with serving(jetstream, store, running) as (collector, _):
+    async with serving() as (collector, _):
         await eventually(lambda: is_done(collector))
         assert is_kept(kept, agent)
         assert received(collector) == agent.made

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from deployments import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,20 +36,6 @@ def ends(flows: list[ExpectedFlow]) -> list[str]:
         f"{flow.key.address or '(none)'}:{flow.key.port} {flow.expect}"
         for flow in flows
     ]
-
-
-SMALL = """
-[roles.web]
-listens = { "web:80" = { protocol = "http" } }
-[roles.browser]
-connects = ["web:80"]
-[hosts.w]
-roles = ["web"]
-addresses = ["10.0.0.1"]
-[hosts.b]
-roles = ["browser"]
-addresses = ["10.0.0.2"]
-"""
 
 
 # Flows: which there are.
@@ -478,6 +465,7 @@ def test_who_has_the_same_targets_as_before_has_the_very_same(
     assert [*new] == [*planner.expected_flows(after, hosts)]
     for source, targets in new.targets.items():
         assert (targets is old.targets.get(source)) == (targets == old.targets.get(source))
+    assert new.are(old) == old.are(new) == ([*new] == [*old])
 
 
 @given(deployments())

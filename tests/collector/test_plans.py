@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from deployments import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,20 +36,6 @@ def compiled(
 
 def plans_of(topology: Topology, said: SaidBy | None = None, **changes: Any) -> dict[str, Plan]:
     return dict(compiled(topology, said, **changes))
-
-
-SMALL = """
-[roles.web]
-listens = { "web:80" = { protocol = "http" } }
-[roles.browser]
-connects = ["web:80"]
-[hosts.w]
-roles = ["web"]
-addresses = ["10.0.0.1"]
-[hosts.b]
-roles = ["browser"]
-addresses = ["10.0.0.2"]
-"""
 
 
 def test_a_plan_says_all_that_an_agent_needs(topology: Any) -> None:

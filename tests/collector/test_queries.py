@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
+from reachmap_collector import views
 from reachmap_collector.collector import Collector
 from reachmap_collector.diagnose import Diagnosed, find
+from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import ExpectedFlow
 from reachmap_collector.queries import PAGE, Queries
 from reachmap_collector.topology.load import parse_topology
+from reachmap_collector.views import By
 from reachmap_shared import codec, subjects
 from reachmap_shared.errors import QueryRefused
 from reachmap_shared.vocabulary import Outcome
@@ -424,6 +427,50 @@ async def test_details_are_what_explain_adds(queries: Queries) -> None:
     assert (code, message) == ("400", "details: expected true or false")
 
 
+async def every_page(query: Any, parameters: dict[str, Any], rows: str) -> tuple[Any, int]:
+    """What the pages of an answer come to, which are alike but for their rows; how many."""
+    pages: list[Any] = []
+    after: Any = None
+    while not pages or after is not None:
+        pages.append(await query({**parameters, "after": after}))
+        after = pages[-1].pop("next")
+    found = [row for page in pages for row in page.pop(rows)]
+    assert all(page == pages[0] for page in pages)
+    return pages[0] | {rows: found}, len(pages)
+
+
+@pytest.mark.parametrize("filters", [{}, {"role": "browser"}, {"state": "exposed"}])
+async def test_the_matrix_by_host_has_each_host_on_one_page(
+    queries: Queries, collector: Collector, monkeypatch: pytest.MonkeyPatch, filters: Any
+) -> None:
+    """However many fit; the columns are those of all pages on each."""
+    asked = {"by": "host", "filters": filters}
+    whole = await queries.map(asked)
+    assert whole.pop("next") is None
+    assert whole == views.matrix(
+        Overview(collector.states(), collector.topology, Filters(**filters)).tallies(By.HOST),
+        By.HOST,
+    )
+    monkeypatch.setattr("reachmap_collector.queries._HOSTS", 1)
+    assert await every_page(queries.map, asked, "rows") == (whole, max(1, len(whole["rows"])))
+    monkeypatch.setattr("reachmap_collector.queries._HOSTS", 1000)
+    monkeypatch.setattr("reachmap_collector.queries._PAGE_BYTES", 1)
+    assert (await every_page(queries.map, asked, "rows"))[0] == whole
+
+
+@pytest.mark.parametrize(("name", "bound"), [("_HOSTS", 1), ("_PAGE_BYTES", 1)])
+async def test_a_topology_of_many_hosts_comes_in_pages(
+    queries: Queries, monkeypatch: pytest.MonkeyPatch, name: str, bound: int
+) -> None:
+    """Ten thousand of them are more than the bus takes at once."""
+    whole = await queries.topology({})
+    assert whole.pop("next") is None
+    monkeypatch.setattr(f"reachmap_collector.queries.{name}", bound)
+    assert await every_page(queries.topology, {}, "hosts") == (whole, 3)
+    code, message = await refusal(queries.topology({"after": "gone-1"}))
+    assert (code, message) == ("404", "after: the topology has no host 'gone-1' any more")
+
+
 async def test_a_moment_is_all_of_it_at_once(
     queries: Queries, collector: Collector, hello: Any
 ) -> None:
@@ -432,7 +479,7 @@ async def test_a_moment_is_all_of_it_at_once(
     moment = queries.moment(flows=True)
     assert moment.flows == (await queries.flows({}))["flows"]
     assert len(moment.states) == len(moment.flows)
-    assert [row["agent"] for row in moment.agents] == ["db-1", "pc-1", "web-1"]
+    assert moment.heard == [collector.roster.current("pc-1").last_heard]
     status = await queries.status({})
     assert moment.status | {"now": status["now"]} == status
     assert queries.moment(flows=False).flows is None
@@ -479,8 +526,9 @@ async def test_every_agent_is_on_one_page(collector_of: Any, hello: Any) -> None
 
 
 async def test_a_page_of_agents_that_nobody_gave_is_refused(queries: Queries) -> None:
-    code, message = await refusal(queries.agents({"after": ["x"]}))
-    assert (code, message) == ("400", "after: expected what the page before gave as `next`")
+    for query in (queries.agents, queries.topology):
+        code, message = await refusal(query({"after": ["x"]}))
+        assert (code, message) == ("400", "after: expected what the page before gave as `next`")
 
 
 # How far a deployment is.

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
@@ -187,14 +187,6 @@ def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
         process.kill()
         process.wait()
         raise
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def marked(mark: str) -> list[str]:

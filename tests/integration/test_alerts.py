@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 ADDRESS = "127.77.5.1"
 CLIENTS = 3
@@ -54,13 +54,6 @@ url = "http://127.0.0.1:{dead}/nobody"
 """
 
 SECRET = "a secret of the hook's"
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Hook:
@@ -147,7 +140,7 @@ def serve_web(deployment: Any, port: int) -> Any:
 @pytest.mark.timeout(300)
 def test_a_killed_service_is_one_alert_where_people_look(deployment: Any, hook: Hook) -> None:
     """Within one and a half intervals, exactly once, over a collector's death, with its end."""
-    port = free_port(ADDRESS)
+    port = free_port()
     text = TOPOLOGY.format(interval=INTERVAL_S, port=port, address=ADDRESS)
     for number in range(CLIENTS):
         text += (

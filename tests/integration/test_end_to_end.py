@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 PORTS = Path(__file__).parent.parent / "collector" / "topology" / "openuem-ports.md"
 
@@ -69,9 +70,7 @@ def free_ports(profile: Path) -> dict[str, int]:
     found = {}
     for role in tomllib.loads(profile.read_text())["roles"].values():
         for service in role.get("listens", ()):
-            with socket.socket() as probe:
-                probe.bind(("127.77.1.1", 0))
-                found[service] = probe.getsockname()[1]
+            found[service] = free_port()
     return found
 
 

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from reachmap_agent import clock
 from reachmap_agent.credentials import Contexts
@@ -76,14 +76,6 @@ def missing(reason: str) -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def free_port(transport: Transport = TCP) -> int:
-    """A port of 127.0.0.1 that nothing has."""
-    with socket.socket(type=socket.SOCK_STREAM if transport is TCP else socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -408,7 +400,7 @@ def dnsmasq(folder: Path) -> Iterator[Server]:
 def chronyd(folder: Path) -> Iterator[Server]:
     """A time server that leaves this machine's clock alone."""
     binary = needed("chronyd", "chrony")
-    server = Server(folder / "chronyd.log", {"server": free_port(UDP)})
+    server = Server(folder / "chronyd.log", {"server": free_port()})
     port = server.ports["server"]
     configuration = folder / "chrony.conf"
     configuration.write_text(

@@ -11,7 +11,7 @@ import pytest
 
 from reachmap_shared import bus
 from reachmap_shared.access import Access, write_secret
-from reachmap_shared.errors import AccessRefused
+from reachmap_shared.errors import AccessRefused, BusUnavailable
 
 INFO = b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576%s}\r\n'
 
@@ -201,3 +201,30 @@ async def test_a_websocket_is_not_talked_out_of_tls(nats_server: Any, pki: Any, 
     with pytest.raises(AccessRefused, match="does not offer TLS"):
         async with bus.connected([f"ws://localhost:{port}"], "test", Access(ca=pki["server"][0])):
             pytest.fail("it speaks in the clear")
+
+
+async def test_an_answer_that_comes_too_late_does_no_harm(
+    nats_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was held up for a moment is still heard: nothing has to be connected anew."""
+    monkeypatch.setattr("reachmap_shared.bus._CONNECT_TIMEOUT_S", 0.1)
+    lost: list[str] = []
+
+    async def back() -> None:
+        lost.append("and back")
+
+    async with bus.staying([nats_server.url], "test", back) as connection:
+        with nats_server.held_up(), pytest.raises(BusUnavailable, match="flush timeout"):
+            await connection.flush()
+        monkeypatch.setattr("reachmap_shared.bus._CONNECT_TIMEOUT_S", 3)
+        heard: list[bytes] = []
+
+        async def hear(_subject: str, payload: bytes) -> None:
+            heard.append(payload)
+
+        await connection.subscribe("a", hear)
+        await connection.publish("a", b"1")
+        async with asyncio.timeout(5):
+            while not heard:
+                await connection.flush()
+    assert lost == []

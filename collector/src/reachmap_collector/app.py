@@ -26,6 +26,7 @@ from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import StoreMemory, keeping
 from reachmap_collector.occupancy import occupied
 from reachmap_collector.queries import Queries
+from reachmap_collector.reader import reading
 from reachmap_collector.store import default_url, open_store
 from reachmap_collector.streams import StreamSettings
 from reachmap_collector.topology.load import load_topology
@@ -36,8 +37,9 @@ from reachmap_shared.errors import BusUnavailable, QueryRefused
 from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
 
-_RIVAL_S: Final = 1.0
-"""For another collector to answer; where there is none the server says so at once."""
+_RIVAL_S: Final = 3.0
+"""For another collector to answer, which may have just started; where there is none the server says
+so at once."""
 
 _REMIND_S: Final = 30.0
 """How often the log says that the bus is still away: whoever looks into it finds out soon."""
@@ -89,10 +91,11 @@ async def serve(settings: ServeSettings) -> None:
         for collector in collectors:
             collector.bus_is_back()
 
+    url = settings.store or default_url(settings.data)
     with (
         _at_home(settings.data) as own,
         garbage.rarely_looked_for() as set_aside,
-        contextlib.closing(open_store(settings.store or default_url(settings.data))) as store,
+        contextlib.closing(open_store(url)) as store,
     ):
         with contextlib.suppress(StoreUnavailable):  # it is waited for, and status says so
             store.open()
@@ -100,10 +103,11 @@ async def serve(settings: ServeSettings) -> None:
             _bus(settings) as (urls, access),
             bus.staying(urls, "reachmap collector", back, _REMIND_S, access=access) as connection,
             keeping(store, time.time) as keeper,
+            reading(partial(open_store, url, migrate=False)) as reader,
         ):
             await _refuse_a_second(connection, urls)
             collector = Collector(
-                topology, own, connection, keeper, settings.streams, made_anew=set_aside
+                topology, own, connection, keeper, settings.streams, set_aside, reader
             )
             collectors.append(collector)
             alerts = Alerts(collector, StoreMemory(keeper), BusOutlet(connection), configuration)
@@ -148,6 +152,8 @@ async def _run(
     """Run the collector until cancelled, and tell systemd how it fares."""
 
     def status() -> str:
+        if not collector.is_settled:
+            return "reading what the store has"
         known = f"{len(collector.topology.hosts)} hosts, {len(collector.flows)} flows"
         return f"{known}; {'on the bus' if connection.is_connected else 'no bus'}"
 
@@ -161,7 +167,7 @@ async def _run(
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(collector.run())
-            tasks.create_task(alerts.run())
+            tasks.create_task(_alert(collector, alerts))
             telling = tasks.create_task(notifier.keep_telling(status, _STATUS_S))
             notifier.ready()
             try:
@@ -169,6 +175,11 @@ async def _run(
             finally:
                 notifier.stopping()
                 telling.cancel()
+
+
+async def _alert(collector: Collector, alerts: Alerts) -> None:
+    await collector.restored()
+    await alerts.run()
 
 
 def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> None:

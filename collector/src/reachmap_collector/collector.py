@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from reachmap_collector import views
+from reachmap_collector.attendance import Attendance
 from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
@@ -32,6 +33,7 @@ from reachmap_collector.planner import (
     members,
 )
 from reachmap_collector.plans import Plans, idle_plan
+from reachmap_collector.reader import Reader
 from reachmap_collector.records import FlowRecord
 from reachmap_collector.remains import HELLOS, Remains
 from reachmap_collector.reports import (
@@ -105,8 +107,19 @@ class Collector:
         keeper: Keeper,
         streams: StreamSettings | None = None,
         made_anew: Callable[[], None] = lambda: None,
+        reader: Reader | None = None,
     ) -> None:
-        """`made_anew` is called whenever the map or the plans were, which live long."""
+        """Make one.
+
+        Args:
+            topology: What should be.
+            credentials: Of the deployment.
+            connection: Where the agents are.
+            keeper: The store's.
+            streams: What the bus is to keep for us.
+            made_anew: Is called whenever the map or the plans were, which live long.
+            reader: Looks things up in the store; without, that waits for the keeper's commits.
+        """
         self.topology = topology
         """The one that flows and plans were made from."""
         self.roster = Roster()
@@ -116,6 +129,7 @@ class Collector:
         self._credentials = credentials
         self._bus = connection
         self._keeper = keeper
+        self._reader = reader
         self._known = KnownPlans()
         self._reports = Reports(self.flows, self.ledger, self._known)
         self._handed = Handed(self.ledger)
@@ -133,12 +147,15 @@ class Collector:
         """Since when an agent has worked by another plan than it should."""
         self._told: dict[tuple[str, str], float] = {}
         self._plan_trouble = ""
-        self._is_restored = False
         self._made_anew = made_anew
-        self._early: list[Hello] = []
-        """Those that came before the ledger was there to book them."""
-        self._learned: dict[str, Slots] = {}
-        """By agent, its plan from before the store was read, which may have it already."""
+        self._restored = asyncio.Event()
+        self._settled = asyncio.Event()
+        """Cleared while a thread reads what the store has, and makes the map of it."""
+        self._settled.set()
+        self._early: dict[str, bytes] = {}
+        """Hellos that came before the ledger was there to book them, by their subjects."""
+        self._kept_plans: dict[str, str] | None = None
+        """By agent: the revision that the store has as its latest; None before that is known."""
         self._wall = time.time() - time.monotonic()
         self._compile()
 
@@ -149,6 +166,7 @@ class Collector:
 
     async def run(self) -> None:
         """Listen to the agents until cancelled."""
+        self._settled.clear()
         async with asyncio.TaskGroup() as tasks:
             await self._bus.subscribe(subjects.ALL_HELLOS, self._hear_hello)
             await self._bus.subscribe(subjects.ALL_PULSES, self._hear_pulse)
@@ -169,21 +187,45 @@ class Collector:
             except StoreError as error:
                 self._keeper.trouble = str(error)
                 _log.warning("the store cannot be read, the map waits for it", reason=str(error))
+                self._settled.set()  # who asks hears of it
                 await asyncio.sleep(_RETRY_S)
             else:
                 break
         self._keeper.trouble = ""
+        self._settled.clear()
         with much_is_read():
-            self._begin(remains)
-        self._is_restored = True
+            # In a thread, for it may take seconds, and whoever asks is to hear that it does.
+            await asyncio.to_thread(self._begin, remains)
         self._made_anew()
+        self._restored.set()
+        self._settled.set()
         self._changed.set()
         _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
+        for subject, payload in self._early.items():
+            await self._hear_hello(subject, payload)
+        self._early.clear()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the map can be looked at: not while it is made of what the store has."""
+        return self._settled.is_set()
+
+    async def settled(self, timeout_s: float) -> bool:
+        """Wait until the map can be looked at, but not for long; returns whether it can."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
+        return self._settled.is_set()
+
+    async def restored(self) -> None:
+        """Wait until all that the store has is on the map."""
+        await self._restored.wait()
 
     def _begin(self, remains: Remains) -> None:
+        self._kept_plans = {}
         for row in remains.plans:
             self._known.add(slots_of(row))
-        had = {row.agent: row.revision for row in remains.plans}
+            self._kept_plans[row.agent] = row.revision
         last_heard = {(row.agent, row.boot): row.last for row in remains.received}
         for kept in remains.hellos:
             with contextlib.suppress(MalformedMessage):  # kept by another version
@@ -201,13 +243,6 @@ class Collector:
         )
         self._handed.restore()
         self._keeper.add(useless)
-        for slots in self._learned.values():
-            if had.get(slots.agent) != slots.revision:
-                self._keep_plan(slots)
-        self._learned.clear()
-        for hello in self._early:
-            self._keeper.add(Batch(kept=self._handed.hello(hello, self.now())))
-        self._early.clear()
 
     def _now_called(self, changes: Sequence[Transition]) -> Iterable[Transition]:
         """The same changes, by what their hosts are called now."""
@@ -262,11 +297,11 @@ class Collector:
         return [judge.judge(record) for record in self.flows]
 
     async def recall(self, records: Sequence[FlowRecord]) -> None:
-        """Have records of well flows, of which the map has no more than numbers, say all again.
+        """Have records, of which the map has no more than numbers, say all again.
 
         While the store cannot be read they stay as they are.
         """
-        lacking = {record.key: record for record in records if self.flows.lacks(record)}
+        lacking = {record.key: record for record in records if record.has_but_numbers}
         if not lacking:
             return
         names = self.topology.names
@@ -281,14 +316,14 @@ class Collector:
 
     async def look_up(self, question: Callable[[Store], Result]) -> Result:
         """What the store says. Raises StoreError."""
-        return await self._keeper.read(question)
+        return await (self._reader or self._keeper).read(question)
 
-    def agents(self) -> views.Json:
+    def agents(self) -> Attendance:
         """Every agent that reports or should."""
-        return views.agents(self.roster, self.ledger, self.topology, self.members, self.now())
+        return Attendance(self.roster, self.ledger, self.topology, self.members, self.now())
 
-    def status(self, flows: Mapping[State, int], agents: list[views.Json]) -> views.Json:
-        """The whole in one line's worth: flows by state, and what `agents` gave at that moment."""
+    def status(self, flows: Mapping[State, int], agents: views.Census) -> views.Json:
+        """The whole in one line's worth: flows by state, and `agents` as they were then."""
         delivery = views.Delivery(
             trouble=self._intake.trouble or self._intake.refusal or self._plan_trouble,
             lag=self._intake.lag.pending,
@@ -306,11 +341,13 @@ class Collector:
 
     def _compile(self) -> None:
         """Bring flows and plans up to date."""
-        self.topology = self._wanted
+        is_another, self.topology = self.topology is not self._wanted, self._wanted
         self.members = members(self.topology, self.roster.announcements())
-        self._expected = flows = expected_flows(self.topology, self.members, self._expected)
-        # What was told of flows before they were expected is not on the map.
-        self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
+        flows = expected_flows(self.topology, self.members, self._expected)
+        if self._expected is None or is_another or not flows.are(self._expected):
+            self._expected = flows
+            # What was told of flows before they were expected is not on the map.
+            self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
         plans = Plans(
             self.topology,
             self.members,
@@ -321,20 +358,23 @@ class Collector:
         before = self._plans.revisions if self._plans is not None else {}
         for name, revision in plans.revisions.items():
             if before.get(name) != revision:
-                self._learn(plans.slots(name))
+                self._known.add(plans.slots(name))
+            if self._has_to_keep(name, revision):
+                self._keep(plans.slots(name))
         for name in before.keys() - plans.revisions.keys():
-            self._learn(Slots.of(name, idle_plan(name).revision, (), ()))
+            idle = Slots.of(name, idle_plan(name).revision, (), ())
+            self._known.add(idle)
+            if self._has_to_keep(name, idle.revision):
+                self._keep(idle)
         self._plans = plans
 
-    def _learn(self, slots: Slots) -> None:
-        """Understand reports under a plan from now on, also after a restart."""
-        self._known.add(slots)
-        if self._is_restored:
-            self._keep_plan(slots)
-        else:
-            self._learned[slots.agent] = slots
+    def _has_to_keep(self, agent: str, revision: str) -> bool:
+        """Whether reports under a plan would not be understood after a restart."""
+        return self._kept_plans is not None and self._kept_plans.get(agent) != revision
 
-    def _keep_plan(self, slots: Slots) -> None:
+    def _keep(self, slots: Slots) -> None:
+        if self._kept_plans is not None:
+            self._kept_plans[slots.agent] = slots.revision
         self._keeper.add(Batch(plans=(kept_slots(slots, self.now()),)))
 
     async def _distribute(self) -> None:
@@ -342,7 +382,7 @@ class Collector:
         while True:
             try:
                 await self._streams.ensure_reports()
-                if self._is_restored and self._plans is not None:
+                if self._restored.is_set() and self._plans is not None:
                     # Before that it is not known who announced what.
                     await self._bucket.level(self._plans)
                 self._plan_trouble = ""
@@ -354,7 +394,7 @@ class Collector:
                 async with asyncio.timeout(_LEVEL_EVERY_S):
                     await self._changed.wait()
                     await asyncio.sleep(_COMPILE_AFTER_S)
-            if self._changed.is_set():
+            if self._changed.is_set() and self._settled.is_set():
                 self._changed.clear()
                 self._compile()
                 self._made_anew()
@@ -380,6 +420,9 @@ class Collector:
                 await self._keeper.next_commit()
 
     async def _hear_hello(self, subject: str, payload: bytes) -> None:
+        if not self._settled.is_set():
+            self._early[subject] = payload
+            return None
         try:
             hello = codec.decode(Hello, payload)
             check_sender(subject, hello.agent, hello.boot)
@@ -393,8 +436,8 @@ class Collector:
             self._changed.set()
             said = codec.encode(self.roster.remembered(hello.agent))
             self._keeper.add(Batch(kept=(Kept(HELLOS, hello.agent, said),)))
-        if not self._is_restored:
-            self._early.append(hello)
+        if not self._restored.is_set():
+            self._early[subject] = payload
         elif kept := self._handed.hello(hello, self.now()):
             self._keeper.add(Batch(kept=kept))
         return None
@@ -405,6 +448,8 @@ class Collector:
             self._changed.set()
 
     async def _hear_pulse(self, subject: str, payload: bytes) -> None:
+        if not self._settled.is_set():
+            return None  # the next one is soon
         try:
             pulse = codec.decode(Pulse, payload)
             check_sender(subject, pulse.agent, pulse.boot)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from reachmap_collector.planner import Member
-from reachmap_collector.store.api import Entry, Transition
+from reachmap_collector.store.api import Entry, Standing, Transition
 from reachmap_collector.topology.model import Topology
 from reachmap_collector.turns import Turn, turn
 from reachmap_collector.views import timestamp
@@ -99,8 +99,8 @@ class _Group:
 
 
 def compared(
-    before: Iterable[Transition],
-    after: Iterable[Transition],
+    before: Iterable[Standing],
+    after: Iterable[Standing],
     expectations: Expectations,
     role: str | None = None,
     service: str | None = None,
@@ -108,7 +108,7 @@ def compared(
     """What changed between two moments: flows counted by what they became, and grouped.
 
     Args:
-        before: The last transition of each flow at the first moment, of those that changed; and
+        before: The standing of each flow at the first moment, of those that changed; and
             of whatever else has the same names, for a host may have got another address.
         after: Those of the flows that changed, at the second moment.
         expectations: What flows should be.
@@ -116,7 +116,7 @@ def compared(
         service: Of this service; None for all.
     """
     exact = {(one.flow, one.service): one for one in before}
-    named: dict[tuple[str, str, str, bool], Transition] = {}
+    named: dict[tuple[str, str, str, bool], Standing] = {}
     for one in exact.values():
         name = _named(one, expectations)
         if name not in named or named[name].at < one.at:
@@ -165,7 +165,7 @@ def _order(key: tuple[Turn, str, str, Outcome | None, Outcome]) -> tuple[int, st
     return [*Turn].index(change), service, destination, str(was or ""), str(now)
 
 
-def _named(one: Transition, expectations: Expectations) -> tuple[str, str, str, bool]:
+def _named(one: Standing, expectations: Expectations) -> tuple[str, str, str, bool]:
     """What stays of a flow when its hosts get other addresses: names, and the family."""
     ends = (expectations.current(one.flow.source), expectations.current(one.flow.destination))
     return (*ends, one.service, ":" in one.flow.address)

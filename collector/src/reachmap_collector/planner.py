@@ -208,6 +208,15 @@ class Flows(Sequence[ExpectedFlow]):
             targets.setdefault(flow.key.source, []).append(Target.of(flow))
         return cls({source: tuple(those) for source, those in targets.items()})
 
+    def are(self, others: "Flows") -> bool:
+        """Whether each source has the very targets that it has there."""
+        # Both are in the order of names.
+        ours, theirs = self.targets.items(), others.targets.items()
+        return len(ours) == len(theirs) and all(
+            source == other and targets is those
+            for (source, targets), (other, those) in zip(ours, theirs, strict=True)
+        )
+
     def start(self, source: str) -> int:
         """The place of a source's first flow; 0 for one that has none."""
         return self._starts.get(source, 0)

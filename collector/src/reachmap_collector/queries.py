@@ -6,10 +6,11 @@ name with 404 and the names nearest to it.
 
 import difflib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
-from operator import itemgetter
+from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from reachmap_collector import rules, views
@@ -20,7 +21,6 @@ from reachmap_collector.judge import Judgement
 from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.recall import Recall, moment, unknown
-from reachmap_collector.roster import AgentState
 from reachmap_collector.states import States
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
@@ -33,6 +33,9 @@ from reachmap_shared.vocabulary import State, Transport
 PAGE: Final = 500
 """Flows in one answer, where they are of common size."""
 
+_HOSTS: Final = 1000
+"""Of a topology, or rows of the matrix by host, in one answer, where they are of common size."""
+
 ROW: Final = "row"
 """The filter by row of a port table."""
 
@@ -42,6 +45,13 @@ FILTERS: Final = ("source", "destination", "service", "role", "state", ROW)
 _PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
 """Of flows or agents in one answer: agents may say much, and an answer has to fit the bus."""
 
+_BEGINS_S: Final = 0.8
+"""How long a question waits for the map of a collector that has just started."""
+
+_BEGINS: Final = (
+    "the collector has just started, and still reads what its store has: ask again in a moment"
+)
+
 _NO_PAGE: Final = "after: expected what the page before gave as `next`"
 
 
@@ -50,7 +60,8 @@ class Moment:
     """The whole deployment at one moment."""
 
     states: States
-    agents: Sequence[Json]
+    heard: Sequence[float]
+    """When each agent that is fresh was heard of last."""
     status: Json
     flows: Sequence[Json] | None
     """None where nobody asked for them: they cost more than all the rest."""
@@ -65,7 +76,7 @@ class Queries:
 
     def endpoints(self) -> Mapping[str, Query]:
         """Every query by its name, which is also the end of its subject."""
-        return {
+        queries: dict[str, Query] = {
             "agents": self.agents,
             "changes": self._recall.changes,
             "diff": self._recall.diff,
@@ -78,6 +89,16 @@ class Queries:
             "topology": self.topology,
             "trend": self._recall.trend,
         }
+        return {name: partial(self._answer, query) for name, query in queries.items()}
+
+    async def _answer(self, query: Query, parameters: Json) -> Any:
+        await self.ready()
+        return await query(parameters)
+
+    async def ready(self) -> None:
+        """See that there is a map yet: after a start that takes its time, and is not waited for."""
+        if not await self._collector.settled(_BEGINS_S):
+            raise QueryRefused("503", _BEGINS)
 
     async def flows(self, parameters: Json) -> Json:
         """One page of flows: `{filters, after, details}` to `{flows, next, total, rows}`.
@@ -108,10 +129,9 @@ class Queries:
             "rows": None if rows is None else [views.table_row(row) for row in rows],
         }
 
-    async def _judged(self, found: Iterable[int | Judgement]) -> list[Judgement]:
+    async def _judged(self, found: Iterable[int]) -> list[Judgement]:
         """Flows in full: what the map does not have of them is in the store."""
-        flows = self._collector.flows
-        records = [flows.at(one) if isinstance(one, int) else one.record for one in found]
+        records = [*map(self._collector.flows.at, found)]
         await self._collector.recall(records)
         judge = self._collector.judge()
         return [judge.judge(record) for record in records]
@@ -120,18 +140,21 @@ class Queries:
         """All at once, for those within this process; with every flow as JSON if asked."""
         collector = self._collector
         states = collector.states()
-        agents = collector.agents()["agents"]
+        agents = collector.agents().census()
         status = collector.status(states.counts(), agents)
         everything = map(states.judge.judge, collector.flows) if flows else ()
         return Moment(
             states,
-            agents,
+            agents.heard,
             status | {"now": views.timestamp(collector.now())},
             [self._flow(one, details=False) for one in everything] if flows else None,
         )
 
     async def map(self, parameters: Json) -> Json:
-        """The matrix: `{filters, by}`, where `by` is role, host or row."""
+        """The matrix: `{filters, by, after}`, where `by` is role, host or row.
+
+        By host there may be pages: then `next` says what to pass as `after`.
+        """
         try:
             by = By(parameters.get("by", By.ROLE))
         except ValueError:
@@ -139,6 +162,8 @@ class Queries:
         overview, rows = self._selected(parameters)
         if by is By.ROW:
             return views.table(self._collector.topology, overview.tallies(by), rows)
+        if by is By.HOST:
+            return _by_host(overview, _after(parameters))
         return views.matrix(overview.tallies(by), by)
 
     async def explain(self, parameters: Json) -> Json:
@@ -166,17 +191,11 @@ class Queries:
 
     async def agents(self, parameters: Json) -> Json:
         """One page of who reports, from where, how fresh: `{after}` to `{agents, next}`."""
-        after = parameters.get("after")
-        if after is not None and not isinstance(after, str):
-            raise QueryRefused("400", _NO_PAGE)
-        rows = self._collector.agents()["agents"]
+        after = _after(parameters)
         page: list[Json] = []
         size = 0
         # Those of one name stay together, since the next page begins after a name.
-        for name, group in groupby(rows, key=itemgetter("agent")):
-            if after is not None and name <= after:
-                continue
-            of_name = [*group]
+        for _, of_name in self._collector.agents().rows(after):
             size += len(json.dumps(of_name))
             if page and size > _PAGE_BYTES:
                 return {"agents": page, "next": page[-1]["agent"]}
@@ -186,7 +205,7 @@ class Queries:
     async def status(self, _parameters: Json) -> Json:
         """How many flows and agents are in each state."""
         collector = self._collector
-        status = collector.status(collector.overview().counts(), collector.agents()["agents"])
+        status = collector.status(collector.overview().counts(), collector.agents().census())
         return status | {"now": views.timestamp(collector.now())}
 
     async def progress(self, parameters: Json) -> Json:
@@ -198,23 +217,36 @@ class Queries:
         """
         since = moment(parameters, "since") or 0.0
         overview = self._collector.overview()
-        rows = self._collector.agents()["agents"]
-        agents = {row["agent"]: row["state"] for row in rows if row["expected"]}
-        missing = [name for name, state in agents.items() if state != AgentState.FRESH]
+        census = self._collector.agents().census()
+        members = self._collector.members
+        missing = [name for name in census.missing if name in members and members[name].has_agent]
         return {
             "flows": len(overview),
             "checked": overview.checked(since),
             "states": {state: count for state, count in overview.counts().items() if count},
-            "expected": len(agents),
-            "fresh": len(agents) - len(missing),
+            "expected": census.expected,
+            "fresh": census.expected - len(missing),
             "missing": missing[:PAGE],
             "topology": views.fingerprint(self._collector.topology),
             "now": views.timestamp(self._collector.now()),
         }
 
-    async def topology(self, _parameters: Json) -> Json:
-        """The topology in force: hosts with what their agents announced, and roles."""
-        return views.topology(self._collector.topology, self._collector.members)
+    async def topology(self, parameters: Json) -> Json:
+        """The topology in force: `{after}` to its roles and rules, and a page of its hosts.
+
+        Hosts come with what their agents announced. `next` says what to pass as `after`.
+        """
+        members = self._collector.members
+        names, after = [*members], _after(parameters)
+        if after is not None and after not in members:
+            raise QueryRefused("404", f"after: the topology has no host {after!r} any more")
+        begin = 0 if after is None else names.index(after) + 1
+        some = {name: members[name] for name in names[begin : begin + _HOSTS]}
+        shown = views.topology(self._collector.topology, some)
+        fit = _fitting(shown["hosts"])
+        shown["hosts"] = shown["hosts"][:fit]
+        more = begin + fit < len(names)
+        return shown | {"next": names[begin + fit - 1] if more else None}
 
     def _flow(self, judgement: Judgement, *, details: bool) -> Json:
         """A flow with the rows that it stands for, and with what to do about it if asked."""
@@ -277,6 +309,40 @@ class Queries:
         if value not in known:
             what = "host" if kind in ("source", "destination") else kind
             raise unknown(what, value, known)
+
+
+def _by_host(overview: Overview, after: str | None) -> Json:
+    """The matrix by host, from after one on: as many as fit, for each has a cell a service."""
+    sources = overview.sources()
+    begin = 0 if after is None else bisect_right(sources, after)
+    some = sources[begin : begin + _HOSTS]
+    shown = views.matrix(overview.tallies(By.HOST, some), By.HOST)
+    rows = shown["rows"][: _fitting(shown["rows"])]
+    following = None
+    if len(rows) < len(shown["rows"]):
+        following = rows[-1]["name"]
+    elif begin + _HOSTS < len(sources):
+        following = some[-1]
+    every = views.matrix(overview.tallies(By.ROLE), By.ROLE)["columns"]
+    return {"by": By.HOST, "columns": every, "rows": rows, "next": following}
+
+
+def _fitting(rows: Sequence[Json]) -> int:
+    """How many of some rows fit into one answer: one at least, if there is any."""
+    size = 0
+    for number, row in enumerate(rows):
+        size += len(json.dumps(row))
+        if number and size > _PAGE_BYTES:
+            return number
+    return len(rows)
+
+
+def _after(parameters: Json) -> str | None:
+    """The name after which a page begins."""
+    after = parameters.get("after")
+    if after is not None and not isinstance(after, str):
+        raise QueryRefused("400", _NO_PAGE)
+    return after
 
 
 def _unknown_row(text: str, rows: Sequence[TableRow]) -> str:

@@ -38,7 +38,7 @@ PAGE: Final = 500
 """Entries in one answer, where they are of common size."""
 
 _LOOKED_AT: Final = 1000
-"""Entries read at once: commits wait meanwhile."""
+"""Entries read at once, where a part of them may do."""
 
 _MOST_LOOKED_AT: Final = 20_000
 """For one answer: with a filter that few fit, its page is short, or empty, and not the last."""
@@ -73,19 +73,33 @@ class Recall:
         selection = self._selection(filters, since, until)
         after = _cursor(parameters.get("after"))
         page = _Page(self._expectations(), filters.get("role"), limit)
-        looked_at = 0
-        # No more than fit at once, but where most may be of another role.
-        some = _LOOKED_AT if "role" in filters else limit + 1
-        while looked_at < _MOST_LOOKED_AT:
-            found = await self._read(_older(selection, some, after))
-            for entry in found:
-                if not page.takes(entry):
-                    return {"transitions": page.rows, "next": _place(after)}
-                after = entry.cursor
-            looked_at += len(found)
-            if len(found) < some:
-                return {"transitions": page.rows, "next": None}
-        return {"transitions": page.rows, "next": _place(after)}
+        found, following = await self._read(self._found(filters, selection, limit + 1, after))
+        for entry in found:
+            if not page.takes(entry):
+                return {"transitions": page.rows, "next": _place(after)}
+            after = entry.cursor
+        return {"transitions": page.rows, "next": _place(following)}
+
+    def _found(
+        self, filters: Mapping[str, str], selection: Selection, limit: int, before: Cursor | None
+    ) -> Callable[[Store], tuple[list[Entry], Cursor | None]]:
+        """A part of history that fits, and where the rest begins, if there may be one."""
+        role = filters.get("role")
+
+        def all_of_it(store: Store) -> tuple[list[Entry], Cursor | None]:
+            found = store.entries(selection, limit=limit, before=before)
+            return found, found[-1].cursor if len(found) == limit else None
+
+        if role is None:
+            return all_of_it
+        expectations = self._expectations()
+
+        def fits(source: str, service: str) -> bool:
+            return role in expectations.roles(expectations.current(source), service)
+
+        return lambda store: store.fitting(
+            fits, selection, look_at=_MOST_LOOKED_AT, limit=limit, before=before
+        )
 
     async def diff(self, parameters: Json) -> Json:
         """What changed between two times: `{filters, since, until, after}`, a page of groups."""
@@ -110,15 +124,15 @@ class Recall:
             return topology.names(topology.current(host))
 
         def question(store: Store) -> Json:
-            after = list(store.at(until, changed=span, selection=ends))
-            before = list(store.at(since, changed=span, selection=ends))
+            after = list(store.standings(until, changed=span, selection=ends))
+            before = list(store.standings(since, changed=span, selection=ends))
             known = {(one.flow, one.service) for one in before}
             new = [one for one in after if (one.flow, one.service) not in known]
             if new:  # or a host that got another address
                 sources = {name for one in new for name in all_names(one.flow.source)}
                 destinations = {name for one in new for name in all_names(one.flow.destination)}
                 likely = Selection(sources=sources, destinations=destinations)
-                before += store.at(since, selection=likely)
+                before += store.standings(since, selection=likely)
             return compared(
                 before, after, expectations, filters.get("role"), filters.get("service")
             )
@@ -274,12 +288,6 @@ def unknown(what: str, value: str, known: Iterable[str]) -> QueryRefused:
     near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or sorted(known)[:8]
     hint = f"; did you mean {', '.join(near)}?" if near else ": there is none"
     return QueryRefused("404", f"unknown {what} {value!r}{hint}")
-
-
-def _older(
-    selection: Selection, limit: int, before: Cursor | None
-) -> Callable[[Store], list[Entry]]:
-    return lambda store: store.entries(selection, limit=limit, before=before)
 
 
 def _fits(entry: Entry, selection: Selection) -> bool:

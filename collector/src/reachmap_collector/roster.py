@@ -116,6 +116,8 @@ class Roster:
     def current(self, agent: str) -> Instance:
         """The process that speaks for an agent: of two at once, the one that came first."""
         instances = [*self._instances[agent].values()]
+        if len(instances) == 1:  # as of nearly every agent
+            return instances[0]
         at_work = [one for one in _not_superseded(instances) if not one.has_left]
         return at_work[0] if at_work else max(instances, key=lambda one: one.last_heard)
 
@@ -130,20 +132,25 @@ class Roster:
     def living(self, agent: str, now: float) -> list[Instance]:
         """The processes at work under a name right now, first come first; two are a conflict."""
         instances = [*self._instances.get(agent, {}).values()]
-        return [one for one in _not_superseded(instances) if one.is_fresh(now)]
+        if len(instances) > 1:
+            instances = _not_superseded(instances)
+        return [one for one in instances if one.is_fresh(now)]
+
+    def standing(self, agent: str, now: float) -> tuple[AgentState, list[Instance]]:
+        """How an agent stands at time `now`, and its processes at work."""
+        if agent not in self._instances:
+            return AgentState.ABSENT, []
+        living = self.living(agent, now)
+        if len(living) > 1:
+            return AgentState.CONFLICT, living
+        if living:
+            return AgentState.FRESH, living
+        left = self.current(agent).has_left
+        return AgentState.LEFT if left else AgentState.SILENT, living
 
     def state(self, agent: str, now: float) -> AgentState:
         """How an agent stands at time `now`."""
-        if agent not in self._instances:
-            return AgentState.ABSENT
-        match len(self.living(agent, now)):
-            case 0:
-                left = self.current(agent).has_left
-                return AgentState.LEFT if left else AgentState.SILENT
-            case 1:
-                return AgentState.FRESH
-            case _:
-                return AgentState.CONFLICT
+        return self.standing(agent, now)[0]
 
     def listener(
         self, agent: str, port: int, transport: Transport, now: float

@@ -5,31 +5,23 @@ The fields of a flow are a promise to other people's scripts: add to them, never
 
 import datetime
 import hashlib
-import ipaddress
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from reachmap_collector.announced import Contradictions
 from reachmap_collector.judge import Judgement
-from reachmap_collector.ledger import Ledger, Losses
+from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, Member, Target, members
 from reachmap_collector.records import FlowRecord
-from reachmap_collector.roster import AgentState, Instance, Roster
+from reachmap_collector.roster import AgentState
 from reachmap_collector.topology.model import Connection, TableRow, Topology
-from reachmap_shared.messages import Hello, Observation
+from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import Expectation, State
 
 Json = dict[str, Any]
-
-_LATE_S: Final = 1.0
-"""How late a check may start before people are told; a tenth of a long interval if that is more."""
-
-_SKEWED_S: Final = 5.0
-"""How wrong an agent's clock may be before people are told."""
 
 END_OF_TIME: Final = 253_402_300_799
 """9999-12-31, in seconds since the epoch: the last moment that a certificate can name."""
@@ -61,6 +53,23 @@ class Delivery:
     """Messages that are not kept yet."""
     dead_letters: int = 0
     """Messages that could not be used, and were kept as they came, since the collector's start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The agents that report or should, counted; a name that two processes use is one agent."""
+
+    states: Mapping[AgentState, int]
+    missing: Sequence[str] = ()
+    """Names of those that should be there and are not, or not clearly."""
+    expected: int = 0
+    """How many the topology has."""
+    waiting: int = 0
+    """Observations that wait with them for their delivery."""
+    dropped: int = 0
+    """Observations that they dropped."""
+    heard: Sequence[float] = ()
+    """When each process that is fresh was heard of last."""
 
 
 class By(StrEnum):
@@ -231,67 +240,18 @@ def fingerprint(deployment: Topology) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def agents(
-    roster: Roster,
-    ledger: Ledger,
-    deployment: Topology,
-    known: Mapping[str, Member],
-    now: float,
-) -> Json:
-    """Who reports, from where, how fresh; a name that two processes use stands there twice.
-
-    `notes` say what of an agent's word the topology passes over, and how it lags behind.
-    """
-    rows: list[Json] = []
-    expected = {name for name, member in known.items() if member.has_agent}
-    contradictions = Contradictions(deployment, known)
-    for name in sorted({*expected, *roster.agents()}):
-        state = roster.state(name, now)
-        if name in deployment.former and state is not AgentState.FRESH:
-            continue  # it goes on under its new name
-        instances = roster.living(name, now)
-        if not instances and state is not AgentState.ABSENT:
-            instances = [roster.current(name)]
-        about = {
-            "agent": name,
-            "state": state,
-            "in_topology": name in known,
-            "expected": name in expected,
-            "roles": list(known[name].roles) if name in known else [],
-        }
-        rows += [
-            about
-            | _instance(instance, now)
-            | _account(instance, ledger)
-            | {
-                "notes": [
-                    *_notes(instance, deployment, ledger),
-                    *contradictions.of(instance.hello),
-                ]
-            }
-            for instance in instances
-        ]
-        if not instances:
-            rows.append(about | {"notes": []})
-    return {"agents": rows}
-
-
 def status(
     flows: Mapping[State, int],
-    agent_rows: Sequence[Json],
+    agents: Census,
     refused: Json,
     delivery: Delivery,
     ledger: Ledger,
 ) -> Json:
     """The whole in one line's worth: flows by state, agents by state, and the worst of all."""
-    # By name: one that two processes use is still one agent of the deployment.
-    by_name = {row["agent"]: row for row in agent_rows}
-    by_state = Counter(row["state"] for row in by_name.values())
-    missing = sum(1 for row in by_name.values() if _is_missing(row))
     return {
         "flows": {state: flows.get(state, 0) for state in State},
-        "agents": {state: by_state.get(state, 0) for state in AgentState},
-        "agents_missing": missing,
+        "agents": {state: agents.states.get(state, 0) for state in AgentState},
+        "agents_missing": len(agents.missing),
         "state": worst(flows),
         "refused_messages": refused,
         "delivery": {
@@ -313,10 +273,9 @@ def status(
         "observations": {
             "received": sum(account.observations for account in ledger),
             "refused": sum(account.refused for account in ledger),
-            "waiting": sum(row.get("observations_waiting", 0) for row in agent_rows),
+            "waiting": agents.waiting,
             "vanished": sum(losses.vanished_in_all for losses in ledger.losses.values()),
-            "dropped": sum(row.get("observations_dropped", 0) for row in agent_rows)
-            + sum(losses.lost for losses in ledger.losses.values()),
+            "dropped": agents.dropped + sum(losses.lost for losses in ledger.losses.values()),
         },
     }
 
@@ -386,13 +345,6 @@ def _row(row: TableRow | None) -> Json | None:
     return None if row is None else table_row(row)
 
 
-def _is_missing(row: Json) -> bool:
-    """Whether an agent should be there; one that left, and that nobody expects, need not."""
-    if row["state"] == AgentState.LEFT and not row["expected"]:
-        return False
-    return bool(row["state"] != AgentState.FRESH)
-
-
 def _duration_ms(seen: Observation) -> float:
     """How long a check took, from the name to the verdict."""
     taken = (seen.name_us, seen.connect_us, seen.answer_us)
@@ -403,115 +355,3 @@ def _certificate_until(seen: Observation) -> str | None:
     """As a timestamp; null too for what no certificate can say, whoever sent it."""
     until = seen.certificate_until
     return None if until is None or not 0 <= until <= END_OF_TIME else timestamp(until)
-
-
-def _notes(instance: Instance, deployment: Topology, ledger: Ledger) -> Iterator[str]:
-    """What an agent says in vain, how far behind it is, and how wrong its clock."""
-    yield from _announced_in_vain(instance.hello, deployment)
-    if (pulse := instance.pulse) is not None:
-        if pulse.late_ms / 1000 > max(_LATE_S, deployment.checks.interval_s / 10):
-            yield f"checks up to {pulse.late_ms / 1000:.1f} s late"
-        if pulse.lost > 0:
-            yield f"{_counted(pulse.lost, 'observation')} dropped, which the map lacks"
-    losses = ledger.losses.get(instance.hello.agent, Losses())
-    if losses.vanished_in_all > 0:
-        counted = _counted(losses.vanished_in_all, "observation")
-        yield f"{counted} vanished with the bus's storage, which the map lacks"
-    if instance.hello.changes_lost > 0:
-        yield f"{_counted(instance.hello.changes_lost, 'change')} dropped, which the history lacks"
-    if instance.hello.spool_failure:
-        yield f"keeps what waits in memory alone: {instance.hello.spool_failure}"
-    if abs(instance.skew_s) > _SKEWED_S:
-        way = "ahead of" if instance.skew_s > 0 else "behind"
-        yield f"its clock is {abs(instance.skew_s):.0f} s {way} the bus's; ages stay right"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _announced_in_vain(hello: Hello, deployment: Topology) -> Iterator[str]:
-    host = deployment.hosts.get(hello.agent)
-    for role in dict.fromkeys(hello.roles):
-        if role not in deployment.roles:
-            yield f"announces role {role!r}, which the topology does not know"
-        elif host is None and role not in deployment.admit:
-            yield f"announces role {role!r}, which the topology does not admit"
-        elif host is not None and host.roles is not None and role not in host.roles:
-            yield f"announces role {role!r}, which the topology does not give to this host"
-    if host is not None and not host.agent:
-        yield "reports, though the topology says agent = false: nothing is checked from here"
-    if host is not None and _are_elsewhere(hello.addresses, host.addresses):
-        yield (
-            f"announces {', '.join(hello.addresses)}, but the topology lists "
-            f"{', '.join(host.addresses)}, and that is what others dial"
-        )
-
-
-def _are_elsewhere(announced: Sequence[str], listed: Sequence[str]) -> bool:
-    """Whether none of a host's announced addresses is one that the topology lists.
-
-    An agent without addresses of its own announces those of its routes, which need not be all:
-    some overlap is agreement. Names are not resolved here, so a list with one proves nothing.
-    """
-    wanted = [_as_address(address) for address in listed]
-    if not announced or not wanted or None in wanted:
-        return False
-    return not set(wanted) & {_as_address(address) for address in announced}
-
-
-def _as_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
-def _instance(instance: Instance, now: float) -> Json:
-    hello, pulse = instance.hello, instance.pulse
-    return {
-        "heard": timestamp(instance.last_heard),
-        "age_s": round(max(0.0, now - instance.last_heard), 1),
-        "joined": timestamp(instance.first_heard),
-        "boot": hello.boot,
-        "hostname": hello.hostname,
-        "addresses": list(hello.addresses),
-        "announced_roles": list(hello.roles),
-        "announced_ports": {own.service: own.port for own in hello.ports},
-        "announced_targets": {target.role: list(target.hosts) for target in hello.targets},
-        "version": hello.version,
-        "platform": hello.platform,
-        "capabilities": list(hello.capabilities),
-        "plan": pulse.plan if pulse else "",
-        "plan_refused": hello.plan_refused,
-        "listeners": [
-            {
-                "service": report.service,
-                "port": report.port,
-                "transport": report.transport,
-                "state": report.state,
-                "detail": report.detail,
-            }
-            for report in hello.listeners
-        ],
-        "checks_done": max(0, pulse.made) if pulse else 0,
-        "checks_late_ms": max(0, pulse.late_ms) if pulse else 0,
-        "observations_dropped": max(0, pulse.lost) if pulse else 0,
-        "observations_waiting": max(0, pulse.waiting) if pulse else 0,
-        "changes_dropped": max(0, hello.changes_lost),
-        "clock_skew_s": round(instance.skew_s, 1) if pulse else None,
-    }
-
-
-def _account(instance: Instance, ledger: Ledger) -> Json:
-    """What came of what it made, and what became of what its earlier starts made."""
-    account = ledger.get(instance.hello.agent, instance.hello.boot)
-    losses = ledger.losses.get(instance.hello.agent, Losses())
-    vanished = losses.vanished_of(instance.hello.boot)
-    return {
-        "observations_received": account.observations if account else 0,
-        "observations_refused": account.refused if account else 0,
-        "observations_vanished": vanished,
-        "dropped_before": losses.lost,
-        "vanished_before": losses.vanished_in_all - vanished,
-    }

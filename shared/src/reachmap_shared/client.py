@@ -4,6 +4,7 @@ Only `bus` uses it. What it overrides are seams of nats-py's without a name of t
 hold each to a real server.
 """
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
@@ -155,6 +156,12 @@ class GuardedClient(Client):
         if initial_connection and info.get("tls_verify") and self._access.certificate is None:
             raise Unusable("it wants to be shown a certificate (mutual TLS), and none was given")
         await super()._process_info(info, initial_connection)
+
+    async def _process_pong(self) -> None:
+        """Let one go by that nobody waits for any longer; the client would stop to listen."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_err(self, err_msg: str) -> None:
         """Where the client would give up for good, try again."""

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talk import NOWHERE, PATIENCE_S, ask, echo, hear, linux, raises, seen, silence
+from visitors import TIME_WAIT
 
 from reachmap_agent.engine.attempt import Attempt
 from reachmap_agent.engine.deadlines import TICK_S
@@ -125,9 +126,6 @@ async def test_one_who_cannot_be_told_stops_nobody(bench, neighbours) -> None:
 
 
 # What is left behind.
-
-
-TIME_WAIT = "06"
 
 
 def kernel_states(attempt: Attempt) -> set[str]:

@@ -79,7 +79,7 @@ async def test_something_to_read_is_news(watched: Watched) -> None:
         watched.poller.connecting(dialler.fileno())
         assert await watched.heard(dialler.fileno())
         watched.poller.reading(dialler.fileno())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         accepted, _ = server.accept()
         for news in (lambda: accepted.sendall(b"!"), accepted.close):
             news()
@@ -99,7 +99,7 @@ async def test_room_to_write_is_news_once_there_was_none(watched: Watched) -> No
         with accepted:
             until_it_blocks(lambda: dialler.send(bytes(1_000_000)))
             watched.poller.sending(dialler.fileno())
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             accepted.setblocking(False)
             until_it_blocks(lambda: accepted.recv(1_000_000))
             assert await watched.heard(dialler.fileno())

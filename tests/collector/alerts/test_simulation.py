@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from reachmap_collector.alerts.causes import Cause, Kind, Sight, find_causes
+from reachmap_collector.alerts.causes import Cause, find_causes
+from reachmap_collector.alerts.groups import Kind, Sight
 from reachmap_collector.alerts.lifecycle import Book, Event, Timing, What
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.roster import AgentState
@@ -216,18 +217,32 @@ class Simulation:
         return said
 
     def _look(self, now: float) -> None:
-        seen = [self._as_known(index, now) for index in range(len(self.flows))]
-        causes = find_causes(seen, self.agents, DEPENDS, now=now, interval_s=INTERVAL_S)
+        causes = find_causes(self._known(now), self.agents, DEPENDS, now=now, interval_s=INTERVAL_S)
         self.events += self.book.update(causes, now)
 
-    def _as_known(self, index: int, now: float) -> Sight:
-        """A flow as the collector sees it: steady ones were well when a pulse said so."""
-        sight = self.flows[index]
-        if sight.state is not State.OK:
-            return sight
-        name = sight.key.source
-        pulse = math.floor((now - self.pulse_at[name]) / PULSE_S) * PULSE_S + self.pulse_at[name]
-        return replace(sight, checked=max(sight.since, pulse - INTERVAL_S))
+    def _known(self, now: float) -> list[Sight]:
+        """The flows as the collector sees them: steady ones were well when a pulse said so."""
+        well = {
+            name: math.floor((now - at) / PULSE_S) * PULSE_S + at - INTERVAL_S
+            for name, at in self.pulse_at.items()
+        }
+        return [
+            self._steady(sight, well[sight.key.source]) if sight.state is State.OK else sight
+            for sight in self.flows
+        ]
+
+    @staticmethod
+    def _steady(sight: Sight, well: float) -> Sight:
+        """All that there is of a steady one; to replace the rest as well would take thrice as long."""
+        return Sight(
+            sight.key,
+            sight.service,
+            sight.state,
+            sight.outcome,
+            source_address=sight.source_address,
+            since=sight.since,
+            checked=max(sight.since, well),
+        )
 
     def _changes(
         self, fault: Fault, began: float, healed: float

@@ -13,6 +13,7 @@ from reachmap_collector.cli.access import NATS_VARIABLE
 from reachmap_collector.cli.options import STORE_VARIABLE
 from reachmap_collector.collector import Collector
 from reachmap_collector.queries import Queries
+from reachmap_shared.vocabulary import Outcome
 
 Reachmap = Callable[..., Result]
 
@@ -36,6 +37,12 @@ def reachmap() -> Reachmap:
         return result
 
     return run
+
+
+def without_next(page: dict[str, Any]) -> dict[str, Any]:
+    """An answer of one page as what all of it comes to."""
+    assert page.pop("next", None) is None
+    return page
 
 
 @pytest.fixture
@@ -64,8 +71,17 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         ) -> Any:
             return ask(nats, context, "flows", {"filters": filters, "details": details})
 
-        for module in (export, query, status, topology):
+        for module in (export, query, status):
             monkeypatch.setattr(module, "ask", ask)
+
+        def ask_for_map(nats: str | None, context: str | None, parameters: Any) -> Any:
+            return without_next(ask(nats, context, "map", parameters))
+
+        def ask_for_topology(nats: str | None, context: str | None) -> Any:
+            return without_next(ask(nats, context, "topology"))
+
+        monkeypatch.setattr(query, "ask_for_map", ask_for_map)
+        monkeypatch.setattr(topology, "ask_for_topology", ask_for_topology)
 
         def ask_for_agents(nats: str | None, context: str | None) -> Any:
             return ask(nats, context, "agents")["agents"]
@@ -76,3 +92,16 @@ def asked(collector_of: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         return collector
 
     return answering
+
+
+@pytest.fixture
+def office(asked: Callable[[str], Collector], office_text: str, hello: Any, told: Any) -> Collector:
+    """A collector of which pc-1 reports that all it may reach is open, but for the shop."""
+    collector = asked(office_text)
+    now = collector.now()
+    collector.roster.hear(hello("pc-1", addresses=("10.0.1.1",)), now)
+    for record in collector.flows:
+        if record.key.source == "pc-1" and record.key.destination == "web-1":
+            outcome = Outcome.OPEN if record.key.port == 8080 else Outcome.REFUSED
+            record.fold(told(now, outcome))
+    return collector

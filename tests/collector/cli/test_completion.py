@@ -30,7 +30,7 @@ def known(asked: Any, openuem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     asked(openuem(1))
 
-    def ask(_context: Any, name: str, parameters: Any) -> Any:
+    def ask(_context: Any, name: str, parameters: Any, _rows: str) -> Any:
         return query.ask(None, None, name, parameters)
 
     monkeypatch.setattr(names, "_asked", ask)
@@ -109,7 +109,7 @@ def test_no_answer_is_no_name_and_no_word(deaf: str, port: int) -> None:
 def test_the_collector_is_found_as_the_command_finds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By what its user's collector keeps; what is typed goes before it."""
+    """By what its user's collector keeps; what is typed goes before it. Hosts come in pages."""
     monkeypatch.setattr(access, "default_data", lambda: tmp_path)
     store = Store(tmp_path)
     store.prepare()
@@ -117,9 +117,9 @@ def test_the_collector_is_found_as_the_command_finds_it(
     found: list[tuple[list[str], Access]] = []
 
     class Connection:
-        async def query(self, _name: str, _parameters: Any, *, timeout_s: float) -> Any:
-            assert timeout_s == names.TIMEOUT_S
-            return {"hosts": [{"host": "pc-17"}]}
+        async def query(self, _name: str, parameters: Any) -> Any:
+            page = {"hosts": [{"host": "ca-1"}], "next": "ca-1"}
+            return page if parameters["after"] is None else {"hosts": [{"host": "pc-17"}]}
 
     @asynccontextmanager
     async def connected(

@@ -211,7 +211,7 @@ def test_an_error_of_ours_is_a_line_and_an_exit_code(
     def ask(*_: Any) -> None:
         raise raised
 
-    monkeypatch.setattr(query, "ask", ask)
+    monkeypatch.setattr(query, "ask_for_map", ask)
     result = reachmap("map")
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.splitlines() == [f"reachmap: {line}" for line in lines]
@@ -228,7 +228,7 @@ def test_a_bug_is_not_hidden(
     def ask(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(query, "ask", ask)
+    monkeypatch.setattr(query, "ask_for_map", ask)
     with pytest.raises(type(error)):
         reachmap("map")
 
@@ -285,7 +285,7 @@ def test_other_errors_of_the_system_keep_their_traceback(
     def ask(*_: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(query, "ask", ask)
+    monkeypatch.setattr(query, "ask_for_map", ask)
     with contextlib.nullcontext() if is_told else pytest.raises(OSError):
         assert reachmap("map").exit_code == 1
 
@@ -298,7 +298,7 @@ def test_an_error_that_names_a_file_is_not_the_output_s(
     def ask(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
-    monkeypatch.setattr(query, "ask", ask)
+    monkeypatch.setattr(query, "ask_for_map", ask)
     with pytest.raises(OSError, match="somewhere"):
         reachmap("map")
 
@@ -309,7 +309,7 @@ def test_ctrl_c_ends_a_command_quietly(reachmap: Any, monkeypatch: pytest.Monkey
     def ask(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(query, "ask", ask)
+    monkeypatch.setattr(query, "ask_for_map", ask)
     result = reachmap("map")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 

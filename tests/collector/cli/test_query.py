@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,6 @@ from reachmap_collector import render
 from reachmap_collector.collector import Collector
 from reachmap_collector.topology.load import parse_topology
 from reachmap_shared.vocabulary import Outcome
-
-
-@pytest.fixture
-def office(asked: Callable[[str], Collector], office_text: str, hello: Any, told: Any) -> Collector:
-    """A collector of which pc-1 reports that all it may reach is open, but for the shop."""
-    collector = asked(office_text)
-    now = collector.now()
-    collector.roster.hear(hello("pc-1", addresses=("10.0.1.1",)), now)
-    for record in collector.flows:
-        if record.key.source == "pc-1" and record.key.destination == "web-1":
-            outcome = Outcome.OPEN if record.key.port == 8080 else Outcome.REFUSED
-            record.fold(told(now, outcome))
-    return collector
-
 
 SPREAD = ("agents", "delivery", "store", "observations")
 """What of a status has columns of its own."""

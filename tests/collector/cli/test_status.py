@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from reachmap_collector.cli import status
 from reachmap_collector.collector import Collector
 from reachmap_collector.roster import AgentState
 from reachmap_shared.errors import BusUnavailable, QueryRefused
-from reachmap_shared.vocabulary import Outcome, State
+from reachmap_shared.vocabulary import State
 
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """By exit code."""
@@ -30,19 +29,6 @@ PERFORMANCE = re.compile(
     """,
     re.VERBOSE,
 )
-
-
-@pytest.fixture
-def office(asked: Callable[[str], Collector], office_text: str, hello: Any, told: Any) -> Collector:
-    """A collector of which pc-1 reports that all it may reach is open, but for the shop."""
-    collector = asked(office_text)
-    now = collector.now()
-    collector.roster.hear(hello("pc-1", addresses=("10.0.1.1",)), now)
-    for record in collector.flows:
-        if record.key.source == "pc-1" and record.key.destination == "web-1":
-            outcome = Outcome.OPEN if record.key.port == 8080 else Outcome.REFUSED
-            record.fold(told(now, outcome))
-    return collector
 
 
 def hold(line: str, code: int) -> dict[str, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
+from evidence import BLIND, SHORT, TO_THE_DOOR, WORKS, A, B, R, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +27,6 @@ from reachmap_shared.diagnosis import (
     Packets,
     PathEvidence,
     Recheck,
-    Related,
-    Relation,
     Row,
     RowState,
     Sight,
@@ -36,27 +35,9 @@ from reachmap_shared.diagnosis import (
 from reachmap_shared.diagnosis import Testimony as Told  # pytest would take it for a test
 from reachmap_shared.vocabulary import Cause, Confidence, ListenerState, Outcome, Transport
 
-A, R, R2, B = "10.0.1.1", "10.0.1.2", "10.0.2.2", "10.0.3.2"
 FIRST = 40_000 - 40_000 % BLOCK
 CHECK, AGAIN, WALKED = FIRST + 17, FIRST + 60, (FIRST + 3, FIRST + 9, FIRST + 41)
 DRAWN = (CHECK, AGAIN, *WALKED)
-BLIND = Sight(Counters(), TapState.FORBIDDEN, hooked=False)
-
-
-def passing(ttl: int, by: str) -> Hop:
-    return Hop(ttl, Met.ICMP, by, IcmpError(4, 11, 0, by))
-
-
-def walk(*ends: Hop) -> tuple[Hop, ...]:
-    return passing(1, R), passing(2, R2), *ends
-
-
-SILENT = tuple(Hop(ttl, Met.SILENCE) for ttl in (2, 3, 4))
-AT_THE_DOOR = walk(*SILENT[1:])
-SHORT = passing(1, R), *SILENT
-WORKS = Related(
-    *(Relation.SAME_HOST, B, 22, Transport.TCP, Outcome.OPEN), walk(Hop(3, Met.SYN_ACK, B))
-)
 LOST = Recheck(Outcome.TIMEOUT, Met.SILENCE, CHECK, segments_out=4, timeouts=3, repeated=1)
 REFUSED = Recheck(Outcome.REFUSED, Met.RST, CHECK, segments_out=1)
 STALLED = Recheck(Outcome.STALLED, Met.SYN_ACK, CHECK, sent=9, segments_out=3)
@@ -111,7 +92,7 @@ def all_but(*causes: Cause) -> frozenset[Cause]:
 TRUTHS: Mapping[str, Truth] = {
     "A holds": Truth(SOURCE, saw(replace(LOST, repeated=0), ()), all_but(SOURCE)),
     "A drops the answer": Truth(
-        SOURCE, saw(LOST, AT_THE_DOOR, sight=came_in(PacketKind.SYN_ACK)), all_but(SOURCE), True
+        SOURCE, saw(LOST, TO_THE_DOOR, sight=came_in(PacketKind.SYN_ACK)), all_but(SOURCE), True
     ),
     "A drops the answer's payload": Truth(
         SOURCE,
@@ -127,7 +108,7 @@ TRUTHS: Mapping[str, Truth] = {
     "R drops, by UDP": Truth(
         PATH, saw(replace(LOST, segments_out=0), SHORT), all_but(PATH), transport=Transport.UDP
     ),
-    "R2 drops": Truth(PATH, saw(LOST, AT_THE_DOOR)),
+    "R2 drops": Truth(PATH, saw(LOST, TO_THE_DOOR)),
     "R rejects": Truth(PATH, saw(REJECTED, ()), all_but(PATH)),
     "R refuses": Truth(PATH, saw(REFUSED, (Hop(1, Met.RST, B),)), all_but(PATH)),
     "R2 refuses": Truth(PATH, saw(REFUSED, walk(Hop(3, Met.RST, B)))),
@@ -140,9 +121,9 @@ TRUTHS: Mapping[str, Truth] = {
     "R answers in its place": Truth(
         BOX, saw(replace(STALLED, outcome=Outcome.WRONG_PEER), (Hop(1, Met.SYN_ACK, B),))
     ),
-    "B drops": Truth(THERE, saw(LOST, AT_THE_DOOR), came=True),
+    "B drops": Truth(THERE, saw(LOST, TO_THE_DOOR), came=True),
     "B drops, by UDP": Truth(
-        THERE, saw(replace(LOST, segments_out=0), AT_THE_DOOR), came=True, transport=Transport.UDP
+        THERE, saw(replace(LOST, segments_out=0), TO_THE_DOOR), came=True, transport=Transport.UDP
     ),
     "B rejects": Truth(
         THERE,
@@ -155,7 +136,7 @@ TRUTHS: Mapping[str, Truth] = {
     "B is silent": Truth(
         SERVICE, saw(STALLED, walk(Hop(3, Met.SYN_ACK, B))), frozenset({BOX}), True
     ),
-    "the answer is lost": Truth(BACK, saw(LOST, AT_THE_DOOR), came=True),
+    "the answer is lost": Truth(BACK, saw(LOST, TO_THE_DOOR), came=True),
     "the payload's answer is lost": Truth(
         BACK, saw(UNACKED, walk(Hop(3, Met.SYN_ACK, B))), frozenset({BOX}), True
     ),
@@ -352,6 +333,6 @@ def test_who_guesses_is_not_vouched_for(named: tuple[int, ...]) -> None:
 def test_an_agent_that_does_not_say_what_it_drew_vouches_for_nobody() -> None:
     """One of an older version; and it catches nobody by ports."""
     both = SYN_IN, packet(PacketKind.SYN, AGAIN, inbound=True)
-    facts = Facts(of(saw(LOST, AT_THE_DOOR, drawn=()), told(*both)))
+    facts = Facts(of(saw(LOST, TO_THE_DOOR, drawn=()), told(*both)))
     assert not facts.vouched
     assert contradictions(facts) == ()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from evidence import BLIND, R2, SHORT, TO_THE_DOOR, WORKS, A, B, R, passing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,29 +32,9 @@ from reachmap_shared.diagnosis import (
 from reachmap_shared.diagnosis import Testimony as Told  # pytest would take it for a test
 from reachmap_shared.vocabulary import Cause, Confidence, ListenerState, Outcome, Transport
 
-A, R, R2, B = "10.0.1.1", "10.0.1.2", "10.0.2.2", "10.0.3.2"
 PORT = 40_001
 
-EXPIRED = (4, 11, 0)
-
-
-def passing(ttl: int, by: str) -> Hop:
-    return Hop(ttl, Met.ICMP, by, IcmpError(*EXPIRED, by))
-
-
-WORKS = Related(
-    Relation.SAME_HOST,
-    B,
-    22,
-    Transport.TCP,
-    Outcome.OPEN,
-    (passing(1, R), passing(2, R2), Hop(3, Met.SYN_ACK, B)),
-)
 LOST = Recheck(Outcome.TIMEOUT, Met.SILENCE, PORT, segments_out=4, timeouts=3, repeated=1)
-TO_THE_DOOR = (passing(1, R), passing(2, R2), Hop(3, Met.SILENCE), Hop(4, Met.SILENCE))
-SHORT = (passing(1, R), Hop(2, Met.SILENCE), Hop(3, Met.SILENCE), Hop(4, Met.SILENCE))
-
-BLIND = Sight(Counters(), TapState.FORBIDDEN, hooked=False)
 SEES = Sight(Counters(), TapState.WORKS, hooked=False)
 
 

@@ -48,8 +48,9 @@ def test_parameters_become_a_question() -> None:
         ("status", [("a", "b")], "unknown parameter 'a': expected none"),
         (
             "map",
-            [("after", "x")],
-            "unknown parameter 'after': expected by, source, destination, role, service, state, row",
+            [("port", "1")],
+            "unknown parameter 'port': expected by, source, destination, role, service, state, "
+            "row, after",
         ),
         ("map", [("by", "colour")], "by: expected one of role, host, row"),
         ("map", [("by", "row"), ("by", "row")], "by: given twice"),

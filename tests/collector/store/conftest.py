@@ -3,16 +3,13 @@
 The server is started once for the run, and ends with it. In CI it must be there.
 """
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_port
+from postgres_server import Postgres
 from sqlalchemy import create_engine, text
 
 from reachmap_collector.planner import FlowKey
@@ -26,43 +23,8 @@ PASSWORD = "Sesam-öffne/dich@1"
 QUOTED = "Sesam-%C3%B6ffne%2Fdich%401"
 
 
-class Postgres:
-    """A PostgreSQL server on loopback, run as an ordinary user also when the test is root's."""
-
-    def __init__(self, binaries: Path, folder: Path, port: int) -> None:
-        self._bin = binaries
-        self._folder = folder
-        self._user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
-        self.port = port
-        if self._user:
-            shutil.chown(folder, "nobody")
-        password = folder / "password"
-        password.write_text(PASSWORD)
-        password.chmod(0o644)
-        initdb = ["initdb", "--no-sync", "-U", "tester", "-A", "scram-sha-256", "-E", "UTF8"]
-        self._run(*initdb, "--locale", "C", "--pwfile", str(password))
-        with (folder / "data" / "postgresql.conf").open("a") as file:
-            file.write(f"port={port}\nlisten_addresses='127.0.0.1'\nfsync=off\n")
-            file.write("unix_socket_directories=''\n")
-
-    def _run(self, command: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [*self._user, str(self._bin / command), "-D", str(self._folder / "data"), *arguments],
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self._run("pg_ctl", "-w", "-s", "-l", str(self._folder / "log"), "start")
-
-    def stop(self) -> None:
-        """End it as if it had crashed."""
-        self._run("pg_ctl", "-w", "-s", "-m", "immediate", "stop")
+class Server(Postgres):
+    """A PostgreSQL server with databases for the tests."""
 
     def url(self, database: str, password: str = QUOTED) -> str:
         """Where one of its databases is."""
@@ -78,29 +40,18 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres() -> Iterator[Server]:
     """A PostgreSQL server that runs; whoever stops it starts it again."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]))
-    if not found:
-        reason = "needs PostgreSQL's server (Debian: postgresql)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    # Not below pytest's own directory, which is closed to other users.
-    folder = Path(tempfile.mkdtemp(prefix="reachmap-test-postgres-"))
+    server = Server(free_port(), password=PASSWORD)
     try:
-        server = Postgres(found[-1], folder, _free_port())
         server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+        yield server
     finally:
-        shutil.rmtree(folder)
+        server.remove()
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[str]:
+def database(postgres: Server) -> Iterator[str]:
     """The name of a fresh database of the server's."""
     name = f"test_{uuid.uuid4().hex}"
     postgres.do(f"CREATE DATABASE {name}")
@@ -113,7 +64,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a store may be made, of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'reachmap.sqlite'}"
-    server: Postgres = request.getfixturevalue("postgres")
+    server: Server = request.getfixturevalue("postgres")
     return server.url(request.getfixturevalue("database"))
 
 
@@ -176,10 +127,3 @@ def transition(flow: Callable[..., FlowKey]) -> Callable[..., Transition]:
         return Transition(key.source, boot, number, key, service, at, outcome, is_open, detail)
 
     return build
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

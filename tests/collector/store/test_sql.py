@@ -425,7 +425,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(
             said = []
             if dice.random() < 0.7:  # else it may be killed while it opens, or makes, the store
                 said.append(int(nursery.stdout.readline()))
-            time.sleep(dice.uniform(0, 0.08))
+            time.sleep(dice.uniform(0, 0.08))  # any moment
             os.kill(writer, signal.SIGKILL)
             said += [int(line) for line in iter(nursery.stdout.readline, "killed\n")]
             store = opened(url)

@@ -5,7 +5,7 @@ Whoever presses Tab waits: an answer comes at once or not at all, and never an e
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import click
@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from reachmap_collector.cli import access
 from reachmap_shared import bus
+from reachmap_shared.bus import Bus
 from reachmap_shared.vocabulary import State
 
 TIMEOUT_S: Final = 0.8
@@ -40,7 +41,7 @@ def services(context: click.Context, _parameter: click.Parameter, begun: str) ->
 
 def rows(context: click.Context, _parameter: click.Parameter, begun: str) -> Found:
     """The port tables' rows, by number; shells that can show what each is."""
-    answer = _asked(context, "map", {"by": "row"}) or {"rows": []}
+    answer = _asked(context, "map", {"by": "row"}, "rows") or {"rows": []}
     return [
         CompletionItem(str(row["row"]), help=f"{row['port']} {row['component']} {row['traffic']}")
         for row in answer["rows"]
@@ -58,12 +59,26 @@ def _fitting(begun: str, known: Iterable[str]) -> Found:
 
 
 def _topology(context: click.Context, part: str) -> list[Any]:
-    answer = _asked(context, "topology", {}) or {}
+    answer = _asked(context, "topology", {}, "hosts") or {}
     found: list[Any] = answer.get(part, [])
     return found
 
 
-def _asked(context: click.Context, query: str, parameters: dict[str, Any]) -> Any:
+async def everything(
+    connection: Bus, query: str, parameters: Mapping[str, Any], rows: str
+) -> dict[str, Any]:
+    """All pages of a query as one answer; `rows` is where each has its part."""
+    found: list[Any] = []
+    after: Any = None
+    while True:
+        page = await connection.query(query, {**parameters, "after": after})
+        found += page[rows]
+        after = page.pop("next", None)  # an older collector, and some answers, have but one
+        if after is None:
+            return {**page, rows: found}
+
+
+def _asked(context: click.Context, query: str, parameters: dict[str, Any], rows: str) -> Any:
     """The collector's answer, or None."""
 
     async def question() -> Any:
@@ -71,7 +86,7 @@ def _asked(context: click.Context, query: str, parameters: dict[str, Any]) -> An
             found = access.server(context.params.get("nats"), context.params.get("context"))
         async with asyncio.timeout(TIMEOUT_S):
             async with bus.connected(found.urls, "reachmap completion", found.access) as connection:
-                return await connection.query(query, parameters, timeout_s=TIMEOUT_S)
+                return await everything(connection, query, parameters, rows)
 
     # Whatever it is: a message in the midst of a line that is being typed helps nobody.
     with contextlib.suppress(Exception):

@@ -177,21 +177,26 @@ def ask_for_agents(nats: str | None, context: str | None) -> list[Any]:
     return found
 
 
-def _ask_for_all(
-    nats: str | None, context: str | None, query: str, parameters: Mapping[str, Any]
-) -> Any:
-    """All pages of a query whose answer has its rows under the query's own name, as one."""
+def ask_for_map(nats: str | None, context: str | None, parameters: Mapping[str, Any]) -> Any:
+    """The matrix, page after page, as one answer."""
+    return _ask_for_all(nats, context, "map", parameters, "rows")
 
+
+def ask_for_topology(nats: str | None, context: str | None) -> Any:
+    """The topology in force, page after page of its hosts, as one answer."""
+    return _ask_for_all(nats, context, "topology", {}, "hosts")
+
+
+def _ask_for_all(
+    nats: str | None,
+    context: str | None,
+    query: str,
+    parameters: Mapping[str, Any],
+    rows: str | None = None,
+) -> Any:
     async def question() -> Any:
-        rows: list[Any] = []
-        after: Any = None
         async with _connected(nats, context) as connection:
-            while True:
-                page = await connection.query(query, {**parameters, "after": after})
-                rows += page[query]
-                after = page.get("next")  # an older collector has but one page of agents
-                if after is None:
-                    return {**page, query: rows}
+            return await names.everything(connection, query, parameters, rows or query)
 
     return asyncio.run(question())
 

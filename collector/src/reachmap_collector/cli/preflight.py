@@ -3,14 +3,20 @@
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from reachmap_collector import render, views
-from reachmap_collector.cli.options import ask, ask_for_agents, ask_for_flows, on_bus
+from reachmap_collector.cli.options import (
+    ask,
+    ask_for_agents,
+    ask_for_flows,
+    ask_for_topology,
+    on_bus,
+)
 from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.export import EXPORTERS, Options, Snapshot
 from reachmap_collector.export.asking import Lacks, lacks, markdown, other, table
@@ -81,7 +87,8 @@ def preflight(
         return ask(nats, context, query, parameters)
 
     loaded = load_topology(file)
-    _must_be_the_same(file, loaded, asked)
+    if asked("progress", {})["topology"] != views.fingerprint(loaded):
+        raise _another(file, loaded, ask_for_topology(nats, context)["hosts"])
     progress = _waited(asked, timeout, loaded.checks.interval_s)
     is_ready = progress["states"].keys() <= {State.OK} and _is_complete(progress)
     if style == "junit":
@@ -100,12 +107,9 @@ def preflight(
     sys.exit(0 if is_ready else 1)
 
 
-def _must_be_the_same(file: Path, loaded: Topology, asked: Callable[..., Any]) -> None:
-    """Refuse to speak for another deployment than the one that is asked about."""
-    there = asked("progress", {})
-    if there["topology"] == views.fingerprint(loaded):
-        return
-    running = {one["host"] for one in asked("topology", {})["hosts"] if one["listed"]}
+def _another(file: Path, loaded: Topology, hosts: Iterable[Any]) -> InvalidFile:
+    """Why it cannot speak for another deployment than the one that is asked about."""
+    running = {one["host"] for one in hosts if one["listed"]}
     told = [
         f"{where}: {len(names)}, such as {', '.join(sorted(names)[:_NAMED])}"
         for names, where in (
@@ -114,7 +118,7 @@ def _must_be_the_same(file: Path, loaded: Topology, asked: Callable[..., Any]) -
         )
         if names
     ] or ["the hosts have the same names; roles, addresses, ports, rules or checks differ"]
-    raise InvalidFile(
+    return InvalidFile(
         file,
         [
             Problem("", "the collector that answers runs with another topology"),

@@ -10,6 +10,7 @@ from reachmap_collector.cli.options import (
     ask,
     ask_for_agents,
     ask_for_flows,
+    ask_for_map,
     ends,
     filtered,
     formatted,
@@ -38,7 +39,7 @@ def show_map(by: str, style: str, nats: str | None, context: str | None, **filte
       reachmap map --by host --role agent
       reachmap map --by row            every row of the port table, accounted for
     """
-    answer = ask(nats, context, "map", {"by": by, "filters": filters})
+    answer = ask_for_map(nats, context, {"by": by, "filters": filters})
     render.show(
         style,
         answer,

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from reachmap_collector import planner, render, views
-from reachmap_collector.cli.options import ask, formatted, on_bus
+from reachmap_collector.cli.options import ask_for_topology, formatted, on_bus
 from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.topology.findings import Finding
 from reachmap_collector.topology.lint import lint
@@ -65,7 +65,7 @@ def show(what: str | None, style: str, nats: str | None, context: str | None) ->
       reachmap topology show
     """
     if what is None:
-        answer = ask(nats, context, "topology")
+        answer = ask_for_topology(nats, context)
     else:
         loaded = _loaded(what)
         answer = views.topology(loaded, planner.members(loaded, {}))

@@ -21,7 +21,10 @@ class Matrix(Document):
 
     by: Literal["role", "host"]
     columns: list[str]
+    """Of all pages."""
     rows: list[MatrixRow]
+    next: str | None = None
+    """What to pass as `after` for the next page of hosts; null on the last."""
 
 
 class PortTableRow(Document):

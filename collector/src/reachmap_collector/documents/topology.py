@@ -72,3 +72,5 @@ class Topology(Document):
     hosts: list[Host]
     deny: list[Deny]
     checks: CheckTimes
+    next: str | None = None
+    """What to pass as `after` for the next page of hosts; null on the last."""

@@ -87,7 +87,12 @@ def text(snapshot: Snapshot, options: Options) -> str:
     registry = CollectorRegistry(auto_describe=False)
     groups = grouped(map(Measured.from_flow, snapshot.flows))
     flows = snapshot.flows if options.per_flow else None
-    registry.register(Metrics(groups, snapshot.agents, snapshot.status, flows))
+    heard = [
+        seconds(row["heard"])
+        for row in snapshot.agents
+        if "heard" in row and row["state"] == AgentState.FRESH
+    ]
+    registry.register(Metrics(groups, heard, snapshot.status, flows))
     return generate_latest(registry).decode()
 
 
@@ -96,7 +101,7 @@ class Metrics(Collector):
 
     Args:
         groups: All flows.
-        agents: As they are answered.
+        heard: When each agent that is fresh was heard of last, in seconds since the epoch.
         status: As it is answered.
         flows: As they are answered, for series for each; None for none.
     """
@@ -104,12 +109,12 @@ class Metrics(Collector):
     def __init__(
         self,
         groups: Sequence[Group],
-        agents: Sequence[Json],
+        heard: Sequence[float],
         status: Json,
         flows: Sequence[Json] | None = None,
     ) -> None:
         self._groups = groups
-        self._agents = agents
+        self._heard = heard
         self._status = status
         self._flows = flows
 
@@ -119,7 +124,7 @@ class Metrics(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield from _flows(self._groups)
-        yield from _ages(self._groups, self._agents, seconds(self._status["now"]))
+        yield from _ages(self._groups, self._heard, seconds(self._status["now"]))
         yield from _agents(self._status)
         yield from _data_path(self._status)
         if self._flows is None:
@@ -160,17 +165,12 @@ def _flows(groups: Sequence[Group]) -> Iterator[Metric]:
     yield connect
 
 
-def _ages(groups: Sequence[Group], agents: Sequence[Json], now: float) -> Iterator[Metric]:
+def _ages(groups: Sequence[Group], heard: Sequence[float], now: float) -> Iterator[Metric]:
     """How old the newest and the oldest news are; none where there is none."""
     checks = [at for one in groups for at in (one.oldest, one.newest) if at is not None]
-    fresh = [
-        seconds(row["heard"])
-        for row in agents
-        if "heard" in row and row["state"] == AgentState.FRESH
-    ]
     for name, what, moments in (
         ("check", "check of a flow that was ever checked", checks),
-        ("hello", "last word of an agent that is fresh", fresh),
+        ("hello", "last word of an agent that is fresh", heard),
     ):
         for stat, pick in (("newest", max), ("oldest", min)):
             family = GaugeMetricFamily(

@@ -78,10 +78,11 @@ def _answering(queries: Queries, endpoint: Endpoint) -> Handler:
 def _metrics(queries: Queries, more: Callable[[], str]) -> Handler:
     async def metrics(request: Request) -> Response:
         asked = read((PER_FLOW,), request.query_params.multi_items())
+        await queries.ready()
         moment = queries.moment(flows=asked.get(PER_FLOW.name, False))
         registry = CollectorRegistry(auto_describe=False)
         registry.register(
-            Metrics(of_states(moment.states), moment.agents, moment.status, moment.flows)
+            Metrics(of_states(moment.states), moment.heard, moment.status, moment.flows)
         )
         ProcessCollector(registry=registry)
         text = generate_latest(registry) + more().encode()

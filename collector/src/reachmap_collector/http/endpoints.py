@@ -128,11 +128,12 @@ ENDPOINTS: Final = (
     Endpoint(
         "/api/v1/map",
         "map",
-        "Who must reach what, and whether they do.",
+        "Who must reach what, and whether they do; by host a page at a time.",
         (documents.Matrix, documents.PortTable),
         (
             Parameter("by", "What the rows are.", {"enum": [*By], "default": By.ROLE}, By),
             *_FILTERS,
+            _AFTER,
         ),
     ),
     Endpoint(
@@ -218,7 +219,13 @@ ENDPOINTS: Final = (
         ),
     ),
     Endpoint("/api/v1/status", "status", "The whole in one line's worth.", (documents.Status,)),
-    Endpoint("/api/v1/topology", "topology", "The topology in force.", (documents.Topology,)),
+    Endpoint(
+        "/api/v1/topology",
+        "topology",
+        "The topology in force, its hosts a page at a time.",
+        (documents.Topology,),
+        (_AFTER,),
+    ),
 )
 
 PER_FLOW: Final = Parameter(

@@ -72,15 +72,27 @@ def last_of_each(
     selection: Selection = EVERYTHING,
 ) -> Iterator[Transition]:
     """Each flow's last transition at or before a moment; see `api.Store.at`."""
-    asked = _of_ends(with_last(connection, _SHOWN, moment), selection)
-    if changed is not None:
-        after, until = map(milliseconds, changed)
-        meant = select(transitions.c.flow).where(transitions.c.at > after)
-        asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
+    asked = which_was_last(connection, _SHOWN, moment, changed, selection)
     directory = _Directory(connection)
     with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         for rows in result.partitions():
             yield from directory.transitions(rows)
+
+
+def which_was_last(
+    connection: Connection,
+    columns: Sequence["Column[Any]"],
+    moment: float,
+    changed: tuple[float, float] | None,
+    selection: Selection,
+) -> "Select[Any]":
+    """What the database is asked for that, with these columns of flows and transitions."""
+    asked = _of_ends(with_last(connection, columns, moment), selection)
+    if changed is not None:
+        after, until = map(milliseconds, changed)
+        meant = select(transitions.c.flow).where(transitions.c.at > after)
+        asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
+    return asked
 
 
 def history(
@@ -102,7 +114,7 @@ def history(
         None if destination is None else (destination,),
         None if service is None else (service,),
     )
-    asked = _newest_first(selection, limit + 1, before)
+    asked = newest_first(_SHOWN, selection, limit + 1, before)
     rows = connection.execute(asked).all()
     more = len(rows) > limit
     found = tuple(_Directory(connection).transitions(rows[:limit]))
@@ -114,7 +126,15 @@ def entries(
     connection: Connection, selection: Selection, limit: int, before: Cursor | None
 ) -> list[Entry]:
     """A part of history, newest first, with what was before each."""
-    return _with_before(connection, connection.execute(_newest_first(selection, limit, before)))
+    asked = newest_first(_SHOWN, selection, limit, before)
+    return _with_before(connection, connection.execute(asked))
+
+
+def entries_of(connection: Connection, ids: Collection[int]) -> list[Entry]:
+    """Those of some numbers, newest first, with what was before each."""
+    asked = select(*_SHOWN).join_from(transitions, flows).where(transitions.c.id.in_(ids))
+    asked = asked.order_by(transitions.c.at.desc(), transitions.c.id.desc())
+    return _with_before(connection, connection.execute(asked))
 
 
 def entries_after(connection: Connection, sequence: int, limit: int) -> list[Entry]:
@@ -139,8 +159,11 @@ def names(connection: Connection, table: Table) -> set[str]:
     return {row.name for row in connection.execute(asked)}
 
 
-def _newest_first(selection: Selection, limit: int, before: Cursor | None) -> "Select[Any]":
-    asked = _of_ends(select(*_SHOWN).join_from(transitions, flows), selection)
+def newest_first(
+    columns: Sequence[Any], selection: Selection, limit: int, before: Cursor | None
+) -> "Select[Any]":
+    """What the database is asked for a part of history, with these columns."""
+    asked = _of_ends(select(*columns).join_from(transitions, flows), selection)
     if selection.since is not None:
         asked = asked.where(transitions.c.at >= milliseconds(selection.since))
     if selection.until is not None:

@@ -1,7 +1,7 @@
 """The store on any database that SQLAlchemy's Core and a `Backend` cover."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete
 
 from reachmap_collector.errors import StoreRefused
-from reachmap_collector.store import beginning, reading, rows, schema, upkeep
+from reachmap_collector.store import beginning, reading, rows, scanning, schema, upkeep
 from reachmap_collector.store.api import (
     EVERYTHING,
     Batch,
@@ -25,6 +25,7 @@ from reachmap_collector.store.api import (
     PlanSlots,
     Received,
     Selection,
+    Standing,
     StoreSize,
     Transition,
 )
@@ -124,6 +125,16 @@ class SqlStore:
         with self._reading() as connection:
             yield from reading.last_of_each(connection, moment, changed, selection)
 
+    def standings(
+        self,
+        moment: float,
+        *,
+        changed: tuple[float, float] | None = None,
+        selection: Selection = EVERYTHING,
+    ) -> Iterator[Standing]:
+        with self._reading() as connection:
+            yield from scanning.standings(connection, moment, changed, selection)
+
     def received(self) -> Iterator[Received]:
         with self._reading() as connection:
             yield from reading.all_received(connection)
@@ -160,6 +171,18 @@ class SqlStore:
     ) -> list[Entry]:
         with self._reading() as connection:
             return reading.entries(connection, selection, limit, before)
+
+    def fitting(
+        self,
+        fits: Callable[[str, str], bool],
+        selection: Selection = EVERYTHING,
+        *,
+        look_at: int,
+        limit: int,
+        before: Cursor | None = None,
+    ) -> tuple[list[Entry], Cursor | None]:
+        with self._reading() as connection:
+            return scanning.fitting(connection, fits, selection, look_at, limit, before)
 
     def entries_after(self, sequence: int, limit: int = 1000) -> list[Entry]:
         with self._reading() as connection:

@@ -285,3 +285,13 @@ def test_where_no_rule_helps_none_is_asked_for(reachmap: Any, office: Collector)
     assert "ask for" not in result.stdout
     [flow] = json.loads(reachmap("explain", "pc-1", "web-1:9090", "--format", "json").stdout)
     assert flow["requests"] is None
+
+
+@pytest.mark.parametrize("command", ["map", "flows", "history", "watch"])
+def test_a_filter_has_one_value(reachmap: Any, command: str) -> None:
+    """To go by the last of two would leave out the other's flows without a word."""
+    result = reachmap(command, "--role", "web", "--role", "shop")
+    assert result.exit_code == 2
+    assert "--role" in result.stderr
+    assert "given 2 times: it takes one value" in result.stderr
+    assert result.stdout == ""

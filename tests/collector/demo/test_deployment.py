@@ -92,7 +92,7 @@ def test_a_port_that_is_taken_moves_by_twenty_thousand() -> None:
 def test_the_ports_of_a_plan_are_free() -> None:
     """Each can be listened on, at its own host's address."""
     demo = deployment.plan()
-    for host, service in deployment._services():
+    for host, service in deployment._services(HOSTS):
         with socket.create_server((host.address, demo.port(host.name, service))) as server:
             assert server.getsockname()[0] == host.address
 
@@ -116,3 +116,32 @@ def test_a_machine_without_such_addresses_is_told(monkeypatch: pytest.MonkeyPatc
     text = str(caught.value)
     assert "ifconfig lo0 alias" in text
     assert all(host.address in text for host in HOSTS)
+
+
+@needs_loopback
+def test_two_demos_have_a_network_each() -> None:
+    """The first is where the text says; who comes while it runs is elsewhere, and then it is free."""
+    with contextlib.ExitStack() as running:
+        had = [running.enter_context(deployment.network()) for _ in range(2)]
+        first, second = ({host.address for host in deployment.hosts_in(one)} for one in had)
+        assert not first & second
+    with deployment.network() as again:
+        assert again <= had[0]
+
+
+@needs_loopback
+def test_no_more_demos_run_than_there_are_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, rather than disturb one."""
+    with deployment.network() as taken:
+        monkeypatch.setattr(deployment, "NETWORKS", (taken,))
+        with pytest.raises(ServerError, match="run on this machine already"), deployment.network():
+            pass
+
+
+def test_its_hosts_are_the_same_in_every_network() -> None:
+    """All but their addresses."""
+    assert deployment.hosts_in(0) == HOSTS
+    moved = deployment.hosts_in(100)
+    assert [(host.name, host.roles) for host in moved] == [(h.name, h.roles) for h in HOSTS]
+    assert moved[0].address == "127.77.100.11"
+    assert topology_of(Deployment({}, moved)).hosts["nats-1"].addresses == ["127.77.100.11"]

@@ -5,7 +5,7 @@ Whoever presses Tab waits: an answer comes at once or not at all, and never an e
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import click
@@ -20,6 +20,7 @@ TIMEOUT_S: Final = 0.8
 """For the server and the collector together; longer, and one types it oneself."""
 
 Found = list[CompletionItem]
+Completer = Callable[[click.Context, click.Parameter, str], Found]
 
 
 def hosts(context: click.Context, _parameter: click.Parameter, begun: str) -> Found:

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -99,10 +99,32 @@ def filtered(command: Command) -> Command:
         ("destination", names.hosts, "To this host."),
         ("source", names.hosts, "From this host."),
     ):
-        command = click.option(
-            f"--{name}", metavar=name.upper(), help=what, shell_complete=complete
-        )(command)
+        command = narrowed(name, complete, what)(command)
     return command
+
+
+def narrowed(name: str, complete: names.Completer, what: str) -> Callable[[Command], Command]:
+    """One filter, with one value: to go by the last of two would leave out without a word."""
+
+    def only(
+        context: click.Context, parameter: click.Parameter, given: Sequence[str]
+    ) -> str | None:
+        if len(given) > 1:
+            raise click.BadParameter(
+                f"given {len(given)} times: it takes one value; different filters combine",
+                context,
+                parameter,
+            )
+        return given[0] if given else None
+
+    return click.option(
+        f"--{name}",
+        metavar=name.upper(),
+        help=what,
+        shell_complete=complete,
+        multiple=True,
+        callback=only,
+    )
 
 
 def ask(

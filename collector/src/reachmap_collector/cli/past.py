@@ -9,7 +9,7 @@ import click
 from reachmap_collector import render
 from reachmap_collector.cli import access, alerts, names
 from reachmap_collector.cli.moments import moment
-from reachmap_collector.cli.options import ask_long, ends, formatted, on_bus
+from reachmap_collector.cli.options import ask_long, ends, formatted, narrowed, on_bus
 from reachmap_collector.cli.watching import watched
 from reachmap_shared import log
 from reachmap_shared.lifecycle import run_until_signal
@@ -27,9 +27,7 @@ def past_filtered(command: Command) -> Command:
         ("destination", names.hosts, "To this host, also by a name that it had."),
         ("source", names.hosts, "From this host, also by a name that it had."),
     ):
-        command = click.option(
-            f"--{name}", metavar=name.upper(), help=what, shell_complete=complete
-        )(command)
+        command = narrowed(name, complete, what)(command)
     return command
 
 

@@ -8,18 +8,15 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from reachmap_collector import embedded
-from reachmap_collector.demo.deployment import CLIENTS, CLUSTER, HOSTS, DemoHost, Deployment
+from reachmap_collector.demo.deployment import CLIENTS, CLUSTER, DemoHost, Deployment
 from reachmap_collector.errors import ServerError
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_collector.process import own_program, start, stop
 from reachmap_shared.access import Access, write_secret
 from reachmap_shared.permissions import Party
-
-_NATS_HOSTS: Final = tuple(host for host in HOSTS if "nats-server" in host.roles)
 
 
 class Fleet:
@@ -28,6 +25,7 @@ class Fleet:
     def __init__(self, folder: Path, deployment: Deployment, bus_port: int) -> None:
         self._folder = folder
         self._deployment = deployment
+        self._nats_hosts = [host for host in deployment.hosts if "nats-server" in host.roles]
         self._bus_port = bus_port
         self._processes: dict[str, Process] = {}
         self._server = Path()
@@ -50,9 +48,9 @@ class Fleet:
         self._store.prepare()
         self._store.seeds()
         await self._start_collector()
-        for host in _NATS_HOSTS:
+        for host in self._nats_hosts:
             await self.start_nats(host.name)
-        for host in HOSTS:
+        for host in self._deployment.hosts:
             await self._start_agent(host)
 
     async def stop_all(self) -> None:
@@ -62,7 +60,7 @@ class Fleet:
 
     async def start_nats(self, name: str) -> None:
         """Start the NATS server that is one of the deployment's services, and wait for it."""
-        host = next(host for host in _NATS_HOSTS if host.name == name)
+        host = next(host for host in self._nats_hosts if host.name == name)
         port = self._deployment.port(name, CLIENTS)
         config = self._folder / f"{name}.conf"
         config.write_text(self._nats_configuration(host))
@@ -130,7 +128,7 @@ class Fleet:
     def _nats_configuration(self, host: DemoHost) -> str:
         routes = ", ".join(
             f'"nats-route://{other.address}:{self._deployment.port(other.name, CLUSTER)}"'
-            for other in _NATS_HOSTS
+            for other in self._nats_hosts
             if other is not host
         )
         return (

@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.rule import Rule
 
 from reachmap_collector import render
-from reachmap_collector.demo.deployment import CLIENTS, HOSTS, free_port, plan
+from reachmap_collector.demo.deployment import (
+    CLIENTS,
+    HOSTS,
+    Deployment,
+    free_port,
+    hosts_in,
+    network,
+    plan,
+)
 from reachmap_collector.demo.processes import Fleet, fleet, impostor
 from reachmap_collector.embedded import HOST as BUS_HOST
 from reachmap_collector.errors import ServerError
@@ -44,7 +52,11 @@ async def tell(*, keep: bool) -> None:
         ServerError: Something did not start, or what should be seen was not.
     """
     console = render.console(max_width=_WIDTH)
-    deployment = plan()
+    with network() as number:
+        await _tell(console, plan(hosts_in(number)), keep=keep)
+
+
+async def _tell(console: Console, deployment: Deployment, *, keep: bool) -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="reachmap-demo-") as folder:
         console.print(
@@ -63,7 +75,8 @@ async def tell(*, keep: bool) -> None:
             await story.grow_green()
             if keep:
                 await story.stay_up()
-            await story.break_a_service(deployment.port(_VICTIM, CLIENTS))
+            address, port = deployment.address(_VICTIM), deployment.port(_VICTIM, CLIENTS)
+            await story.break_a_service(address, port)
             await story.heal()
             memory = processes.agent_memory_mb()
     console.print(
@@ -98,7 +111,7 @@ class _Story:
             raise ServerError(f"rows {missing} of the port table are not accounted for")
         await self._show_map("The map: who must reach what")
 
-    async def break_a_service(self, port: int) -> None:
+    async def break_a_service(self, address: str, port: int) -> None:
         """Stop a real NATS server, then put another program on its port."""
         self._title(f"Fault 1: the NATS server on {_VICTIM} stops")
         await self._fleet.stop_nats(_VICTIM)
@@ -107,7 +120,6 @@ class _Story:
         await self._explain(port)
 
         self._title(f"Fault 2: a mail server takes port {port} of {_VICTIM}")
-        address = next(host.address for host in HOSTS if host.name == _VICTIM)
         async with impostor(address, port, _GREETING):
             await self._wait_for_outcome(port, Outcome.WRONG_SERVICE)
             await self._explain(port)

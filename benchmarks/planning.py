@@ -68,9 +68,9 @@ def _change(
     figure("  and to make those", f"{sent * 1000:.0f} ms")
 
 
-def deployment() -> tuple[Topology, Flows, Plans]:
-    """That deployment, planned."""
-    topology = _topology()
+def deployment(*, by_name: bool = False) -> tuple[Topology, Flows, Plans]:
+    """That deployment, planned; its servers' addresses are names if asked."""
+    topology = _topology(by_name=by_name)
     said = {
         f"pc-{n:05}": Announcement((), (f"10.1.{n >> 8}.{n & 255}",))
         for n in range(HOSTS - SERVERS)
@@ -86,7 +86,7 @@ def _planned(
     return flows, Plans(topology, hosts, flows, b"secret", "PEM" * 400)
 
 
-def tables() -> dict[str, dict[str, dict[str, Any]]]:
+def tables(*, by_name: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
     """That deployment, as a topology's file has it."""
     roles: dict[str, dict[str, Any]] = {
         f"role-{n:02}": {"listens": {f"role-{n:02}:{8000 + n}": {"protocol": "http"}}}
@@ -100,12 +100,13 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
     }
     hosts |= {f"pc-{n:05}": {"roles": [f"kind-{n % KINDS:02}"]} for n in range(HOSTS - SERVERS)}
     for n in range(SERVERS):
-        hosts[f"server-{n:03}"]["addresses"] = [f"10.0.0.{n}"] if n != 7 else []
+        address = f"server-{n}.example" if by_name else f"10.0.0.{n}"
+        hosts[f"server-{n:03}"]["addresses"] = [address] if n != 7 else []
     return {"roles": roles, "hosts": hosts}
 
 
-def _topology() -> Topology:
-    text = TopologyFile.model_validate(tables())
+def _topology(*, by_name: bool = False) -> Topology:
+    text = TopologyFile.model_validate(tables(by_name=by_name))
     assembled, problems = assemble(text, list[NamedProfile]())
     assert not problems, problems
     return assembled

@@ -4,19 +4,23 @@
 batches are of 20,000 transitions, as they come when many change at once. In the first pass, as
 when a deployment comes up, all names are new; in the second every agent tells its flows again;
 in the third the changes come from everywhere at once, which indexes like least: each touches pages
-of its own, unless a batch is of what piled up meanwhile, here 100,000. Wall time belongs
-to the machine and to whatever else runs on it, so the processor's time is printed beside it.
+of its own, unless a batch is of what piled up meanwhile, here 100,000. Keys are as reports make
+them: each change has its own, of texts that all of a plan share; and garbage is looked for as in a
+collector. Wall time belongs to the machine and to whatever else runs on it, so the processor's time
+is printed beside it.
 """
 
 import random
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from common import figure
 
+from reachmap_collector.garbage import rarely_looked_for
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store import much_is_read, open_store
 from reachmap_collector.store.api import Batch, PackedRollUp, PlanSlots, Transition
@@ -31,6 +35,9 @@ DETAIL = b"d" * 70
 """An observation, encoded, with two lines of evidence."""
 REVISION = "0123456789abcdef"
 MINUTES = 30
+HOSTS = [f"host-{number:05}" for number in range(AGENTS)]
+ADDRESSES = [f"10.{number >> 8}.{number & 255}.1" for number in range(AGENTS)]
+SERVICES = [f"service:{4000 + place}" for place in range(EACH)]
 GOAL_A_SECOND = 100_000
 GOAL_OCTETS = 10
 GOAL_RESTART_S = 10
@@ -43,15 +50,21 @@ def main() -> None:
         url = f"sqlite:///{Path(folder) / 'store'}"
         store = open_store(url)
         store.open()
-        flows = [_flow(agent, place) for agent in range(AGENTS) for place in range(EACH)]
-        _transitions(store, "first of each, names and all", _told(flows, 0), goal=False)
-        _transitions(store, "of known flows, by agent", _told(flows, 1))
-        random.seed(1)
-        some = random.sample(flows, len(flows) // 4)
-        _transitions(store, "of known flows, from everywhere", _told(some, 2), PILED_UP)
-        _rollups(store, flows, Path(folder))
+        with rarely_looked_for() as set_aside:
+            _fill(store, Path(folder), set_aside)
         store.close()
         _restart(url)
+
+
+def _fill(store: SqlStore, folder: Path, set_aside: Callable[[], None]) -> None:
+    flows = [_flow(agent, place) for agent in range(AGENTS) for place in range(EACH)]
+    set_aside()
+    _transitions(store, "first of each, names and all", _told(flows, 0), goal=False)
+    _transitions(store, "of known flows, by agent", _told(flows, 1))
+    random.seed(1)
+    some = random.sample(flows, 3 * PILED_UP)
+    _transitions(store, "of known flows, from everywhere", _told(some, 2), PILED_UP)
+    _rollups(store, flows, folder)
 
 
 def _transitions(
@@ -138,14 +151,13 @@ def _told(flows: Iterable[FlowKey], turn: int) -> Iterator[Transition]:
         number = turn * EACH + flow.port - 4000
         boot = f"boot-{flow.source[5:]}"
         at = 10_000.0 * turn + place / 1000
-        service = f"service:{flow.port}"
-        yield Transition(flow.source, boot, number, flow, service, at, Outcome.OPEN, True, DETAIL)
+        key, service = replace(flow), SERVICES[flow.port - 4000]
+        yield Transition(flow.source, boot, number, key, service, at, Outcome.OPEN, True, DETAIL)
 
 
 def _flow(agent: int, place: int) -> FlowKey:
     other = (agent * 7 + place) % AGENTS
-    address = f"10.{other >> 8}.{other & 255}.1"
-    return FlowKey(f"host-{agent:05}", f"host-{other:05}", address, 4000 + place, Transport.TCP)
+    return FlowKey(HOSTS[agent], HOSTS[other], ADDRESSES[other], 4000 + place, Transport.TCP)
 
 
 def _of(flows: list[FlowKey], agent: int) -> list[FlowKey]:

@@ -25,6 +25,7 @@ addresses = ["db-1.example"]
 [hosts.pc-1]
 roles = ["agent"]
 addresses = ["10.0.0.17"]
+was = ["pc-old"]
 """
 
 
@@ -43,9 +44,16 @@ def found(topology: Any, hello: Any) -> Any:
 
 
 def test_who_says_nothing_contradicts_nothing(found: Any) -> None:
-    """Nor does one whom the topology does not know."""
+    """One whom the topology does not know hears that alone."""
     assert found("pc-1") == []
-    assert found("pc-9", targets=(NamedTarget("bus", ("10.9.9.9",)),)) == []
+    assert found("pc-9", targets=(NamedTarget("bus", ("10.9.9.9",)),)) == [
+        "is not in the topology: list it under hosts, or let its roles in with admit"
+    ]
+
+
+def test_an_agent_under_a_name_that_its_host_had_hears_the_new_one(found: Any) -> None:
+    """To list the old one again would be the wrong advice."""
+    assert found("pc-old") == ["is called pc-1 in the topology now: enroll it anew by that name"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from reachmap_collector import app, embedded
 from reachmap_collector.app import ServeSettings
 from reachmap_collector.demo.deployment import free_port
-from reachmap_collector.errors import InvalidFile
+from reachmap_collector.errors import InvalidFile, ServerError
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_shared import bus, codec, subjects
@@ -105,7 +106,7 @@ async def test_it_uses_the_server_that_it_is_told(
     async with serving(settings, eventually) as connection:
         assert len(await hosts(connection)) == 3
     kept = sorted(file.name for file in settings.data.iterdir())
-    assert kept == ["bus", "listener.pem", "reachmap.sqlite", "secret"]
+    assert kept == ["bus", "listener.pem", "lock", "reachmap.sqlite", "secret"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
@@ -141,6 +142,20 @@ async def test_it_has_the_same_secrets_after_a_restart(
             kept.append((settings.data / "secret").read_bytes())
     assert kept[0] == kept[1]
     assert settings.data.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+async def test_a_second_collector_is_refused_the_same_directory(
+    settings: ServeSettings, eventually: Any
+) -> None:
+    """Also on another port: the first one's server and its address are left alone."""
+    async with serving(settings, eventually) as connection:
+        place = Store(settings.data).place
+        elsewhere = embedded.Listening(free_port(embedded.HOST))
+        with pytest.raises(ServerError, match="another collector is at work there"):
+            await app.serve(replace(settings, listening=elsewhere))
+        assert Store(settings.data).place == place
+        assert len(await hosts(connection)) == 3
 
 
 async def test_a_wrong_topology_starts_nothing(settings: ServeSettings, path: Path) -> None:

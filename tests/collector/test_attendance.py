@@ -216,7 +216,12 @@ agent = false
         ),
         pytest.param("named", {"addresses": ("10.9.9.9",)}, [], id="a name may mean any"),
         pytest.param("open", {"addresses": ("10.9.9.9",)}, [], id="addresses left to it"),
-        pytest.param("stranger", {"addresses": ("10.9.9.9",)}, [], id="a host of no list"),
+        pytest.param(
+            "stranger",
+            {"addresses": ("10.9.9.9",)},
+            ["is not in the topology: list it under hosts, or let its roles in with admit"],
+            id="a host of no list",
+        ),
         pytest.param(
             "bare",
             {},

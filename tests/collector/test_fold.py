@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from reachmap_collector import columns
 from reachmap_collector.bulk import FlowKeys, Numbering, WellFlows
 from reachmap_collector.fold import FlowMap
+from reachmap_collector.lines import Lines
 from reachmap_collector.planner import ExpectedFlow, FlowKey
 from reachmap_collector.records import Counts, FlowRecord, Period, Source, Told
 from reachmap_collector.slots import Slots
@@ -382,15 +384,20 @@ def test_of_a_flow_that_the_store_has_twice_the_later_counts(
 BOTH = ("10.0.0.5", "fd00::5")
 
 
-def named() -> tuple[FlowMap, FlowKey]:
-    flows = FlowMap()
+objects = pytest.mark.parametrize("kept", [0, 9])
+"""How many flows have one, though rows say enough of them."""
+
+
+def named(kept: int = 9) -> tuple[FlowMap, FlowKey]:
+    flows = FlowMap(kept)
     flows.expect([expected("db.example")], 1.0)
     return flows, expected("db.example").key
 
 
-def test_each_address_of_a_name_is_a_flow_of_its_own(told: Any) -> None:
+@objects
+def test_each_address_of_a_name_is_a_flow_of_its_own(told: Any, kept: int) -> None:
     """Of both families; an address that the name has no more is none."""
-    flows, name = named()
+    flows, name = named(kept)
     assert [record.key.address for record in flows] == ["db.example"]
     for address, outcome in zip(BOTH, (OPEN, DOWN), strict=True):
         assert flows.tell(name, "web:80", told(2, outcome, address=address, resolved=BOTH))
@@ -403,9 +410,10 @@ def test_each_address_of_a_name_is_a_flow_of_its_own(told: Any) -> None:
     assert [record.key.address for record in flows] == ["10.0.0.6"]
 
 
-def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(told: Any) -> None:
+@objects
+def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(told: Any, kept: int) -> None:
     """They keep their past, for when it does again."""
-    flows, name = named()
+    flows, name = named(kept)
     flows.tell(name, "web:80", told(2, Outcome.NAME_FAILURE))
     (record,) = flows
     assert record.key.address == "db.example" and record.last is not None
@@ -418,9 +426,10 @@ def test_a_name_that_does_not_resolve_breaks_the_flow_to_each_address(told: Any)
     assert (record.last.outcome, record.changed) == (Outcome.NAME_FAILURE, 4)
 
 
-def test_a_new_plan_keeps_what_is_known_of_a_name(told: Any) -> None:
+@objects
+def test_a_new_plan_keeps_what_is_known_of_a_name(told: Any, kept: int) -> None:
     """And drops it with the flow."""
-    flows, name = named()
+    flows, name = named(kept)
     flows.tell(name, "web:80", told(2, address="10.0.0.5", resolved=("10.0.0.5",)))
     flows.expect([expected("db.example"), expected()], 3.0)
     assert {record.key.address for record in flows} == {"10.0.0.1", "10.0.0.5"}
@@ -429,15 +438,16 @@ def test_a_new_plan_keeps_what_is_known_of_a_name(told: Any) -> None:
     assert not flows.tell(name, "web:80", told(5))
 
 
-def test_pulses_and_counts_of_a_name_hold_for_each_address(told: Any) -> None:
+@objects
+def test_pulses_and_counts_of_a_name_hold_for_each_address(told: Any, kept: int) -> None:
     """A pulse knows the slot alone; a roll-up has a line for each address."""
-    flows, name = named()
+    flows, name = named(kept)
     for address in BOTH:
         flows.tell(name, "web:80", told(2, address=address, resolved=BOTH))
     source = flows.source("pc-1")
     source.pulse(100, 5, slots("db.example"), b"")
     lines = tuple(NamedCount(0, one, n, 0, 0, 0, 0) for n, one in enumerate(BOTH, 1))
-    source.roll_up(period(1, slots("db.example"), made=b"\0", named=lines))
+    source.roll_up(period(1, slots("db.example"), made=b"\0", named=Lines.of(lines)))
     assert [(record.checked, record.checks_made) for record in flows] == [(95, 1), (95, 2)]
 
 
@@ -448,7 +458,8 @@ def test_addresses_without_end_are_forgotten(told: Any) -> None:
         address = f"10.0.{number // 250}.{number % 250}"
         flows.tell(name, "web:80", told(float(number), address=address, resolved=(address,)))
     assert len(flows) == 1
-    assert len(flows._names[name].records) <= 33
+    [known] = flows._names.values()
+    assert len(known.records) <= 33
 
 
 lookups = st.lists(
@@ -490,6 +501,59 @@ def test_no_order_makes_a_difference_to_a_name(
     assert told_in(shuffled) == told_in(truth)
     if truth:
         assert max(checked for _, _, checked, _ in told_in(truth)) <= truth[-1].at
+
+
+@given(lookups)
+def test_names_need_no_object(
+    told: Callable[..., Told], seen: list[tuple[tuple[str, ...], int, Outcome]]
+) -> None:
+    """What agents tell in order, rows tell as objects do; but of addresses that come back, since
+    when they are as they are."""
+    one, name = named(0)
+    other, _ = named()
+    numbers = count()
+    for at, (resolved, which, outcome) in enumerate(seen, 1):
+        # Each address is told of when the name has others than before.
+        changes = [
+            told(float(at), said, number=next(numbers), address=address, resolved=resolved)
+            for place, address in enumerate(resolved)
+            for said in (outcome if place == which % len(resolved) else OPEN,)
+        ] or [told(float(at), Outcome.NAME_FAILURE, number=next(numbers))]
+        for change in changes:
+            one.tell(name, "web:80", change)
+            other.tell(name, "web:80", change)
+
+    def shown(flows: FlowMap) -> list[tuple[object, ...]]:
+        return [
+            (record.key, record.last and record.last.outcome, record.checked) for record in flows
+        ]
+
+    assert shown(one) == shown(other)
+    assert len(one) == len(other) == len(shown(one))
+    for record, there in zip(one, other, strict=True):
+        assert record.changed >= there.changed
+
+
+@objects
+def test_a_name_of_hosts_with_other_names_keeps_its_past(told: Any, kept: int) -> None:
+    """Each of its addresses; whether a record has it, or a row."""
+    flows, name = named(kept)
+    for change in (
+        told(2, DOWN, address=BOTH[1], resolved=BOTH),
+        told(3, address=BOTH[0], resolved=BOTH),
+        told(4, DOWN, address=BOTH[1], resolved=BOTH, certificate_until=7),
+    ):
+        flows.tell(name, "web:80", change)
+    key = FlowKey("pc-9", "www", "db.example", 80, Transport.TCP)
+    new = ExpectedFlow(key, ServiceName.parse("web:80"), "http", Expectation.BLOCKED, (), ())
+    assert flows.expect([new], 30.0, {"pc-1": "pc-9", "web-1": "www"}) == {"pc-9"}
+    assert [
+        (one.key.source, one.key.address, one.last.outcome, one.changed, one.checked)
+        for one in flows
+        if one.last is not None
+    ] == [("pc-9", BOTH[0], OPEN, 3, 3), ("pc-9", BOTH[1], DOWN, 2, 4)]
+    assert {record.source for record in flows} == {flows.source("pc-9")}
+    assert all(row["flags"] & columns.FORBIDDEN for row in flows.every())
 
 
 def test_a_flow_of_hosts_with_other_names_keeps_its_past(told: Any) -> None:

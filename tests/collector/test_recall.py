@@ -339,6 +339,14 @@ async def test_a_wrong_question_is_refused(
     assert (await refusal(queries.endpoints()[name](parameters)))[0] == "400"
 
 
+@pytest.mark.parametrize("name", ["history", "diff", "trend"])
+async def test_a_span_that_ends_before_it_begins_is_refused(queries: Queries, name: str) -> None:
+    """Rather than answered with nothing, as if nothing had happened."""
+    asked = {"since": timestamp(T), "until": timestamp(T - 1), "source": "pc-1"}
+    code, text = await refusal(queries.endpoints()[name](asked | {"destination": "web-1"}))
+    assert (code, text) == ("404", "until: expected a time after since")
+
+
 @pytest.mark.parametrize("name", ["history", "diff", "changes"])
 async def test_a_store_that_is_away_is_said(queries: Queries, store: Any, name: str) -> None:
     """As the collector's trouble, and no wrong question."""

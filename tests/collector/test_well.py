@@ -55,7 +55,10 @@ def transition(port: int, seen: Observation, boot: str = "boot-1", number: int =
 def shown(flows: FlowMap) -> list[Any]:
     """The rows, with the words that their numbers stand for."""
     rows: Rows = flows.rows
-    words = [(flows._words.text(row["boot"]), flows._words.text(row["local"])) for row in rows]
+    words = [
+        (flows._written.words.text(row["boot"]), flows._written.words.text(row["local"]))
+        for row in rows
+    ]
     names = [name for name in rows.dtype.names or () if name not in ("boot", "local")]
     return [(*row[names].item(), *text) for row, text in zip(rows, words, strict=True)]
 

@@ -8,7 +8,8 @@ import math
 import random
 
 from reachmap_agent.confirm import AGAIN_WITHIN_S, RECHECK_AFTER_S, Confirmation
-from reachmap_collector.alerts.causes import Sight, find_causes
+from reachmap_collector.alerts.causes import find_causes
+from reachmap_collector.alerts.groups import Sight
 from reachmap_collector.alerts.lifecycle import Book, Timing
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.roster import AgentState

@@ -1,4 +1,4 @@
-"""What an agent says of its host's ports and targets, beside what the topology says. Pure.
+"""What an agent says of its host, its ports and targets, beside what the topology says. Pure.
 
 An endpoint's word moves what others dial at itself, and no more: `planner.members` takes a port
 for a service of the host's own roles that the topology gives no port. Targets move nothing.
@@ -45,6 +45,7 @@ class Contradictions:
 
     def _all(self, hello: Hello) -> Iterator[str]:
         if (member := self._members.get(hello.agent)) is None:
+            yield self._of_stranger(hello.agent)
             return
         for own in hello.ports:
             yield from self._of_port(member, own.service, own.port)
@@ -55,6 +56,11 @@ class Contradictions:
                         f"is told to reach {target.role} at {host}, "
                         "where the topology has no such host"
                     )
+
+    def _of_stranger(self, name: str) -> str:
+        if (now := self._topology.former.get(name)) is not None:
+            return f"is called {now} in the topology now: enroll it anew by that name"
+        return "is not in the topology: list it under hosts, or let its roles in with admit"
 
     def _of_port(self, member: Member, service: str, port: int) -> Iterator[str]:
         try:

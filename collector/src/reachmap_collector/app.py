@@ -18,11 +18,13 @@ from reachmap_collector.alerts.outlets import BusOutlet
 from reachmap_collector.alerts.queries import AlertQueries
 from reachmap_collector.alerts.service import Alerts
 from reachmap_collector.collector import Collector
+from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, Problem, ServerError, StoreUnavailable
 from reachmap_collector.http import HttpSettings
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Store
 from reachmap_collector.keeper import StoreMemory, keeping
+from reachmap_collector.occupancy import occupied
 from reachmap_collector.queries import Queries
 from reachmap_collector.reader import reading
 from reachmap_collector.store import default_url, open_store
@@ -35,8 +37,9 @@ from reachmap_shared.errors import BusUnavailable, QueryRefused
 from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
 
-_RIVAL_S: Final = 1.0
-"""For another collector to answer; where there is none the server says so at once."""
+_RIVAL_S: Final = 3.0
+"""For another collector to answer, which may have just started; where there is none the server says
+so at once."""
 
 _REMIND_S: Final = 30.0
 """How often the log says that the bus is still away: whoever looks into it finds out soon."""
@@ -77,14 +80,11 @@ async def serve(settings: ServeSettings) -> None:
         InvalidFile: The topology, the configuration or the data directory is wrong; nothing was
             started.
         ServerError: Our own NATS server did not start, or ended by itself; or the HTTP API
-            cannot listen where it should.
+            cannot listen where it should; or another collector is at work here already.
         StoreRefused: What is to be kept cannot be, until somebody does something about it.
     """
     topology = load_topology(settings.topology)
     configuration = load_configuration(settings.config) if settings.config else NOTHING
-    with _keeping_state(settings.data):
-        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        own = credentials.load_or_create(settings.data)
     collectors: list[Collector] = []
 
     async def back() -> None:
@@ -93,6 +93,7 @@ async def serve(settings: ServeSettings) -> None:
 
     url = settings.store or default_url(settings.data)
     with (
+        _at_home(settings.data) as own,
         garbage.rarely_looked_for() as set_aside,
         contextlib.closing(open_store(url)) as store,
     ):
@@ -119,6 +120,17 @@ async def serve(settings: ServeSettings) -> None:
                 lambda: exposition(alerts.book.active()),
             ):
                 await _run(collector, alerts, settings, connection, urls)
+
+
+@contextlib.contextmanager
+def _at_home(data: Path) -> Iterator[Credentials]:
+    """Have the data directory, and nobody beside us; gives the secrets in it."""
+    with contextlib.ExitStack() as held:
+        with _keeping_state(data):
+            data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held.enter_context(occupied(data))
+            own = credentials.load_or_create(data)
+        yield own
 
 
 @contextlib.contextmanager

@@ -297,11 +297,11 @@ class Collector:
         return [judge.judge(record) for record in self.flows]
 
     async def recall(self, records: Sequence[FlowRecord]) -> None:
-        """Have records of well flows, of which the map has no more than numbers, say all again.
+        """Have records, of which the map has no more than numbers, say all again.
 
         While the store cannot be read they stay as they are.
         """
-        lacking = {record.key: record for record in records if self.flows.lacks(record)}
+        lacking = {record.key: record for record in records if record.has_but_numbers}
         if not lacking:
             return
         names = self.topology.names

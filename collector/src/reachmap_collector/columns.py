@@ -96,10 +96,11 @@ class Words:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def in_use(self, rows: Rows, names: Sequence[str]) -> "Words":
+    def in_use(self, every: Sequence[Rows], names: Sequence[str]) -> "Words":
         """Those that some columns of rows have, whose numbers are changed for it."""
         words = Words()
-        for name in names:
-            codes, places = np.unique(rows[name], return_inverse=True)
-            rows[name] = words.codes(map(self.text, codes.tolist()))[places]
+        for rows in every:
+            for name in names:
+                codes, places = np.unique(rows[name], return_inverse=True)
+                rows[name] = words.codes(map(self.text, codes.tolist()))[places]
         return words

@@ -4,11 +4,10 @@ Which flows a filter means is mostly told by where they lead, which agents of th
 common: it is worked out once for all of them.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from heapq import merge
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -16,15 +15,11 @@ from numpy.typing import NDArray
 
 from reachmap_collector import views
 from reachmap_collector.columns import Bits
-from reachmap_collector.judge import Judgement
-from reachmap_collector.planner import FlowKey, Target
-from reachmap_collector.states import CODES, NAMED, STATES, States
+from reachmap_collector.planner import NO_ADDRESS, FlowKey, Target
+from reachmap_collector.states import CODES, NOBODY, STATES, States
 from reachmap_collector.topology.model import TableRow, Topology
 from reachmap_collector.views import By, Tally
 from reachmap_shared.vocabulary import State
-
-_LEFT_OUT: Final = 254
-"""Stands for the state of a flow that does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,82 +63,91 @@ class Overview:
         self._expected = states.flows.expected
         self._topology = topology
         self._filters = filters
-        fits = self._fitting()
-        wanted = states.codes
+        fits = states.flows.resolved.with_others(self._fitting())
         if filters.state is not None:
-            fits &= (wanted == CODES[filters.state]) | (wanted == NAMED)
-        self._codes: NDArray[np.uint8] = np.where(fits, wanted, _LEFT_OUT).astype(np.uint8)
-        self._named = [
-            one
-            for row, judgements in states.named.items()
-            if fits[row]
-            for one in judgements
-            if filters.state in (None, one.state)
-        ]
+            fits = fits & (states.codes == CODES[filters.state])
+        self._codes: NDArray[np.uint8] = np.where(fits, states.codes, NOBODY).astype(np.uint8)
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self._plain)) + len(self._named)
+        return int(np.count_nonzero(self._plain))
 
     @cached_property
     def _plain(self) -> Bits:
-        bits: Bits = self._codes < len(STATES)
+        bits: Bits = self._codes != NOBODY
         return bits
 
     def counts(self) -> dict[State, int]:
         """How many flows are in each state."""
         found = np.bincount(self._codes, minlength=len(STATES))
-        counts = Counter({state: int(found[code]) for state, code in CODES.items()})
-        counts.update(one.state for one in self._named)
-        return {state: counts[state] for state in State}
+        return {state: int(found[code]) for state, code in CODES.items()}
 
     def checked(self, since: float) -> int:
         """How many of them were checked from then on."""
-        plain = self._plain & (self._states.checked >= max(since, _EVER))
-        named = sum(one.seen is not None and one.record.checked >= since for one in self._named)
-        return int(np.count_nonzero(plain)) + named
+        return int(np.count_nonzero(self._plain & (self._states.checked >= max(since, _EVER))))
 
-    def page(self, after: FlowKey | None = None) -> Iterator[int | Judgement]:
-        """Which flows come after one, in the order of their keys: rows, or those of a name."""
-        named = sorted(
-            (one for one in self._named if after is None or one.record.key > after),
-            key=lambda one: one.record.key,
-        )
-        first = 0 if after is None else self._expected.after(after)
-        rows = (first + np.flatnonzero(self._plain[first:])).tolist()
-        if not named:
-            return iter(rows)
-        return merge(rows, named, key=self._key)
-
-    def _key(self, one: int | Judgement) -> FlowKey:
-        return self._expected[one].key if isinstance(one, int) else one.record.key
+    def page(self, after: FlowKey | None = None) -> Iterator[int]:
+        """The numbers of the flows that come after one, in the order of their keys."""
+        flows, count = self._states.flows, len(self._expected)
+        first = 0
+        if after is not None:  # all to that destination may come after it, for names have addresses
+            pair = FlowKey(after.source, after.destination, NO_ADDRESS, -1, after.transport)
+            first = self._expected.after(pair)
+        rows = first + np.flatnonzero(self._plain[first:count])
+        if not flows.resolved.sets[first:].any():
+            begin = 0 if after is None else np.searchsorted(rows, self._expected.after(after))
+            yield from rows[begin:].tolist()
+            return
+        others = np.flatnonzero(self._plain[count:])
+        owners = flows.resolved.owners[others].astype(np.int64)
+        others, owners = others[owners >= first] + count, owners[owners >= first]
+        order = np.argsort(np.concatenate([rows, owners]), kind="stable")
+        numbers = np.concatenate([rows, others])[order]
+        keyed = ((flows.key(number), number) for number in numbers.tolist())
+        for _, group in groupby(keyed, lambda one: (one[0].source, one[0].destination)):
+            yield from (number for key, number in sorted(group) if after is None or key > after)
 
     def sources(self) -> list[str]:
         """Whence they lead, in the order of names."""
-        targets = self._expected.targets
+        targets, count = self._expected.targets, len(self._expected)
         if not targets:
             return []
+        fits = self._plain[:count].copy()
+        fits[self._states.flows.resolved.owners[self._plain[count:]]] = True
         starts = np.fromiter(map(self._expected.start, targets), int, len(targets))
-        some = np.logical_or.reduceat(self._codes != _LEFT_OUT, starts)
-        return [source for source, fits in zip(targets, some.tolist(), strict=True) if fits]
+        some = np.logical_or.reduceat(fits, starts)
+        return [source for source, fit in zip(targets, some.tolist(), strict=True) if fit]
 
     def tallies(self, by: By, of: Collection[str] | None = None) -> Iterator[Tally]:
         """The flows counted, as the rows of a matrix need them: all, or those of some sources."""
-        for one in self._named:
-            if of is None or one.record.key.source in of:
-                yield Tally.of(one)
         groups: dict[int, list[str]] = {}
         for source in self._expected.targets if of is None else of:
             groups.setdefault(id(self._expected.targets[source]), []).append(source)
+        others = self._others()
         for sources in groups.values():
             targets = self._expected.targets[sources[0]]
             starts = np.fromiter(map(self._expected.start, sources), int, len(sources))
-            codes = self._codes[starts[:, None] + np.arange(len(targets))]
+            rows = starts[:, None] + np.arange(len(targets))
+            codes, more = self._codes[rows], others[rows] if others is not None else None
             if by is By.HOST:
-                yield from _by_source(sources, targets, codes)
-            else:
-                for place, target in enumerate(targets):
-                    if counts := _counted(codes[:, place]):
-                        yield Tally("", target, counts)
+                yield from _by_source(sources, targets, codes, more)
+                continue
+            for place, target in enumerate(targets):
+                counts = np.bincount(codes[:, place], minlength=len(STATES))[: len(STATES)]
+                if more is not None:
+                    counts += more[:, place].sum(axis=0, dtype=np.int64)
+                if states := _counted(counts.tolist()):
+                    yield Tally("", target, states)
+
+    def _others(self) -> NDArray[np.uint16] | None:
+        """For each row, how many of its name's other addresses are in each state; None if none."""
+        count = len(self._expected)
+        codes, owners = self._codes[count:], self._states.flows.resolved.owners
+        if not len(codes):
+            return None
+        found = np.zeros((count, len(STATES)), np.uint16)
+        fit = codes != NOBODY
+        np.add.at(found, (owners[fit], codes[fit]), 1)
+        return found
 
     def _fitting(self) -> Bits:
         fits: Bits = np.zeros(len(self._expected), bool)
@@ -167,13 +171,15 @@ _EVER: Final = 1e-9
 """Just after the time that stands for never."""
 
 
-def _counted(codes: NDArray[np.uint8]) -> dict[State, int]:
-    found = np.bincount(codes, minlength=len(STATES))
-    return {state: int(found[code]) for state, code in CODES.items() if found[code]}
+def _counted(counts: Sequence[int]) -> dict[State, int]:
+    return {state: counts[code] for state, code in CODES.items() if counts[code]}
 
 
 def _by_source(
-    sources: Sequence[str], targets: Sequence[Target], codes: NDArray[np.uint8]
+    sources: Sequence[str],
+    targets: Sequence[Target],
+    codes: NDArray[np.uint8],
+    more: NDArray[np.uint16] | None,
 ) -> Iterator[Tally]:
     """A tally for each source and service."""
     services: dict[str, list[int]] = {}
@@ -182,7 +188,8 @@ def _by_source(
     for places in services.values():
         part = codes[:, places]
         counts = np.stack([(part == code).sum(axis=1) for code in range(len(STATES))], axis=1)
+        if more is not None:
+            counts += more[:, places].sum(axis=1, dtype=np.int64)
         for source, line in zip(sources, counts.tolist(), strict=True):
-            states = {state: line[code] for state, code in CODES.items() if line[code]}
-            if states:
+            if states := _counted(line):
                 yield Tally(source, targets[places[0]], states)

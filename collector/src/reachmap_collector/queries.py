@@ -129,10 +129,9 @@ class Queries:
             "rows": None if rows is None else [views.table_row(row) for row in rows],
         }
 
-    async def _judged(self, found: Iterable[int | Judgement]) -> list[Judgement]:
+    async def _judged(self, found: Iterable[int]) -> list[Judgement]:
         """Flows in full: what the map does not have of them is in the store."""
-        flows = self._collector.flows
-        records = [flows.at(one) if isinstance(one, int) else one.record for one in found]
+        records = [*map(self._collector.flows.at, found)]
         await self._collector.recall(records)
         judge = self._collector.judge()
         return [judge.judge(record) for record in records]

@@ -67,6 +67,8 @@ class Recall:
         """One page of transitions, newest first: `{filters, since, until, after, limit}`."""
         filters = await self._filters(parameters)
         since, until = moment(parameters, "since"), moment(parameters, "until")
+        if since is not None and until is not None:
+            _must_be_a_span(since, until)
         limit = _limit(parameters)
         selection = self._selection(filters, since, until)
         after = _cursor(parameters.get("after"))
@@ -108,9 +110,7 @@ class Recall:
         until = moment(parameters, "until")
         if until is None:
             until = self._collector.now()
-        if until <= since:
-            # No wrong form of anything: there is just no such span.
-            raise QueryRefused("404", "until: expected a time after since")
+        _must_be_a_span(since, until)
         begin = parameters.get("after") or 0
         if type(begin) is not int or begin < 0:
             raise QueryRefused("400", "after: expected what the page before gave as `next`")
@@ -310,12 +310,17 @@ def _rollups(agent: str, part: tuple[float, float], store: Store) -> list[Packed
     return [*store.rollups(agent, *part)]
 
 
+def _must_be_a_span(since: float, until: float) -> None:
+    if until <= since:
+        # No wrong form of anything: there is just no such span.
+        raise QueryRefused("404", "until: expected a time after since")
+
+
 def _span(parameters: Json, now: float) -> Span:
     until = moment(parameters, "until") or now
     since = moment(parameters, "since")
     since = until - _TREND_S if since is None else since
-    if until <= since:
-        raise QueryRefused("404", "until: expected a time after since")
+    _must_be_a_span(since, until)
     steps = parameters.get("steps", _STEPS)
     if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
         raise QueryRefused("400", f"steps: expected a number from 1 to {MAX_STEPS}")

@@ -8,11 +8,11 @@ they say of a flow is looked up when somebody asks.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from statistics import median
 from typing import Final
 
 from reachmap_collector.diagnose import Diagnosed
+from reachmap_collector.lines import Lines, constant
 from reachmap_collector.planner import ExpectedFlow, FlowKey
 from reachmap_collector.slots import Slots
 from reachmap_shared import logscale
@@ -53,7 +53,7 @@ class Counts:
     local_errors: bytes = b""
     flips: bytes = b""
     latency: bytes = b""
-    named: tuple[NamedCount, ...] = ()
+    named: Lines | None = None
 
     @classmethod
     def of(cls, said: RollUp) -> "Counts":
@@ -63,13 +63,9 @@ class Counts:
         """
         made = said.made
         if made and made.count(made[0]) == len(made):
-            made = _constant(made[0], len(made))
-        return cls(made, said.failed, said.local_errors, said.flips, said.latency, said.named)
-
-
-@cache
-def _constant(value: int, length: int) -> bytes:
-    return bytes([value]) * length
+            made = constant(made[0], len(made))
+        named = Lines.of(said.named)
+        return cls(made, said.failed, said.local_errors, said.flips, said.latency, named)
 
 
 @dataclass(slots=True)
@@ -81,7 +77,6 @@ class Period:
     sequence: int
     slots: Slots
     counts: Counts
-    _named: dict[tuple[int, str], NamedCount] | None = field(default=None, init=False, repr=False)
 
     def of(self, flow: FlowKey, address: str | None) -> NamedCount | None:
         """What it says of a flow, or of one address of the name that the flow has."""
@@ -89,9 +84,8 @@ class Period:
         if slot is None:
             return None
         if address is not None:
-            if self._named is None:
-                self._named = {(line.slot, line.address): line for line in self.counts.named}
-            return self._named.get((slot, address))
+            named = self.counts.named
+            return named.on(slot, address) if named is not None else None
         counts = self.counts
         columns = (counts.made, counts.failed, counts.local_errors, counts.flips, counts.latency)
         return NamedCount(slot, "", *(column[slot] if column else 0 for column in columns))
@@ -149,13 +143,16 @@ class Source:
         """Since when all others of a plan's flows were checked at the latest, and which plan's."""
         return self._checked, self._slots
 
-    def flapping(self, least: int) -> Iterator[FlowKey]:
-        """The flows with so many flips in the latest periods, those to names left out."""
-        flips: Counter[FlowKey] = Counter()
+    def flapping(self, least: int) -> Iterator[tuple[FlowKey, str | None]]:
+        """The flows with so many flips in the latest periods; those to names with the address."""
+        flips: Counter[tuple[FlowKey, str | None]] = Counter()
         for period in self._periods:
+            flows, named = period.slots.flows, period.counts.named
             if period.counts.flips:
-                for flow, count in zip(period.slots.flows, period.counts.flips, strict=True):
-                    flips[flow] += count
+                for flow, count in zip(flows, period.counts.flips, strict=True):
+                    flips[flow, None] += count
+            for slot, address, count in named.flipped() if named is not None else ():
+                flips[flows[slot], address] += count
         return (flow for flow, count in flips.items() if count >= least)
 
     @property
@@ -185,9 +182,11 @@ class FlowRecord:
     _began: float | None = None
     """When it first was as the oldest of these says, if that was before."""
     row: int = -1
-    """Its place among the map's rows; -1 for one that has none."""
+    """Its number on the map; -1 for one that is not on it."""
     keep: "Callable[[FlowRecord], None] | None" = None
     """Is told of every change of it."""
+    _of_numbers: Told | None = None
+    """That of its changes of which only numbers are left."""
 
     @property
     def key(self) -> FlowKey:
@@ -197,13 +196,13 @@ class FlowRecord:
     @property
     def last(self) -> Observation | None:
         """What is known of it: the latest change."""
-        told = self._latest()
+        told = self.latest
         return told.seen if told is not None else None
 
     @property
     def checked(self) -> float:
         """When it was checked last, as far as is known."""
-        told = self._latest()
+        told = self.latest
         if told is None:
             return 0.0
         return max(told.at, self.source.checked((self.name or self).key))
@@ -231,7 +230,7 @@ class FlowRecord:
         codes = [line.latency for line in self._counts() if line.latency != logscale.NONE]
         if codes:
             return round(median(map(logscale.us, codes)) / 1000, 3)
-        told = self._latest()
+        told = self.latest
         if told is None or told.seen.outcome is not Outcome.OPEN:
             return None
         return round(max(0, told.seen.connect_us) / 1000, 3)
@@ -269,9 +268,15 @@ class FlowRecord:
         return is_new
 
     def go_on(self, told: Told, since: float) -> None:
-        """Begin with what was told last, and since when it has been so."""
+        """Begin with the numbers of what was told last, and since when it has been so."""
         self._past = [told]
         self._began = since
+        self._of_numbers = told
+
+    @property
+    def has_but_numbers(self) -> bool:
+        """Whether only numbers are left of the latest change."""
+        return self._of_numbers is not None and self.newest is self._of_numbers
 
     def remember(self, told: Told) -> None:
         """Take up all that the latest change said, of which only numbers were left."""
@@ -284,18 +289,11 @@ class FlowRecord:
         """The latest change of its own, whatever is known of a name above it."""
         return self._past[-1] if self._past else None
 
-    def inherit(self, before: "FlowRecord") -> None:
-        """Go on where a flow ended that was this one under other names."""
-        self.known_since = before.known_since
-        self._past = [*before._past]
-        self._began = before._began
-        self.diagnosed = before.diagnosed
-        if self.keep is not None and self._past:
-            self.keep(self)
-
-    def _latest(self) -> Told | None:
+    @property
+    def latest(self) -> Told | None:
+        """The latest change, one of the name above it included."""
         own = self._past[-1] if self._past else None
-        above = self.name._latest() if self.name is not None else None
+        above = self.name.latest if self.name is not None else None
         if own is None or (above is not None and above.is_newer(own)):
             return above
         return own

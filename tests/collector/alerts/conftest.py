@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from reachmap_collector.alerts.causes import Cause, Kind
+from reachmap_collector.alerts.causes import Cause
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.kept import Mirror
 from reachmap_collector.alerts.lifecycle import Alert, Phase, Severity
 from reachmap_collector.alerts.notices import Notice, labels, notice

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from reachmap_collector.alerts.causes import Cause, Kind, Sight, find_causes
+from reachmap_collector.alerts.causes import Cause, find_causes
+from reachmap_collector.alerts.groups import Kind, Sight
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.roster import AgentState
 from reachmap_shared.vocabulary import Cause as Blame

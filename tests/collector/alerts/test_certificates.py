@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from reachmap_collector.alerts.causes import Kind, Sight
 from reachmap_collector.alerts.certificates import DAY_S, expiries
+from reachmap_collector.alerts.groups import Kind, Sight
 from reachmap_collector.alerts.lifecycle import Severity, by_kind
 from reachmap_shared.vocabulary import State
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector.alerts.causes import Cause, Kind
+from reachmap_collector.alerts.causes import Cause
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import (
     Alert,
     Book,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reachmap_collector.alerts.causes import Kind
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.metrics import exposition
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reachmap_collector.alerts import notices
-from reachmap_collector.alerts.causes import Kind
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import Phase
 
 

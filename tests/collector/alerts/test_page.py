@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reachmap_collector.alerts.causes import Kind
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import SEVERITIES
 from reachmap_collector.alerts.load import load_configuration
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from reachmap_collector.alerts.causes import Kind
 from reachmap_collector.alerts.config import AlertsTable, Filter
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.rules import Rules, at_least, fits, hosts_of
 

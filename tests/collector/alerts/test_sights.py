@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 
-from reachmap_collector.alerts.sights import Known, Look, agents
+from reachmap_collector.alerts.sights import FAILING, Look, agents
 from reachmap_collector.judge import Judge
 from reachmap_collector.records import Told
 from reachmap_collector.roster import AgentState
-from reachmap_shared.vocabulary import Cause, Outcome, State
-
-WELL = {State.OK, State.DEGRADED}
+from reachmap_shared.vocabulary import Cause, Outcome
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -28,12 +26,12 @@ def test_it_agrees_with_the_judge(
         one.flows.tell(record.key, str(record.expected.service), change)
     judge = Judge(one.flows, one.roster, one.topology.checks, now)
     look = Look(one.flows, one.roster, one.topology.checks, now, now)
+    judged = {record.key: judge.judge(record).state for record in one.flows}
+    assert {sight.key: sight.state for sight in look.sights()} == {
+        key: state for key, state in judged.items() if state in FAILING
+    }
     for record in one.flows:
-        sight = look.sight(record)
-        assert look.is_well(record) <= (sight.state is State.OK)
-        judged = judge.judge(record).state
-        assert sight.state is judged or {sight.state, judged} <= WELL
-        assert sight.source_address == "10.0.1.1"
+        assert look.sight(record).source_address == "10.0.1.1"
 
 
 def test_what_nobody_has_seen_is_not_known(scene: Any) -> None:
@@ -42,13 +40,25 @@ def test_what_nobody_has_seen_is_not_known(scene: Any) -> None:
     one.hear("pc-1", 100.0)
     one.see("pc-1", "web-1", Outcome.OPEN, 101.0, service="web:8080")
     look = Look(one.flows, one.roster, one.topology.checks, 105.0, 105.0)
-    seen = [look.sight(record) for record in one.flows]
     states = agents(one.members, one.roster, 105.0)
-    known = Known(seen, states)
+    known = look.knows(states)
     assert known(one.record("pc-1", "web-1", "web:8080").key)
     assert not known(one.record("web-1", "db-1").key)
     assert states["db-1"] is AgentState.ABSENT
     assert known("pc-1") and not known("db-1") and known("never-heard-of")
+
+
+def test_nothing_is_known_by_a_look_at_flows_that_are_gone(scene: Any) -> None:
+    """An alert does not end by it; the next look will tell."""
+    one = scene()
+    one.hear("pc-1", 100.0)
+    one.see("pc-1", "web-1", Outcome.OPEN, 101.0, service="web:8080")
+    look = Look(one.flows, one.roster, one.topology.checks, 105.0, 200.0)
+    key = one.record("pc-1", "web-1", "web:8080").key
+    assert look.knows({})(key)
+    one.flows.expect([*one.flows.expected], 106.0)
+    assert look.is_outdated and not look.knows({})(key)
+    assert [*look.sights()] == []
 
 
 @pytest.mark.parametrize(

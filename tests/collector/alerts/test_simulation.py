@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from reachmap_collector.alerts.causes import Cause, Kind, Sight, find_causes
+from reachmap_collector.alerts.causes import Cause, find_causes
+from reachmap_collector.alerts.groups import Kind, Sight
 from reachmap_collector.alerts.lifecycle import Book, Event, Timing, What
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.roster import AgentState

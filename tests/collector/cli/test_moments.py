@@ -18,6 +18,9 @@ NOW = datetime.datetime(2026, 11, 25, 12, 30, 0, tzinfo=datetime.UTC)  # a Wedne
         ("30m", "2026-11-25T12:00:00+00:00"),
         ("1d", "2026-11-24T12:30:00+00:00"),
         ("yesterday 14:00", "2026-11-24T14:00:00+00:00"),
+        ("yesterday", "2026-11-24T00:00:00+00:00"),
+        (" Today ", "2026-11-25T00:00:00+00:00"),
+        ("monday", "2026-11-23T00:00:00+00:00"),
         ("14:00", "2026-11-24T14:00:00+00:00"),
         ("08:00", "2026-11-25T08:00:00+00:00"),
         ("2026-11-24", "2026-11-24T00:00:00+00:00"),
@@ -29,7 +32,7 @@ NOW = datetime.datetime(2026, 11, 25, 12, 30, 0, tzinfo=datetime.UTC)  # a Wedne
 )
 @pytest.mark.usefixtures("utc")
 def test_a_time_in_words_or_digits(text: str, meant: str) -> None:
-    """Without a zone it is the reader's own, and a clock's time is the last that was."""
+    """Without a zone it is the reader's own, a clock's time is the last that was, a day begins."""
     found = parse(text, NOW)
     assert found is not None
     assert found.astimezone(datetime.UTC).isoformat() == meant

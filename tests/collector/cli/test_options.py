@@ -1,6 +1,7 @@
 """Where the bus is, and how a question gets there and back."""
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from reachmap_collector.cli.access import NATS_VARIABLE
 from reachmap_collector.demo.deployment import free_port
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Place, Store
+from reachmap_collector.topology.load import parse_topology
+from reachmap_collector.topology.rows import find_rows
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import DEFAULT_URL
 
@@ -367,3 +370,15 @@ def test_a_bus_that_does_not_let_one_in_is_told(
     assert "does not let us in" in first
     assert "--creds" in second and "REACHMAP_NATS_CREDENTIALS" in second
     assert "is the collector running" not in result.stderr
+
+
+def test_the_rows_that_help_speaks_of_are_rows() -> None:
+    """Of the table that is built in: who tries the example gets an answer."""
+    rows = parse_topology('profiles = ["openuem"]', Path("topology.toml")).rows
+    command = options.filtered(click.Command("any"))
+    told = next(
+        one.help for one in command.params if isinstance(one, click.Option) if one.name == "row"
+    )
+    examples = re.findall(r"(?<= )(?:openuem:)?\d+(?=,)|(?<=')[^']+(?=')", told or "")
+    assert len(examples) == 3
+    assert all(find_rows(rows, example) for example in examples)

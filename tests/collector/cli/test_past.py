@@ -43,9 +43,9 @@ def office(
     numbers = iter(range(10_000))
     key = FlowKey("pc-1", "web-1", "10.0.0.1", 8080, Transport.TCP)
 
-    def write(ago: float, outcome: Outcome) -> None:
+    def write(ago: float, outcome: Outcome, **said: Any) -> None:
         at, is_open = time.time() - ago, outcome is Outcome.OPEN
-        detail = codec.encode(observation(outcome))
+        detail = codec.encode(observation(outcome, **said))
         number = next(numbers)
         row = Transition("pc-1", "b", number, key, "web:8080", at, outcome, is_open, detail)
         store.commit(Batch(transitions=(row,)))
@@ -92,6 +92,15 @@ def test_a_table_of_history_is_short_and_says_so(reachmap: Any, office: Any) -> 
     assert len(reachmap("history", "--limit", "60").stdout.splitlines()) == 61
     limited = reachmap("history", "--limit", "7", "--format", "ndjson").stdout
     assert len(limited.splitlines()) == 7
+
+
+def test_a_change_in_the_evidence_alone_is_told_with_it(reachmap: Any, office: Any) -> None:
+    """A line that says "changed" says what."""
+    office(7200, Outcome.REFUSED)
+    office(60, Outcome.REFUSED, evidence=("refused", "web-1 could not be asked to listen"))
+    line = reachmap("history").stdout.splitlines()[1]
+    assert " changed " in line
+    assert line.endswith("refused: web-1 could not be asked to listen")
 
 
 def test_trend_in_every_format(reachmap: Any, office: Any, store: Any) -> None:

@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,3 +183,55 @@ def test_a_pipe_has_room_for_everything(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "x" * 150 + "\n"
     assert console().width == 200
     assert console(max_width=100).width == 100
+
+
+_SHOWS_LINES = """
+import sys
+from rich.text import Text
+from reachmap_collector.render import show
+lines = "\\n".join(f"line {number}" for number in range(int(sys.argv[1])))
+show("table", lines, table=lambda _, width: Text(lines), rows=list)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+@pytest.mark.parametrize(("lines", "is_paged"), [(9, False), (10, True)])
+def test_what_is_taller_than_the_terminal_is_paged(
+    tmp_path: Path, lines: int, is_paged: bool
+) -> None:
+    """By the reader's own pager; what fits, with the prompt below it, is just printed."""
+    import pty
+    import termios
+
+    pager, seen = tmp_path / "pager", tmp_path / "seen"
+    pager.write_text(f"#!/bin/sh\ncat > {seen}\n")
+    pager.chmod(0o700)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (10, 80))
+    environment = {**os.environ, "PAGER": str(pager), "TERM": "xterm"}
+    for name in ("LINES", "COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", _SHOWS_LINES, str(lines)]
+    try:
+        subprocess.run(
+            command, stdin=theirs, stdout=theirs, env=environment, check=True, timeout=60
+        )
+        printed = b"" if is_paged else os.read(ours, 10_000)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    expected = [f"line {number}" for number in range(lines)]
+    if is_paged:
+        assert seen.read_text().splitlines() == expected
+    else:
+        assert not seen.exists()
+        assert printed.decode().split("\r\n") == [*expected, ""]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_pipe_is_never_paged(tmp_path: Path) -> None:
+    """However long it is."""
+    environment = {**os.environ, "PAGER": str(tmp_path / "none")}
+    command = [sys.executable, "-c", _SHOWS_LINES, "500"]
+    done = subprocess.run(command, capture_output=True, env=environment, check=True, timeout=60)
+    assert len(done.stdout.splitlines()) == 500

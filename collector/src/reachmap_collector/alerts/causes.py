@@ -8,15 +8,21 @@ unexplained (the greedy way to cover a set). What stands for itself alone is its
 """
 
 import heapq
-import ipaddress
 import math
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
+from reachmap_collector.alerts.groups import (
+    Acquitted,
+    GroupName,
+    Kind,
+    Others,
+    Sight,
+    Sights,
+    groups_of,
+)
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.roster import AgentState
 from reachmap_shared.vocabulary import Cause as Blame
@@ -29,66 +35,11 @@ half a fleet does not die at once, and a bus does."""
 _FEW: Final = 3
 """Agents that must be silent for that: of two, one is half."""
 
-_NETWORK_BITS: Final = {4: 24, 6: 64}
-"""What counts as one network where nobody says better: the usual size of a subnet."""
-
 EXAMPLES: Final = 5
 """Flows that an alert names; the map has the others."""
 
 Member = FlowKey | str
 """What a cause explains: a flow that fails, or an agent (by name) that is silent."""
-
-
-class Kind(StrEnum):
-    """What went wrong. Between suspects that explain the same, an earlier kind is preferred."""
-
-    CUT_OFF = "cut-off"
-    """Most agents are silent: the collector does not hear, and says nothing of the rest."""
-    HOST_DOWN = "host-down"
-    """Nothing gets to it, and its agent is silent too."""
-    SERVICE_DOWN = "service-down"
-    """The host answers, and the service does not."""
-    HOST_UNREACHABLE = "host-unreachable"
-    """Nothing gets to it, though its agent is well."""
-    PORT_BLOCKED = "port-blocked"
-    """Nothing gets to this port of the host, while others are open, or its agent is well."""
-    DEVICE = "device"
-    """One device turns all of these back."""
-    SOURCE = "source"
-    """Nothing gets out of this host."""
-    PATH = "path"
-    """Nothing gets from one network to the other."""
-    AGENT_SILENT = "agent-silent"
-    NAME = "name"
-    """A name that nobody can resolve."""
-    FLOW = "flow"
-    """One flow alone."""
-    EXPOSED = "exposed"
-    """Open to those who must not reach it."""
-    CERTIFICATE = "certificate"
-    """A service's certificate ends soon, or has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """One flow as it is now."""
-
-    key: FlowKey
-    service: str
-    state: State
-    outcome: Outcome | None = None
-    blame: Blame | None = None
-    """Where the collector's judgement sees the fault."""
-    offender: str | None = None
-    """Address of the device that did it, when known."""
-    source_address: str | None = None
-    """Where the source dials from, when known."""
-    since: float = 0.0
-    """Since when it is so, in seconds since the epoch."""
-    checked: float = 0.0
-    """When it was found so last, at the earliest."""
-    certificate_until: float | None = None
-    """When the certificate that the service showed ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,29 +74,34 @@ def find_causes(
     *,
     now: float = math.inf,
     interval_s: float = 10.0,
+    rest: Others | None = None,
 ) -> list[Cause]:
     """What is wrong, most consequential first.
 
     Args:
-        flows: Every flow, those that are well included: they acquit suspects.
+        flows: All that fail, and others: those that are well acquit suspects.
         agents: Every agent that is expected, and how it stands.
         depends: For a service, the services without which it does not listen.
         now: Seconds since the epoch.
         interval_s: Between two checks of one flow: so long a flow may seem well that is not.
+        rest: All flows that are not among those.
     """
     silent = {name for name, state in agents.items() if state is AgentState.SILENT}
     causes: list[Cause] = []
     if len(silent) >= _FEW and len(silent) >= CUT_OFF_FROM * len(agents):
         causes.append(Cause(Kind.CUT_OFF, "bus", "", frozenset(silent)))
         silent = set()
-    failing = {sight.key: sight for sight in flows if sight.state is State.BROKEN}
-    suspects = _Suspects(flows, agents, silent, now, interval_s)
+    failing: dict[Member, Sight] = {
+        sight.key: sight for sight in flows if sight.state is State.BROKEN
+    }
+    others = [Sights(flows), *([rest] if rest is not None else [])]
+    suspects = _Suspects(failing.values(), others, agents, silent, now, interval_s)
     found = [*_cover(failing, suspects)]
     explained = {member for cause in found for member in cause.explains}
     found += [
         Cause(Kind.AGENT_SILENT, name, "", frozenset({name})) for name in sorted(silent - explained)
     ]
-    causes += _without_consequences(found, flows, depends or {})
+    causes += _without_consequences(found, failing, others, depends or {})
     causes += _exposures(flows)
     return sorted(causes, key=lambda cause: (-len(cause.explains), cause.kind, cause.subject))
 
@@ -157,12 +113,7 @@ class _Group:
     fail: list[Sight] = field(default_factory=list)
     first: float = math.inf
     """Since when the first of them fails."""
-    well: int = 0
-    """How many were found well since then."""
-    well_at_home: int = 0
-    """And how many of a host to itself: firewalls do not see those."""
-    not_yet: int = 0
-    """How many were well before, and had no turn since then."""
+    others: Acquitted = field(default_factory=Acquitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +148,8 @@ class _Suspects:
 
     def __init__(
         self,
-        flows: Collection[Sight],
+        failing: Collection[Sight],
+        others: Sequence[Others],
         agents: Mapping[str, AgentState],
         silent: Collection[str],
         now: float,
@@ -207,37 +159,28 @@ class _Suspects:
         self._silent = silent
         self._now = now
         self._interval_s = interval_s
-        self._groups: dict[tuple[Kind, str], _Group] = {}
+        self._groups: dict[GroupName, _Group] = {}
+        self._others = others
         self._ports: dict[str, set[Hashable]] = defaultdict(set)
         self._towards: dict[str, set[str]] = defaultdict(set)
-        for sight in flows:
-            if sight.state is State.BROKEN:
-                for name in _groups_of(sight):
-                    group = self._groups.setdefault(name, _Group())
-                    group.fail.append(sight)
-                    group.first = min(group.first, sight.since)
-        for sight in flows:
-            if sight.state in _KNOWN:
-                self._ports[sight.key.destination].add((sight.key.port, sight.key.transport))
-                self._towards[sight.key.source].add(sight.key.destination)
-            if sight.state in _WELL:
-                self._acquit(sight)
-
-    def _acquit(self, sight: Sight) -> None:
-        for name in _groups_of(sight):
-            group = self._groups.get(name)
-            if group is None:
-                continue
-            if sight.checked < group.first:
-                group.not_yet += 1
-            elif sight.key.source == sight.key.destination:
-                group.well_at_home += 1
-            else:
-                group.well += 1
+        for sight in failing:
+            self._ports[sight.key.destination].add((sight.key.port, sight.key.transport))
+            self._towards[sight.key.source].add(sight.key.destination)
+            for name in groups_of(sight):
+                group = self._groups.setdefault(name, _Group())
+                group.fail.append(sight)
+                group.first = min(group.first, sight.since)
+        first = {name: group.first for name, group in self._groups.items()}
+        for other in others:
+            for name, acquitted in other.acquit(first).items():
+                mine = self._groups[name].others
+                mine.well += acquitted.well
+                mine.at_home += acquitted.at_home
+                mine.not_yet += acquitted.not_yet
 
     def __iter__(self) -> Iterator[_Suspect]:
         for (kind, name), group in self._groups.items():
-            if group.well or self._is_too_slow(group):
+            if group.others.well or self._is_too_slow(group):
                 continue
             shown = self._kind(kind, name, group)
             if shown is None:
@@ -246,12 +189,12 @@ class _Suspects:
             if shown is Kind.HOST_DOWN and name in self._silent:
                 explains.add(name)
             agrees = sum(sight.blame in _PLACES.get(shown, ()) for sight in group.fail)
-            yield _Suspect(shown, name, frozenset(explains), agrees, group.not_yet)
+            yield _Suspect(shown, name, frozenset(explains), agrees, group.others.not_yet)
 
     def _is_too_slow(self, group: _Group) -> bool:
         """Whether far more of the group had to fail by now, if all of it did for one reason."""
         passed = min(1.0, (self._now - group.first) / self._interval_s)
-        expected = (len(group.fail) + group.not_yet) * passed
+        expected = (len(group.fail) + group.others.not_yet) * passed
         return len(group.fail) < _OF_THE_EXPECTED * expected
 
     def _kind(self, kind: Kind, name: str, group: _Group) -> Kind | None:
@@ -259,17 +202,17 @@ class _Suspects:
         outcomes = {sight.outcome for sight in group.fail}
         match kind:
             case Kind.HOST_DOWN:
-                if not outcomes <= _UNANSWERED or (group.well_at_home and name in self._silent):
+                if not outcomes <= _UNANSWERED or (group.others.at_home and name in self._silent):
                     return None
                 if self._is_gone(name):
                     return Kind.HOST_DOWN
-                return Kind.HOST_UNREACHABLE if len(self._ports[name]) > 1 else None
+                return Kind.HOST_UNREACHABLE if self._has_several_ports(name) else None
             case Kind.SERVICE_DOWN:
                 if outcomes <= _UNANSWERED:
                     return Kind.PORT_BLOCKED
-                return None if group.well_at_home else Kind.SERVICE_DOWN
+                return None if group.others.at_home else Kind.SERVICE_DOWN
             case Kind.SOURCE:
-                several = len(self._towards[name]) > 1
+                several = self._dials_several(name)
                 return kind if several and outcomes <= _UNANSWERED | _OWN else None
             case Kind.PATH:
                 ends = (
@@ -281,6 +224,15 @@ class _Suspects:
             case _:
                 return kind
 
+    def _has_several_ports(self, host: str) -> bool:
+        """Whether it is known of several how they are."""
+        return len(self._ports[host].union(*(one.ports(host) for one in self._others))) > 1
+
+    def _dials_several(self, host: str) -> bool:
+        """Whether it is known of several destinations how they are from there."""
+        known = (one.reached_from(host) for one in self._others)
+        return len(self._towards[host].union(*known)) > 1
+
     def _is_gone(self, host: str) -> bool:
         """Whether its agent says nothing either, where it has one."""
         return host not in self._agents or self._agents[host] is not AgentState.FRESH
@@ -289,47 +241,10 @@ class _Suspects:
 _OF_THE_EXPECTED: Final = 0.25
 """Checks come round evenly, but what fails is confirmed before it is told, which takes time."""
 
-_WELL: Final = frozenset({State.OK, State.DEGRADED})
-_KNOWN: Final = _WELL | {State.BROKEN}
-
 _OWN: Final = frozenset({Outcome.LOCAL_ERROR, Outcome.NAME_FAILURE})
 
 
-def _groups_of(sight: Sight) -> Iterator[tuple[Kind, str]]:
-    """The groups that a flow is in, by what they would be a sign of."""
-    key = sight.key
-    place = f"{key.destination}:{key.port}/{key.transport}"
-    yield Kind.HOST_DOWN, key.destination
-    yield Kind.SERVICE_DOWN, place
-    yield Kind.FLOW, f"{key.source} -> {place}" + (f" at {key.address}" if key.address else "")
-    if key.source != key.destination:
-        yield Kind.SOURCE, key.source
-        if (networks := _networks(sight)) is not None:
-            yield Kind.PATH, networks
-    if sight.offender:
-        yield Kind.DEVICE, sight.offender
-    if sight.outcome is Outcome.NAME_FAILURE:
-        yield Kind.NAME, key.address
-
-
-def _networks(sight: Sight) -> str | None:
-    """The networks of both ends, where they are known and differ."""
-    near, far = _network(sight.source_address), _network(sight.key.address)
-    if near is None or far is None or near == far:
-        return None
-    return f"{near} -> {far}"
-
-
-@lru_cache(maxsize=1 << 16)
-def _network(address: str | None) -> str | None:
-    try:
-        bare = ipaddress.ip_address(address or "")
-    except ValueError:
-        return None
-    return str(ipaddress.ip_network((bare, _NETWORK_BITS[bare.version]), strict=False))
-
-
-def _cover(failing: Mapping[FlowKey, Sight], suspects: Iterable[_Suspect]) -> Iterator[Cause]:
+def _cover(failing: Mapping[Member, Sight], suspects: Iterable[_Suspect]) -> Iterator[Cause]:
     """Take suspects until everything that fails is explained, each time the one that explains most.
 
     One that judgements agree with is preferred to one that explains as much, and a kind that says
@@ -368,14 +283,16 @@ def _rank(suspect: _Suspect, new: int) -> tuple[int, int, int, int, str]:
 
 
 def _without_consequences(
-    causes: list[Cause], flows: Collection[Sight], depends: Mapping[str, Collection[str]]
+    causes: list[Cause],
+    broken: Mapping[Member, Sight],
+    others: Sequence[Others],
+    depends: Mapping[str, Collection[str]],
 ) -> list[Cause]:
     """Fold causes into those that they follow from.
 
     A service that does not listen because another one is not to be reached from its host is that
     one's consequence, and so on, back to where it began.
     """
-    broken = {sight.key: sight for sight in flows if sight.state is State.BROKEN}
     dependent: dict[str, list[Cause]] = defaultdict(list)
     for cause in causes:
         if cause.service in depends and cause.kind in (Kind.SERVICE_DOWN, Kind.FLOW):
@@ -385,14 +302,16 @@ def _without_consequences(
     by_member = {member: cause for cause in causes for member in cause.explains}
     roots: dict[str, Cause] = {}
     in_doubt: set[str] = set()
-    for sight in flows:
+    for sight in broken.values():
         for cause in dependent.get(sight.key.source, ()):
-            if sight.service not in depends[cause.service]:
-                continue
-            if sight.state is State.BROKEN:
+            if sight.service in depends[cause.service]:
                 roots[cause.subject] = by_member[sight.key]
-            elif sight.checked < min(broken[key].since for key in cause.explains if key in broken):
-                in_doubt.add(cause.subject)
+    for host, those in dependent.items():
+        for sight in (sight for other in others for sight in other.of(host)):
+            for cause in those:
+                began = min(broken[key].since for key in cause.explains if key in broken)
+                if sight.service in depends[cause.service] and sight.checked < began:
+                    in_doubt.add(cause.subject)
     merged = {cause.subject: cause for cause in causes}
     for cause in causes:
         root, seen = cause, {cause.subject}

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from reachmap_collector.alerts.causes import Cause, Kind, Member, Sight
+from reachmap_collector.alerts.causes import Cause, Member
+from reachmap_collector.alerts.groups import Kind, Sight
 
 DAY_S = 86_400.0
 

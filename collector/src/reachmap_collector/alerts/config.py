@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from reachmap_collector.alerts.causes import Kind
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_shared.names import host_name
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from reachmap_collector.alerts.causes import Cause, Kind, Member
+from reachmap_collector.alerts.causes import Cause, Member
+from reachmap_collector.alerts.groups import Kind
 
 
 class Phase(StrEnum):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from reachmap_collector.alerts.causes import Kind
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import SEVERITIES, Alert
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from reachmap_collector.alerts.causes import Cause, Kind
+from reachmap_collector.alerts.causes import Cause
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import Alert, Phase, Severity
 from reachmap_collector.planner import FlowKey
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from reachmap_collector.alerts.causes import Cause, Kind
+from reachmap_collector.alerts.causes import Cause
 from reachmap_collector.alerts.config import AlertsTable, Filter, Rule
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.lifecycle import Ruling, Severity, by_kind
 from reachmap_collector.planner import FlowKey
 

@@ -17,9 +17,10 @@ from typing import Any, Final, Protocol
 from reachmap_collector.advice import what_to_do
 from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.archive import Archive, Told
-from reachmap_collector.alerts.causes import Cause, Sight, find_causes
+from reachmap_collector.alerts.causes import Cause, find_causes
 from reachmap_collector.alerts.certificates import expiries
 from reachmap_collector.alerts.dispatch import Queue, delivering
+from reachmap_collector.alerts.groups import Sight
 from reachmap_collector.alerts.kept import Memory
 from reachmap_collector.alerts.lifecycle import Alert, Book, Phase, Severity, Timing, face
 from reachmap_collector.alerts.load import Configuration, Place
@@ -27,7 +28,7 @@ from reachmap_collector.alerts.muting import muted_by
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets import BUS, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
-from reachmap_collector.alerts.sights import FAILING, Known, Look, agents
+from reachmap_collector.alerts.sights import Look, agents
 from reachmap_collector.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.planner import FlowKey, Member
@@ -154,8 +155,8 @@ class Alerts:
         self.book.timing = self._timing(checks.interval_s)
         self.book.decide = self._rules.decide
         states = self._due.states = self._agents(now)
-        seen = await self._see(now, now + table.certificate_warning_s)
-        find = partial(find_causes, now=now, interval_s=checks.interval_s)
+        look, seen = await self._see(now, now + table.certificate_warning_s)
+        find = partial(find_causes, now=now, interval_s=checks.interval_s, rest=look.rest)
         needs = watched.topology.dependencies()
         causes: list[Cause]
         if len(seen) > _MANY:
@@ -164,20 +165,20 @@ class Alerts:
             causes = find(seen, states, needs)
         causes += expiries(seen, now, table.certificate_warning_s, table.certificate_critical_s)
         before = dict(self.book.alerts)
-        self.book.update(causes, now, Known(seen, states))
+        self.book.update(causes, now, look.knows(states))
         self.archive.keep_alerts(before, self.book.alerts)
         pause_s = checks.interval_s if self._is_anything_open() else _ANYWAY_S
         self._due.latest = now + pause_s
 
-    async def _see(self, now: float, until: float) -> list[Sight]:
-        """All flows as they are now, a part after the other; the well ones only if any fails."""
+    async def _see(self, now: float, until: float) -> tuple[Look, list[Sight]]:
+        """The flows of which more is asked than how many they are, a part after the other."""
         watched = self._watched
-        look = Look(watched.flows, watched.roster, watched.topology.checks, now, until)
-        seen: list[Sight] = []
-        await _gather(look.troubled(), seen)
-        if any(sight.state in FAILING for sight in seen):
-            await _gather(look.well(), seen)
-        return seen
+        while True:
+            look = Look(watched.flows, watched.roster, watched.topology.checks, now, until)
+            seen: list[Sight] = []
+            await _gather(look.sights(), seen)
+            if not look.is_outdated:
+                return look, seen
 
     def notice(self, alert: Alert, now: float) -> Notice:
         """An alert as it stands, with whatever keeps it from being told."""

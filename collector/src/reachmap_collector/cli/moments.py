@@ -8,6 +8,9 @@ import click
 
 _CLOCK: Final = re.compile(r"\b(\d{1,2}):(\d\d)(?::(\d\d))?")
 
+_DAYS: Final = {"today": 0, "yesterday": 1}
+"""Days without a clock's time mean their beginning, as `monday` and `2026-11-24` do."""
+
 _EXPECTED: Final = (
     "expected such as '2 hours ago', '30m', 'yesterday 14:00', '2026-11-24 14:00' or "
     "2026-11-24T14:00:00Z"
@@ -37,9 +40,12 @@ def parse(text: str, now: datetime.datetime) -> datetime.datetime | None:
         for hour, minute, second in _CLOCK.findall(text)
     ):
         return None
+    local = now.astimezone()
+    if (days := _DAYS.get(text.strip().casefold())) is not None:
+        day = local.date() - datetime.timedelta(days=days)
+        return datetime.datetime.combine(day, datetime.time.min).astimezone()
     import dateparser  # here, for it takes a quarter of a second to load
 
-    local = now.astimezone()
     found: datetime.datetime | None = dateparser.parse(
         text,
         languages=["en"],  # what a word means must not hang on where one is

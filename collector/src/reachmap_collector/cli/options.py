@@ -91,7 +91,7 @@ def filtered(command: Command) -> Command:
         (
             "row",
             names.rows,
-            "Of this row of a port table: 7, openuem:7, or words such as '4433 console'.",
+            "Of this row of a port table: 7, openuem:7, or words such as '5432 console'.",
         ),
         ("state", names.states, f"In this state: {', '.join(State)}."),
         ("service", names.services, "To this service, as in nats-server:4433."),

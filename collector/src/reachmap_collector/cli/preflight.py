@@ -213,7 +213,7 @@ def _show(style: str, found: Lacks) -> None:
             click.echo(f"  {render.printable(flow['requests']['plain'])}")
         click.echo()
     if found.others:
-        click.echo("not as expected, and no matter of a firewall's rule")
+        click.echo("what else is not as expected")
         for flow in found.others:
             click.echo(f"  {'  '.join(map(render.printable, other(flow)))}")
         click.echo()

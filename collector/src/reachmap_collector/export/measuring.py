@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from reachmap_collector.export.snapshot import Json, seconds, source_roles
-from reachmap_collector.judge import Judgement
-from reachmap_collector.views import END_OF_TIME
 from reachmap_shared.vocabulary import State
 
 AS_IT_SHOULD_BE: Final = frozenset({State.OK, State.DEGRADED})
@@ -38,22 +36,6 @@ class Measured:
             connect_s=None if flow["latency_ms"] is None else flow["latency_ms"] / 1000,
             checked=seconds(flow["checked"]) if flow["checked"] else None,
             certificate_until=_seconds_or_none(flow["certificate_until"]),
-        )
-
-    @classmethod
-    def from_judgement(cls, judgement: Judgement) -> Self:
-        """From what answers are made of: a fifth of the work, which each scrape costs."""
-        record, seen = judgement.record, judgement.seen
-        because = record.expected.connections or record.expected.denies
-        until = seen.certificate_until if seen else None
-        connect_ms = record.latency_ms
-        return cls(
-            roles=tuple(dict.fromkeys(reason.role for reason in because)),
-            service=str(record.expected.service),
-            state=judgement.state,
-            connect_s=None if connect_ms is None else connect_ms / 1000,
-            checked=record.checked if seen else None,
-            certificate_until=until if until is not None and 0 <= until <= END_OF_TIME else None,
         )
 
 

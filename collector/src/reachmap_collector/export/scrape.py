@@ -1,7 +1,6 @@
 """What a scrape measures: all flows of the map, in groups, from its rows. Pure.
 
-It comes every few seconds, so it judges only flows to names. What it says of a flow is what an
-export says of it.
+It comes every few seconds, so it judges no flow. What it says of one is what an export says of it.
 """
 
 from typing import Final
@@ -10,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reachmap_collector import columns
-from reachmap_collector.export.measuring import AS_IT_SHOULD_BE, Group, Measured, grouped
-from reachmap_collector.fold import FlowMap
-from reachmap_collector.states import CODES, NAMED, STATES, States
+from reachmap_collector.export.measuring import AS_IT_SHOULD_BE, Group
+from reachmap_collector.states import CODES, NOBODY, STATES, States
 from reachmap_shared import logscale
 from reachmap_shared.vocabulary import Outcome
 
@@ -21,15 +19,15 @@ _US: Final = np.array([logscale.us(octet) for octet in range(256)], float)
 
 
 def of_states(states: States) -> list[Group]:
-    """All flows of a map, in groups; one of names apart, so that some may be there twice."""
+    """All flows of a map, in groups."""
     numbers: dict[tuple[tuple[str, ...], str], int] = {}
     of_rows = states.by_target(
         lambda one: numbers.setdefault((one.because, str(one.service)), len(numbers))
     )
-    rows = np.flatnonzero(states.codes != NAMED)
+    rows = np.flatnonzero(states.codes != NOBODY)
     rows = rows[np.argsort(of_rows[rows], kind="stable")]
     begins = np.searchsorted(of_rows[rows], np.arange(len(numbers) + 1))
-    connect_s, ends = _connect_s(states.flows), states.flows.rows["certificate"]
+    connect_s, ends = _connect_s(states), states.rows["certificate"]
     as_it_should_be = np.isin(states.codes, [CODES[state] for state in AS_IT_SHOULD_BE])
     groups: list[Group] = []
     for (roles, service), number in numbers.items():
@@ -54,21 +52,20 @@ def of_states(states: States) -> list[Group]:
                 float(until.min()) if len(until) else None,
             )
         )
-    named = (Measured.from_judgement(one) for those in states.named.values() for one in those)
-    return groups + grouped(named)
+    return groups
 
 
-def _connect_s(flows: FlowMap) -> NDArray[np.float64]:
-    """For each row: the latest periods' median time to connect, or the last check's; nan for none.
+def _connect_s(states: States) -> NDArray[np.float64]:
+    """For each flow: the latest periods' median time to connect, or the last check's; nan for none.
 
     It is what `FlowRecord.latency_ms` says of one.
     """
-    octets = flows.latencies()
+    octets = states.flows.latencies()
     octets.sort(axis=0)  # so that periods without a time come first
     periods, place = len(octets), np.arange(octets.shape[1])
     told = np.count_nonzero(octets, axis=0)
     low = octets[np.minimum(periods - told + np.maximum(told - 1, 0) // 2, periods - 1), place]
     high = octets[np.minimum(periods - told + told // 2, periods - 1), place]
-    is_open = flows.rows["outcome"] == columns.OUTCOME_CODES[Outcome.OPEN]
-    last = np.where(is_open, flows.rows["connect_us"].astype(float), np.nan)
+    is_open = states.rows["outcome"] == columns.OUTCOME_CODES[Outcome.OPEN]
+    last = np.where(is_open, states.rows["connect_us"].astype(float), np.nan)
     return np.where(told > 0, (_US[low] + _US[high]) / 2, last) / 1e6

@@ -1,6 +1,7 @@
 """Answers on a terminal or in a pipe: tables for people, JSON and CSV for programs."""
 
 from reachmap_collector.render.alerts import ALERT_COLUMNS, alerts
+from reachmap_collector.render.explanation import explanation
 from reachmap_collector.render.output import (
     FORMATS,
     console,
@@ -28,7 +29,6 @@ from reachmap_collector.render.tables import (
     MATRIX_COLUMNS,
     TOPOLOGY_COLUMNS,
     agents,
-    explanation,
     flow_rows,
     flows,
     matrix,

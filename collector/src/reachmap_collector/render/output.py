@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -27,10 +29,28 @@ def console(max_width: int = _WIDE) -> Console:
 
 def print_trimmed(out: Console, what: RenderableType) -> None:
     """Print without the blanks that pad a table's last column: they hurt whoever copies lines."""
+    _write(out, _trimmed(out, what))
+
+
+def _trimmed(out: Console, what: RenderableType) -> list[str]:
     with out.capture() as captured:
         out.print(what, crop=False)
-    out.file.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def _write(out: Console, lines: Sequence[str]) -> None:
+    out.file.write("\n".join(lines) + "\n")
     out.file.flush()
+
+
+def _page(out: Console, lines: Sequence[str]) -> None:
+    """Print what fits the terminal; show what is taller page by page, where somebody sits there."""
+    if len(lines) < out.height or not (out.is_terminal and sys.stdin.isatty()):
+        _write(out, lines)
+        return
+    # As others do: colours are kept, and what was read stays on the screen.
+    os.environ.setdefault("LESS", "-FRX")
+    click.echo_via_pager("\n".join(lines))
 
 
 def show(
@@ -56,7 +76,7 @@ def show(
     """
     if style == "table":
         out = console()
-        print_trimmed(out, table(printable(answer), out.width))
+        _page(out, _trimmed(out, table(printable(answer), out.width)))
     elif style == "json":
         click.echo(json.dumps(answer, indent=2))
     elif style == "ndjson":

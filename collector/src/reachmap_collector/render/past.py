@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from reachmap_collector.render.layout import Column, table
-from reachmap_collector.render.tables import address, clock
+from reachmap_collector.render.words import address, clock
 from reachmap_collector.turns import Turn
 
 Json = dict[str, Any]
@@ -102,10 +102,12 @@ def change(one: Json) -> Text:
 
 
 def saw(one: Json) -> str:
-    """What the checks saw before and after; who answered where that is what changed."""
+    """What the checks saw before and after; where that is the same, what is new about it."""
     if one["was"] == one["outcome"] and one["was_answered_by"] != one["answered_by"]:
         by = f"{one['was_answered_by'] or 'nobody'} -> {one['answered_by'] or 'nobody'}"
         return f"{one['outcome']} ({by})"
+    if one["was"] == one["outcome"] and one["evidence"]:
+        return f"{one['outcome']}: {one['evidence'][-1]}"
     return _between(one["was"], one["outcome"])
 
 

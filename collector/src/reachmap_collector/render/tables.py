@@ -3,35 +3,21 @@
 Each function takes an answer as `reachmap_collector.views` makes it, and the terminal's width.
 """
 
-import datetime
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from reachmap_collector.render import marks
 from reachmap_collector.render.layout import Column, table
-from reachmap_collector.render.way import back, beside, way
+from reachmap_collector.render.words import address, apart, asked_rows, clock, latency
 from reachmap_collector.topology.schema import Basis
 from reachmap_collector.views import By
-from reachmap_shared.diagnosis import Silenced
-from reachmap_shared.vocabulary import Cause, Expectation, Outcome, State
+from reachmap_shared.vocabulary import State
 
 Json = dict[str, Any]
-
-
-_SILENCED: Final[Mapping[str, str]] = {
-    Silenced.NO_AGENT: "there is none on {destination}",
-    Silenced.NO_ANSWER: "the one on {destination} did not answer",
-    Silenced.BUSY: "the one on {destination} was busy with others",
-    Silenced.REFUSED: "the one on {destination} refused",
-    Silenced.FORGED: "what answered was not the one on {destination}",
-    Silenced.LATE: "the one on {destination} did not tell in time what it saw",
-}
 
 
 def matrix(answer: Json, width: int) -> RenderableType:
@@ -47,7 +33,7 @@ def matrix(answer: Json, width: int) -> RenderableType:
         for columns in _blocks(answer["columns"], rows, width - label)
     ]
     present = {state for row in rows for cell in row["cells"].values() for state in cell}
-    return Group(*_apart(blocks), Text(""), marks.legend(present))
+    return Group(*apart(blocks), Text(""), marks.legend(present))
 
 
 def matrix_rows(answer: Json) -> list[Json]:
@@ -70,7 +56,7 @@ def flows(
     """
     if not found:
         nothing = Text("No flow fits: the topology has none, or the filters leave none.")
-        return Group(*_asked_rows(table_rows), nothing) if table_rows else nothing
+        return Group(*asked_rows(table_rows), nothing) if table_rows else nothing
     columns = (
         Column("state", whole=True),
         Column("source", whole=True),
@@ -90,12 +76,12 @@ def flows(
             address(flow),
             flow["outcome"] or "-",
             flow["answered_by"] or "-",
-            _latency(flow["latency_ms"]),
+            latency(flow["latency_ms"]),
         )
         for flow in found
     ]
     made = table(columns, rows, width)
-    return Group(*_asked_rows(table_rows), made) if table_rows else made
+    return Group(*asked_rows(table_rows), made) if table_rows else made
 
 
 def flow_rows(found: Sequence[Json]) -> list[Json]:
@@ -108,20 +94,6 @@ def flow_rows(found: Sequence[Json]) -> list[Json]:
         }
         for flow in found
     ]
-
-
-def explanation(
-    found: Sequence[Json],
-    _width: int,
-    table_rows: Sequence[Json] | None = None,
-    *,
-    rules: bool = False,
-) -> RenderableType:
-    """All that is known of some flows, one after the other; with `rules`, how to ask for each."""
-    blocks = [_explain(flow, rules=rules) for flow in found]
-    if table_rows and not blocks:
-        blocks = [Text("No flow fits: no host of this deployment has these roles.")]
-    return Group(*_asked_rows(table_rows or ()), *_apart(blocks))
 
 
 def agents(rows: Sequence[Json], width: int) -> RenderableType:
@@ -176,7 +148,7 @@ def topology(answer: Json, width: int) -> RenderableType:
     if answer["deny"]:
         rules = [(deny["role"], deny["service"]) for deny in answer["deny"]]
         parts.append(table((Column("must not reach"), Column("")), rules, width))
-    return Group(*_apart(parts), Text(""), _BASIS_LEGEND)
+    return Group(*apart(parts), Text(""), _BASIS_LEGEND)
 
 
 def topology_rows(answer: Json) -> list[Json]:
@@ -226,8 +198,6 @@ TOPOLOGY_COLUMNS: Final = (
     *("protocol", "transport", "note"),
 )
 """What CSV has in its header, also where there is no row to say it."""
-
-_DAY_S: Final = 86_400
 
 
 def _blocks(columns: Sequence[str], rows: Sequence[Json], width: int) -> Iterable[list[str]]:
@@ -302,87 +272,10 @@ def _port_table(rows: Sequence[Json], width: int) -> RenderableType:
     return Group(table(columns, lines, width), Text(""), told.append_text(marks.legend(present)))
 
 
-def _asked_rows(rows: Iterable[Json]) -> Iterable[Text]:
-    """The rows of port tables that a question was about, and a blank line after them."""
-    told = [Text(f"row {row['row']} of {row['profile']}: {row['text']}", "bold") for row in rows]
-    return [*told, Text("")] if told else []
-
-
-def _explain(flow: Json, *, rules: bool) -> RenderableType:
-    title = Text.assemble(
-        (f"{flow['source']} -> {flow['destination']}  {flow['service']}  ", "bold"),
-        marks.state(flow["state"]),
-        f" since {clock(flow['since'])}",
-    )
-    facts = Table.grid(padding=(0, 2, 0, 0))
-    facts.add_column(no_wrap=True, style="dim")
-    facts.add_column(overflow="fold")
-    where = f"{flow['address'] or 'no address yet'} port {flow['port']}/{flow['transport']}"
-    facts.add_row("dialled", f"{where}, speaking {flow['protocol']}; expected {flow['expect']}")
-    if flow["outcome"]:
-        by = f", answered by the {flow['answered_by']}" if flow["answered_by"] else ""
-        is_open = flow["outcome"] == Outcome.OPEN
-        took = f", connects in {_latency(flow['latency_ms'])} ms" if is_open else ""
-        facts.add_row("saw", f"{flow['outcome']}{by}{took}, at {clock(flow['checked'])}")
-    checks = flow["checks"]
-    if checks["made"] > 1:  # one alone is told above
-        facts.add_row("", _counted(checks))
-    if flow["certificate_until"]:
-        facts.add_row("", _certificate(flow["certificate_until"], time.time()))
-    if flow["seen_as"]:
-        facts.add_row("", f"the listener saw it come from {flow['seen_as']}")
-    if flow["cause"]:
-        facts.add_row("cause", _cause(flow))
-    found = flow.get("diagnosis")  # an older collector has none
-    if found:
-        facts.add_row("", _looked_into(flow, found))
-    for index, fact in enumerate(flow["evidence"]):
-        facts.add_row("" if index else "evidence", fact)
-    for index, line in enumerate(way(flow, found) if found else ()):
-        facts.add_row("" if index else "way", line)
-    for index, line in enumerate(back(flow, found) if found else ()):
-        facts.add_row("" if index else "way back", line)
-    for index, line in enumerate(beside(flow, found) if found else ()):
-        facts.add_row("" if index else "meanwhile", line)
-    because = "needed by" if flow["expect"] == Expectation.REACHABLE else "forbidden by"
-    for index, reason in enumerate(flow["reasons"]):
-        facts.add_row("" if index else because, _reason(reason))
-    told = [reason["row"] for reason in flow["reasons"]]
-    for row in flow.get("rows", ()):
-        if row not in told:
-            facts.add_row("listed in", f"row {row['row']} of {row['profile']}: {row['text']}")
-    if flow["advice"]:
-        facts.add_row("to do", Text(flow["advice"], "bold"))
-    requests = flow.get("requests") or {}  # an older collector has none
-    if requests:
-        hint = "" if rules else "   (--rules: as a command)"
-        facts.add_row("ask for", Text.assemble(requests["plain"], (hint, "dim")))
-    commands = [one for one in requests.items() if rules and one[0] != "plain"]
-    return Group(
-        title,
-        Padding(facts, (0, 0, 0, 2)),
-        # Each in a line of its own, however long: a command in pieces cannot be copied.
-        *(
-            Text.assemble((f"  {name}\n", "dim"), f"  {text}", no_wrap=True, overflow="ignore")
-            for name, text in commands
-        ),
-    )
-
-
 def _basis(entry: Json) -> str:
     if entry["row"]:
         return f" #{entry['row']['row']}"
     return " +" if entry["basis"] == Basis.OBSERVED else ""
-
-
-def _reason(reason: Json) -> str:
-    text = f"{reason['role']} -> {reason['service']} ({reason['basis']}"
-    if reason["row"]:
-        text += (
-            f", row {reason['row']['row']} of {reason['row']['profile']}: {reason['row']['text']}"
-        )
-    text += ")"
-    return f"{text}: {reason['note']}" if reason["note"] else text
 
 
 def _agent_notes(row: Json) -> Iterable[Text]:
@@ -392,11 +285,6 @@ def _agent_notes(row: Json) -> Iterable[Text]:
             f"{name}: one of two agents under this name, on {row['hostname']} at "
             f"{', '.join(row['addresses'])} since {clock(row['joined'])}: give each its own --id",
             "bold red",
-        )
-    if not row["in_topology"]:
-        yield Text(
-            f"{name}: is not in the topology: list it under hosts, or let its roles in with admit",
-            "yellow",
         )
     if row.get("plan_refused"):
         yield Text(f"{name}: {row['plan_refused']}", "yellow")
@@ -408,74 +296,8 @@ def _agent_notes(row: Json) -> Iterable[Text]:
             yield Text(f"{name}: cannot listen for {port}: {listener['detail']}", "yellow")
 
 
-def _cause(flow: Json) -> Text:
-    if flow["cause"] != Cause.UNKNOWN:
-        at = f" at {flow['at']}" if flow["at"] else ""
-        return Text(f"{flow['cause']}{at} ({flow['confidence']})", "bold")
-    text = Text("unknown", "bold")
-    if flow["settled_by"]:
-        text.append(f"; what would settle it: {flow['settled_by']}", "not bold")
-    return text
-
-
-def _looked_into(flow: Json, found: Json) -> str:
-    """Who looked, in a sentence."""
-    when = f"looked into at {clock(found['at'])}"
-    if (why := found["witness"]["silenced"]) is None:
-        return f"{when} by the agents on {flow['source']} and {flow['destination']} together"
-    said = _SILENCED[why].format(destination=flow["destination"])
-    return f"{when} by the agent on {flow['source']} alone: {said}"
-
-
-def _counted(checks: Json) -> str:
-    """What the latest roll-ups say, which come once in a while: so not of this very moment."""
-    text = f"{checks['open']} of {checks['made']} recent checks open"
-    return f"{text}; {checks['local_error']} could not be made" if checks["local_error"] else text
-
-
-def _certificate(until: str, now: float) -> Text:
-    """When a certificate ends, and how soon that is."""
-    end = datetime.datetime.fromisoformat(until)
-    left = end.timestamp() - now
-    days = int(abs(left) // _DAY_S)
-    span = f"{days} day{'' if days == 1 else 's'}" if days else "less than a day"
-    date = end.date()  # in UTC, as certificates name it
-    if left <= 0:
-        return Text(f"certificate ended {span} ago, on {date}", "bold red")
-    return Text(f"certificate ends {date}, in {span}")
-
-
-def address(flow: Json) -> str:
-    """What is dialled, as `10.0.0.5:4433` or `[fd00::5]:4433`."""
-    address = flow["address"]
-    if address is None:
-        return "-"
-    return f"[{address}]:{flow['port']}" if ":" in address else f"{address}:{flow['port']}"
-
-
 def _late(milliseconds: int) -> str:
     """How late checks run; nothing where they do not."""
     if milliseconds <= 0:
         return ""
     return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
-
-
-def _latency(milliseconds: float | None) -> str:
-    """To a tenth, or to a hundredth where a tenth would be nothing: within one host or rack."""
-    if milliseconds is None:
-        return "-"
-    return f"{milliseconds:.1f}" if milliseconds >= 0.95 else f"{milliseconds:.2f}"
-
-
-def clock(timestamp: str) -> str:
-    """A timestamp in the reader's own time zone, with the date where it is not today's."""
-    moment = datetime.datetime.fromisoformat(timestamp).astimezone()
-    today = datetime.datetime.now().astimezone().date()
-    return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _apart(blocks: Sequence[RenderableType]) -> Iterable[RenderableType]:
-    for index, block in enumerate(blocks):
-        if index:
-            yield Text("")
-        yield block

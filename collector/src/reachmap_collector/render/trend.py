@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from reachmap_collector.render.layout import Cell, Column, table
-from reachmap_collector.render.tables import address, clock
+from reachmap_collector.render.words import address, clock
 
 Json = dict[str, Any]
 

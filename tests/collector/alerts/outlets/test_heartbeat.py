@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from reachmap_collector.alerts.causes import Kind
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.notices import harmless
 
 

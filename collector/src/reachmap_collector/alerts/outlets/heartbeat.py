@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from reachmap_collector.alerts.causes import Kind
 from reachmap_collector.alerts.config import HeartbeatOutlet
+from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets.base import Web
 from reachmap_collector.alerts.secrets import Secrets

@@ -36,6 +36,13 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="as Linux does it")
 Handler = Callable[["Peer"], Awaitable[None]]
 
 
+def what_was_waited_for(fact: str) -> str:
+    """In vain, for as long as was allowed; on a busy machine it was longer, and that is told."""
+    what, _, seconds = fact.removesuffix(" s").rpartition(" within ")
+    assert TIMEOUT_S <= float(seconds) < TIMEOUT_S + SLACK_S
+    return what
+
+
 both_families = pytest.mark.parametrize(
     "address",
     [
@@ -189,7 +196,7 @@ async def test_a_connection_that_is_never_answered(check: Any) -> None:
         seen = await check(busy.getsockname()[1])
         assert time.monotonic() - started >= TIMEOUT_S
     assert seen.outcome is Outcome.TIMEOUT
-    assert seen.evidence[0] == "no answer to the connection within 0.3 s"
+    assert what_was_waited_for(seen.evidence[0]) == "no answer to the connection"
     assert (seen.connect_us, seen.answer_us) == (0, 0)
     assert seen.local.startswith("127.0.0.1:")
 
@@ -200,7 +207,7 @@ async def test_a_server_that_says_nothing(check: Any, protocol: str) -> None:
     async with server(saying(b"")) as port:
         seen = await check(port, protocol)
     assert seen.outcome is Outcome.STALLED
-    assert seen.evidence[0] == "connected, but no answer within 0.3 s"
+    assert what_was_waited_for(seen.evidence[0]) == "connected, but no answer"
     assert seen.connect_us > 0 and seen.answer_us > 0 and seen.local
 
 

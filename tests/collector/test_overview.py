@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from reachmap_collector import views
 from reachmap_collector.overview import Filters, Overview
+from reachmap_collector.planner import FlowKey
 from reachmap_collector.states import States
 from reachmap_collector.topology.rows import find_rows
 from reachmap_collector.views import By, Tally
@@ -117,13 +118,12 @@ def test_it_is_what_looking_at_each_flow_finds(
     assert views.table(stage.topology, overview.tallies(By.ROW)) == views.table(
         stage.topology, map(Tally.of, expected)
     )
-    keys, after = [], None
-    while True:
-        page = [*overview.page(after)][:size]
-        keys += [stage.flows.at(one).key for one in page]
-        if len(page) < size:
-            break
-        after = keys[-1]
+    keys, after, more = list[FlowKey](), None, True
+    while more:
+        part, more = overview.part(size, after)
+        assert len(part) >= size or not more
+        keys += [stage.flows.at(one).key for one in part]
+        after = keys[-1] if keys else None
     assert keys == sorted(one.record.key for one in expected)
 
 

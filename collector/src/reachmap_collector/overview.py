@@ -106,6 +106,20 @@ class Overview:
         for _, group in groupby(keyed, lambda one: (one[0].source, one[0].destination)):
             yield from (number for key, number in sorted(group) if after is None or key > after)
 
+    def part(self, size: int, after: FlowKey | None = None) -> tuple[list[int], bool]:
+        """The first so many of a page, and whether there are more.
+
+        Two names of one host may have the same address, and then two flows have the same key: they
+        stay together, since the next part begins after a key.
+        """
+        key = self._states.flows.key
+        found: list[int] = []
+        for number in self.page(after):
+            if len(found) >= size and key(number) != key(found[-1]):
+                return found, True
+            found.append(number)
+        return found, False
+
     def sources(self) -> list[str]:
         """Whence they lead, in the order of names."""
         targets, count = self._expected.targets, len(self._expected)

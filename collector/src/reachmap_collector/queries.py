@@ -10,7 +10,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any, Final
 
 from reachmap_collector import rules, views
@@ -111,17 +110,17 @@ class Queries:
             raise QueryRefused("400", "details: expected true or false")
         overview, rows = self._selected(parameters)
         after = parameters.get("after")
-        found = [*islice(overview.page(None if after is None else _key(after)), PAGE + 1)]
+        found, more = overview.part(PAGE, None if after is None else _key(after))
         page: list[Json] = []
         size, last = 0, None
-        for judgement in await self._judged(found[:PAGE]):
+        for judgement in await self._judged(found):
             flow = self._flow(judgement, details=details)
             size += len(json.dumps(flow))
-            if page and size > _PAGE_BYTES:
+            if last is not None and size > _PAGE_BYTES and judgement.record.key != last.record.key:
+                more = True
                 break
             page.append(flow)
             last = judgement
-        more = len(found) > len(page)
         return {
             "flows": page,
             "next": _cursor(last) if more and last is not None else None,

@@ -21,11 +21,11 @@ from common import figure
 from reachmap_collector.alerts.causes import find_causes
 from reachmap_collector.alerts.sights import Look
 from reachmap_collector.export.scrape import of_states
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap.fold import FlowMap
+from reachmap_collector.flowmap.records import Counts, Period, Told
 from reachmap_collector.judge import Judge
 from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import ExpectedFlow, Flows
-from reachmap_collector.records import Counts, Period, Told
 from reachmap_collector.roster import Roster
 from reachmap_collector.slots import Slots
 from reachmap_collector.states import States

@@ -13,7 +13,7 @@ from pathlib import Path
 import planning
 from common import figure
 
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Flows
 from reachmap_collector.plans import Plans

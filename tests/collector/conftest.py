@@ -23,12 +23,12 @@ from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.errors import StoreUnavailable
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap.fold import FlowMap
+from reachmap_collector.flowmap.records import Counts, FlowRecord, Period, Told
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Announcement, expected_flows, members
-from reachmap_collector.records import Counts, FlowRecord, Period, Told
 from reachmap_collector.roster import Roster
 from reachmap_collector.slots import Slots
 from reachmap_collector.states import States

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reachmap_collector import documents, rules, views
 from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.evidence import looked_into
+from reachmap_collector.flowmap.records import Told
 from reachmap_collector.queries import Queries
-from reachmap_collector.records import Told
 from reachmap_shared.messages import Observation
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
 

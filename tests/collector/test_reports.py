@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.ledger import Ledger, Loss
 from reachmap_collector.planner import expected_flows, members
 from reachmap_collector.plans import Plans

@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reachmap_collector import fold, written
+from reachmap_collector.flowmap import fold, written
+from reachmap_collector.flowmap.records import Counts, Period
 from reachmap_collector.planner import Announcement, FlowKey
-from reachmap_collector.records import Counts, Period
 from reachmap_collector.slots import Slots
 from reachmap_collector.states import NOBODY, STATES, States
 from reachmap_shared.vocabulary import ListenerState, Outcome, State

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reachmap_collector import well
-from reachmap_collector.columns import Rows
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap.columns import Rows
+from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.planner import ExpectedFlow, FlowKey
 from reachmap_collector.reports import told_of
 from reachmap_collector.store.api import Latest, Transition

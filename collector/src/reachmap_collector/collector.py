@@ -19,7 +19,8 @@ from reachmap_collector.attendance import Attendance
 from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
-from reachmap_collector.fold import FlowMap, renamed
+from reachmap_collector.flowmap.fold import FlowMap, renamed
+from reachmap_collector.flowmap.records import FlowRecord
 from reachmap_collector.handed import Handed
 from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
@@ -34,7 +35,6 @@ from reachmap_collector.planner import (
 )
 from reachmap_collector.plans import Plans, idle_plan
 from reachmap_collector.reader import Reader
-from reachmap_collector.records import FlowRecord
 from reachmap_collector.remains import HELLOS, Remains
 from reachmap_collector.reports import (
     LETTER,

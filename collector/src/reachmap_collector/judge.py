@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from reachmap_collector.diagnose import Diagnosed
+from reachmap_collector.flowmap.records import FlowRecord
 from reachmap_collector.planner import NO_ADDRESS
-from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import MISSED_HEARTBEATS, AgentState, Roster
 from reachmap_collector.topology.schema import Checks
 from reachmap_shared.messages import Observation
@@ -26,7 +26,7 @@ from reachmap_shared.vocabulary import (
 )
 
 if TYPE_CHECKING:  # the command line has no use for the map, and it is slow to load
-    from reachmap_collector.fold import FlowMap
+    from reachmap_collector.flowmap.fold import FlowMap
 
 MISSED_CHECKS: Final = 3
 """Intervals without a check after which the last one says nothing about now."""

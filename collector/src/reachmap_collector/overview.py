@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reachmap_collector import views
-from reachmap_collector.columns import Bits
+from reachmap_collector.flowmap.columns import Bits
 from reachmap_collector.planner import NO_ADDRESS, FlowKey, Target
 from reachmap_collector.states import CODES, NOBODY, STATES, States
 from reachmap_collector.topology.model import TableRow, Topology

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import StoreError
-from reachmap_collector.fold import renamed
+from reachmap_collector.flowmap.fold import renamed
 from reachmap_collector.past import Expectations, compared, row
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from reachmap_collector.diagnose import Diagnosed, find
-from reachmap_collector.fold import FlowMap, renamed
+from reachmap_collector.flowmap.fold import FlowMap, renamed
+from reachmap_collector.flowmap.records import Counts, Period, Told
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
-from reachmap_collector.records import Counts, Period, Told
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.store.api import (
     Batch,

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector import columns
-from reachmap_collector.columns import Bits
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.columns import Bits
+from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.judge import ASTRAY, CONNECTED, FLAPPING, Judge, Judgement
 from reachmap_collector.planner import Target
 from reachmap_shared.vocabulary import Outcome, State, Transport

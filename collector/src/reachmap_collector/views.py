@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from reachmap_collector.flowmap.records import FlowRecord
 from reachmap_collector.judge import Judgement
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, Member, Target, members
-from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState
 from reachmap_collector.topology.model import Connection, TableRow, Topology
 from reachmap_shared.messages import Observation

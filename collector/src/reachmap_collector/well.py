@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from reachmap_collector import columns
-from reachmap_collector.bulk import Numbering, WellFlows
-from reachmap_collector.columns import Rows
+from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.bulk import Numbering, WellFlows
+from reachmap_collector.flowmap.columns import Rows
 from reachmap_collector.store.api import Latest
 from reachmap_shared import codec
 from reachmap_shared.messages import Observation

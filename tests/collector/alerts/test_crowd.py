@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from reachmap_collector.alerts.causes import find_causes
 from reachmap_collector.alerts.sights import Look, agents
+from reachmap_collector.flowmap.records import Told
 from reachmap_collector.planner import Announcement
-from reachmap_collector.records import Told
 from reachmap_shared.vocabulary import Outcome, State
 
 NOW = 1_000.0

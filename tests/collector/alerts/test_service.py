@@ -13,8 +13,8 @@ from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.load import Configuration, Place
 from reachmap_collector.alerts.muting import Acknowledgement, Silence
 from reachmap_collector.alerts.service import Alerts
+from reachmap_collector.flowmap.records import Told
 from reachmap_collector.planner import FlowKey
-from reachmap_collector.records import Told
 from reachmap_collector.slots import Slots
 from reachmap_shared.vocabulary import Outcome
 

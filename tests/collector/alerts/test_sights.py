@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from reachmap_collector.alerts.sights import FAILING, Look, agents
+from reachmap_collector.flowmap.records import Told
 from reachmap_collector.judge import Judge
-from reachmap_collector.records import Told
 from reachmap_collector.roster import AgentState
 from reachmap_shared.vocabulary import Cause, Outcome
 

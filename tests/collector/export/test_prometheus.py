@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from reachmap_collector.export import Options, Snapshot, prometheus
 from reachmap_collector.export.measuring import Group, Measured, grouped
 from reachmap_collector.export.scrape import of_states
+from reachmap_collector.flowmap.records import Counts, Period
 from reachmap_collector.queries import Queries
-from reachmap_collector.records import Counts, Period
 from reachmap_collector.slots import Slots
 from reachmap_shared import __version__
 from reachmap_shared.vocabulary import Outcome

@@ -22,7 +22,7 @@ from reachmap_collector.alerts.groups import (
     parted,
     place_of,
 )
-from reachmap_collector.columns import Bits
+from reachmap_collector.flowmap.columns import Bits
 from reachmap_collector.states import CODES, NOBODY, STATES, States
 from reachmap_shared.vocabulary import Transport
 

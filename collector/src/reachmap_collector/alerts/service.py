@@ -29,7 +29,7 @@ from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets import BUS, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
 from reachmap_collector.alerts.sights import Look, agents
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.planner import FlowKey, Member
 from reachmap_collector.roster import AgentState, Roster

@@ -8,12 +8,12 @@ import numpy as np
 from reachmap_collector.alerts.causes import Member
 from reachmap_collector.alerts.crowd import Crowd
 from reachmap_collector.alerts.groups import Sight
-from reachmap_collector.columns import Bits
-from reachmap_collector.fold import FlowMap
+from reachmap_collector.flowmap.columns import Bits
+from reachmap_collector.flowmap.fold import FlowMap
+from reachmap_collector.flowmap.records import FlowRecord
 from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.planner import Member as Host
-from reachmap_collector.records import FlowRecord
 from reachmap_collector.roster import AgentState, Roster
 from reachmap_collector.states import CODES, NOBODY, States
 from reachmap_collector.topology.schema import Checks

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector import columns
 from reachmap_collector.export.measuring import AS_IT_SHOULD_BE, Group
+from reachmap_collector.flowmap import columns
 from reachmap_collector.states import CODES, NOBODY, STATES, States
 from reachmap_shared import logscale
 from reachmap_shared.vocabulary import Outcome

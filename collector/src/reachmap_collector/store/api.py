@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector.bulk import FlowKeys, Numbering, Numbers
+from reachmap_collector.flowmap.bulk import FlowKeys, Numbering, Numbers
 from reachmap_collector.planner import FlowKey
 from reachmap_shared.vocabulary import Outcome
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, func, select
 
-from reachmap_collector.bulk import FlowKeys, Numbering, Numbers
+from reachmap_collector.flowmap.bulk import FlowKeys, Numbering, Numbers
 from reachmap_collector.slots import Place, SlotFlows
 from reachmap_collector.store.api import Beginning, Latest, PlanSlots
 from reachmap_collector.store.packing import outcome, seconds, transport, unpack_slots

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector.columns import Bits
-from reachmap_collector.lines import Lines
+from reachmap_collector.flowmap.columns import Bits
+from reachmap_collector.flowmap.lines import Lines
+from reachmap_collector.flowmap.records import PERIODS, Source
+from reachmap_collector.flowmap.resolved import Resolved
 from reachmap_collector.planner import NO_ADDRESS, FlowKey, Flows, Target
-from reachmap_collector.records import PERIODS, Source
-from reachmap_collector.resolved import Resolved
 from reachmap_collector.slots import Ends
 
 Places = NDArray[np.int64]

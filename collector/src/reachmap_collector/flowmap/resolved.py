@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector import columns
-from reachmap_collector.columns import Bits, Rows
-from reachmap_collector.records import FlowRecord, Told
+from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.columns import Bits, Rows
+from reachmap_collector.flowmap.records import FlowRecord, Told
 
 _HIDDEN: Final = 32
 """Addresses of a name that are remembered, those that it has no more included."""

@@ -13,16 +13,16 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector import columns
-from reachmap_collector.bulk import WellFlows
-from reachmap_collector.columns import Rows
 from reachmap_collector.diagnose import Diagnosed
-from reachmap_collector.index import Index
+from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.bulk import WellFlows
+from reachmap_collector.flowmap.columns import Rows
+from reachmap_collector.flowmap.index import Index
+from reachmap_collector.flowmap.records import FlowRecord, Source, Told
+from reachmap_collector.flowmap.resolved import Name, Resolved, is_said_by_a_row
+from reachmap_collector.flowmap.sources import Sources
+from reachmap_collector.flowmap.written import Written
 from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, FlowKey, Flows, Target
-from reachmap_collector.records import FlowRecord, Source, Told
-from reachmap_collector.resolved import Name, Resolved, is_said_by_a_row
-from reachmap_collector.sources import Sources
-from reachmap_collector.written import Written
 from reachmap_shared.vocabulary import Expectation, Outcome
 
 KEPT: Final = 1_000

@@ -6,7 +6,7 @@ Sources of the same roles share their targets, so where a place stands among tho
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector.bulk import WellFlows
+from reachmap_collector.flowmap.bulk import WellFlows
 from reachmap_collector.planner import FlowKey, Flows, Target
 from reachmap_collector.slots import Place, place_of
 

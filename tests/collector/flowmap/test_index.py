@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reachmap_collector.index import Index
+from reachmap_collector.flowmap.index import Index
 from reachmap_collector.planner import Flows
 
 

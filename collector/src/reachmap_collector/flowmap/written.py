@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector import columns
-from reachmap_collector.columns import Rows
-from reachmap_collector.records import FlowRecord, Told
+from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.columns import Rows
+from reachmap_collector.flowmap.records import FlowRecord, Told
 from reachmap_shared.messages import Observation
 
 WORDS: Final = 10_000

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from reachmap_collector.diagnose import Diagnosed
-from reachmap_collector.lines import Lines, constant
+from reachmap_collector.flowmap.lines import Lines, constant
 from reachmap_collector.planner import ExpectedFlow, FlowKey
 from reachmap_collector.slots import Slots
 from reachmap_shared import logscale

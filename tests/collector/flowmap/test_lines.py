@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector.lines import Lines
+from reachmap_collector.flowmap.lines import Lines
 from reachmap_shared.messages import NamedCount
 
 counts = st.one_of(st.just(0), st.integers(0, 5), st.integers(0, 1 << 20))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector import columns, resolved
-from reachmap_collector.resolved import Resolved
+from reachmap_collector.flowmap import columns, resolved
+from reachmap_collector.flowmap.resolved import Resolved
 
 ROWS = 6
 SETS = [(), ("a",), ("b",), ("a", "b"), ("a", "b", "c"), ("b", "c", "d"), ("a", "b", "c", "d")]

@@ -11,7 +11,7 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from reachmap_collector.columns import Rows
+from reachmap_collector.flowmap.columns import Rows
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.slots import Place, place_of
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector.bulk import FlowKeys, Numbering
-from reachmap_collector.fold import renamed
+from reachmap_collector.flowmap.bulk import FlowKeys, Numbering
+from reachmap_collector.flowmap.fold import renamed
 from reachmap_collector.planner import FlowKey
 from reachmap_shared.vocabulary import Transport
 

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector.lines import Lines
-from reachmap_collector.records import Counts, Period
+from reachmap_collector.flowmap.lines import Lines
+from reachmap_collector.flowmap.records import Counts, Period
 from reachmap_collector.slots import Slots
 from reachmap_shared.messages import NamedCount
 

@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector import columns
+from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.records import FlowRecord
+from reachmap_collector.flowmap.written import Written
 from reachmap_collector.planner import ExpectedFlow, FlowKey
-from reachmap_collector.records import FlowRecord
-from reachmap_collector.written import Written
 from reachmap_shared.names import ServiceName
 from reachmap_shared.vocabulary import AnsweredBy, Expectation, Outcome, Transport
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reachmap_collector import columns
-from reachmap_collector.bulk import FlowKeys, Numbering, WellFlows
-from reachmap_collector.fold import FlowMap
-from reachmap_collector.lines import Lines
+from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.bulk import FlowKeys, Numbering, WellFlows
+from reachmap_collector.flowmap.fold import FlowMap
+from reachmap_collector.flowmap.lines import Lines
+from reachmap_collector.flowmap.records import Counts, FlowRecord, Period, Source, Told
 from reachmap_collector.planner import ExpectedFlow, FlowKey
-from reachmap_collector.records import Counts, FlowRecord, Period, Source, Told
 from reachmap_collector.slots import Slots
 from reachmap_shared import logscale
 from reachmap_shared.messages import NamedCount

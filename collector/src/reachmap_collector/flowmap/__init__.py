@@ -1,0 +1,1 @@
+"""The map: every flow that the topology speaks of, as rows of numbers. Pure."""

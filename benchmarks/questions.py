@@ -40,7 +40,7 @@ GOAL_S = 1.0
 AT_A_START_S = 4.0
 """After which the command line gives up."""
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 FOR_AN_ANSWER_S = 20.0
 ROUNDS = 8
 BEHIND_MINUTES = 15

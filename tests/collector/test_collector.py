@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reachmap_collector.collector import Collector
 from reachmap_collector.credentials import Credentials
+from reachmap_collector.errors import StoreUnavailable
 from reachmap_collector.keeper import keeping
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.plans import idle_plan
@@ -512,6 +513,30 @@ async def test_a_restart_keeps_just_the_plans_that_are_new(
         assert await collector._keeper._commit()
     assert {row.agent for row in store.beginning().plans} == {"pc-1", "pc-2", "web-1", "db-1"}
     assert store.plans("pc-2")[-1].revision == idle_plan("pc-2").revision
+
+
+async def test_a_store_that_cannot_be_read_is_told_of_once(
+    collector_of: Any,
+    store: Any,
+    office_text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However long it takes; the map is made as soon as it can be."""
+    monkeypatch.setattr("reachmap_collector.collector._RETRY_S", 0.0)
+    collector = collector_of(office_text, store=store)
+    read, left = Remains.read, iter(range(5))
+
+    def fail(store: Any) -> Remains:
+        if next(left, None) is not None:
+            raise StoreUnavailable("the disk is full")
+        return read(store)
+
+    monkeypatch.setattr(Remains, "read", fail)
+    with contextlib.closing(collector._keeper):
+        await collector.restore()
+    assert caplog.text.count("the store cannot be read") == 1
+    assert [*left] == []
 
 
 # What is refused.

@@ -185,8 +185,11 @@ class Collector:
             try:
                 remains = await self._keeper.read(Remains.read)
             except StoreError as error:
+                if not self._keeper.trouble:
+                    _log.warning(
+                        "the store cannot be read, the map waits for it", reason=str(error)
+                    )
                 self._keeper.trouble = str(error)
-                _log.warning("the store cannot be read, the map waits for it", reason=str(error))
                 self._settled.set()  # who asks hears of it
                 await asyncio.sleep(_RETRY_S)
             else:

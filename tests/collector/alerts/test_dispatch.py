@@ -111,6 +111,19 @@ async def test_what_goes_on_is_repeated(
         await eventually(lambda: outlet.repeated == [["a-1"]] * 3)
 
 
+async def test_a_flood_of_words_costs_no_look_at_all_that_goes_on(
+    recorder: Any, disk: Any, told: Any, eventually: Any
+) -> None:
+    """Where there are a thousand alerts, that would be a million."""
+    looks: list[int] = []
+    outlets = {"hook": Place(recorder)}
+    async with delivering(outlets, disk.memory(), lambda _: lambda: looks.append(1)) as queues:
+        for number in range(100):
+            queues["hook"].put(told(f"a-{number}"))
+        await eventually(lambda: len(recorder.told) == 100)
+    assert looks == []
+
+
 async def test_a_newer_word_while_one_is_sent_is_sent_too(
     recorder: Any, disk: Any, told: Any, eventually: Any
 ) -> None:

@@ -1,5 +1,6 @@
 """What operators ask and say, and how wrong questions are refused."""
 
+import json
 from typing import Any
 
 import pytest
@@ -52,6 +53,26 @@ async def test_all_is_also_what_pends_or_has_ended(queries: AlertQueries) -> Non
     """For whoever wonders why nobody is told."""
     answer = await queries.alerts({"all": True})
     assert [one["status"] for one in answer["alerts"]] == ["firing", "pending", "resolved"]
+
+
+async def test_more_than_fit_the_bus_come_a_page_after_the_other(
+    queries: AlertQueries, alerts: Alerts, alert: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them once, in the order in which they were told."""
+    monkeypatch.setattr("reachmap_collector.alerts.queries._PAGE_BYTES", 2_000)
+    alerts.book.alerts = {f"a-{n}": alert(f"a-{n}", told=2e9 - n // 3) for n in range(40)}
+    found: list[str] = []
+    pages, after = 0, None
+    while pages == 0 or after is not None:
+        answer = await queries.alerts({"after": json.loads(json.dumps(after))})
+        assert 0 < len(answer["alerts"]) < 40
+        found += [one["id"] for one in answer["alerts"]]
+        pages, after = pages + 1, answer["next"]
+    assert found == [one.id for one in alerts.book.active()]
+    assert await refusal(queries.alerts({"after": "a-1"})) == (
+        "400",
+        "after: expected what the page before gave as `next`",
+    )
 
 
 async def test_an_alert_can_be_acknowledged(queries: AlertQueries) -> None:

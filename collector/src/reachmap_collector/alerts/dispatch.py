@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -17,7 +17,7 @@ from reachmap_collector.alerts import kept, notices
 from reachmap_collector.alerts.kept import Memory
 from reachmap_collector.alerts.load import Place
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets import Outlet, OutletFailed
+from reachmap_collector.alerts.outlets import Active, Outlet, OutletFailed
 from reachmap_shared import log
 
 MAX_WAITING: Final = 10_000
@@ -25,9 +25,6 @@ MAX_WAITING: Final = 10_000
 
 _RETRY_S: Final = (1.0, 60.0)
 """After the first failure, and at most; it doubles in between."""
-
-Active = Callable[[], Sequence[Notice]]
-"""Gives all alerts that go on, as an outlet that wants to know is to hear of them."""
 
 _log = log.get("alerts")
 
@@ -119,7 +116,7 @@ class Queue:
         while self.waiting:
             word, told = next(iter(self.waiting.items()))
             try:
-                await outlet.send(told, active())
+                await outlet.send(told, active)
                 self.delivered += 1
             except OutletFailed as error:
                 if not error.is_final:

@@ -1,6 +1,7 @@
 """What can be asked and said about alerts: more endpoints of the collector's micro service."""
 
 import difflib
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,14 +10,18 @@ from pydantic import ValidationError
 
 from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.config import Filter, duration
-from reachmap_collector.alerts.lifecycle import Phase
+from reachmap_collector.alerts.lifecycle import Alert, Phase
 from reachmap_collector.alerts.muting import Acknowledgement, Silence
 from reachmap_collector.alerts.outlets import OutletFailed
 from reachmap_collector.alerts.service import Alerts, Watched
+from reachmap_shared import codec
 from reachmap_shared.bus import Query
 from reachmap_shared.errors import QueryRefused
 
 Json = dict[str, Any]
+
+_PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
+"""Of alerts in one answer: it has to fit the bus."""
 
 _FILTER: Final = ("kinds", "hosts", "roles", "services")
 _LONGEST_S: Final = 366 * 86_400.0
@@ -39,13 +44,28 @@ class AlertQueries:
         }
 
     async def alerts(self, parameters: Json) -> Json:
-        """What fires, silences, how outlets do; `{all}` has also what pends or has ended."""
+        """One page of what fires, with silences and how outlets do: `{all, after}`.
+
+        `all` has also what pends or has ended. Gives `{alerts, next, silences, outlets}`.
+        """
         now = self._watched.now()
         book = self._alerts.book
+        after = _place(parameters.get("after"))
         wanted = book.alerts.values() if parameters.get("all") else book.active()
-        shown = [self._alerts.notice(alert, now) for alert in wanted]
+        page: list[Json] = []
+        size, last = 0, None
+        for alert in sorted((one for one in wanted if _order(one) > after), key=_order):
+            document = notices.document(self._alerts.notice(alert, now))
+            size += len(json.dumps(document))
+            if page and size > _PAGE_BYTES:
+                break
+            page.append(document)
+            last = alert
+        else:
+            last = None
         return {
-            "alerts": [notices.document(one) for one in shown],
+            "alerts": page,
+            "next": None if last is None else _order(last),
             "silences": [_silence(one) for one in self._alerts.archive.silences.values()],
             "outlets": [
                 {
@@ -108,11 +128,27 @@ class AlertQueries:
         began = time.monotonic()
         trial = notices.harmless(name, self._watched.now())
         try:
-            said, is_good = await outlets[name].send(trial, [trial]), True
+            said, is_good = await outlets[name].send(trial, lambda: [trial]), True
         except OutletFailed as error:
             said, is_good = str(error), False
         took_ms = round((time.monotonic() - began) * 1000, 1)
         return {"outlet": name, "delivered": is_good, "said": said, "took_ms": took_ms}
+
+
+def _order(alert: Alert) -> tuple[float, str]:
+    """By when it was told first."""
+    return alert.told or 0.0, alert.id
+
+
+def _place(after: Any) -> tuple[float, str]:
+    """Where a page begins."""
+    match after:
+        case None:
+            return -1.0, ""
+        case [int() | float() as told, str() as ident]:
+            return told, ident
+        case _:
+            raise QueryRefused("400", "after: expected what the page before gave as `next`")
 
 
 def _silence(one: Silence) -> Json:

@@ -10,7 +10,7 @@ import click
 
 from reachmap_collector import render
 from reachmap_collector.cli.access import Server, is_typed, server
-from reachmap_collector.cli.options import ask, formatted, on_bus
+from reachmap_collector.cli.options import ask, ask_for_alerts, formatted, on_bus
 from reachmap_shared import bus, subjects
 
 _TRIAL_S: Final = 65.0
@@ -41,7 +41,7 @@ def alerts(
     invocation.obj = (nats, context)
     if invocation.invoked_subcommand is not None:
         return
-    answer = ask(nats, context, "alerts", {"all": everything})
+    answer = ask_for_alerts(nats, context, everything=everything)
     render.show(
         style,
         answer,

@@ -182,6 +182,11 @@ def ask_for_map(nats: str | None, context: str | None, parameters: Mapping[str, 
     return _ask_for_all(nats, context, "map", parameters, "rows")
 
 
+def ask_for_alerts(nats: str | None, context: str | None, *, everything: bool) -> Any:
+    """Alerts, page after page, as one answer."""
+    return _ask_for_all(nats, context, "alerts", {"all": everything})
+
+
 def ask_for_topology(nats: str | None, context: str | None) -> Any:
     """The topology in force, page after page of its hosts, as one answer."""
     return _ask_for_all(nats, context, "topology", {}, "hosts")

@@ -26,7 +26,7 @@ async def test_what_goes_on_is_repeated_with_the_same_labels(
     alertmanager: Any, server: Any, told: Any
 ) -> None:
     """Whatever else is said of it."""
-    await alertmanager.send(told(), [])
+    await alertmanager.send(told(), list)
     await alertmanager.repeat([replace(told(), summary="it got around")])
     assert [request.path for request in server.requests] == ["/am/api/v2/alerts"] * 2
     [one], [two] = (request.json for request in server.requests)
@@ -39,7 +39,7 @@ async def test_what_goes_on_is_repeated_with_the_same_labels(
 
 async def test_an_end_is_told_at_once(alertmanager: Any, server: Any, told: Any) -> None:
     """And not left to a timeout."""
-    await alertmanager.send(told(phase=Phase.RESOLVED, ended=1.0), [])
+    await alertmanager.send(told(phase=Phase.RESOLVED, ended=1.0), list)
     [alert] = server.requests[0].json
     assert ends_in_s(alert) <= 0
     await alertmanager.close()
@@ -50,7 +50,7 @@ async def test_what_gets_worse_ends_under_its_old_labels(
 ) -> None:
     """Or it would be there twice."""
     before = {**told().labels, "severity": "warning"}
-    await alertmanager.send(replace(told(), replaces=before), [])
+    await alertmanager.send(replace(told(), replaces=before), list)
     new, old = server.requests[0].json
     assert (new["labels"]["severity"], old["labels"]["severity"]) == ("critical", "warning")
     assert ends_in_s(new) > 0 >= ends_in_s(old)

@@ -18,7 +18,7 @@ def hook(outlet: Any, server: Any) -> Any:
 async def test_a_token_is_shown(hook: Any, server: Any, told: Any, caplog: Any) -> None:
     """As a bearer's; and what came back is told."""
     caplog.set_level(logging.INFO)
-    assert await hook.send(told(), []) == "200 OK: thanks"
+    assert await hook.send(told(), list) == "200 OK: thanks"
     assert server.requests[0].headers["authorization"] == "Bearer sesame"
     assert server.requests[0].path == "/hidden-path"
     assert "hidden" not in caplog.text
@@ -43,7 +43,7 @@ async def test_only_what_would_never_be_taken_is_given_up(
     """A wrong token may be mended, a message that it does not like may not."""
     server.status, server.says = status, b"no: sesame is no word of mine"
     with pytest.raises(OutletFailed) as caught:
-        await hook.send(told(), [])
+        await hook.send(told(), list)
     assert caught.value.is_final is is_final
     assert "sesame" not in str(caught.value)
     assert "*** is no word of mine" in str(caught.value)
@@ -55,6 +55,6 @@ async def test_a_url_is_in_no_error(outlet: Any, told: Any, url: str) -> None:
     """It may be all that it takes to send messages."""
     made = outlet(HOOK, url=url, token="sesame")
     with pytest.raises(OutletFailed) as caught:
-        await made.send(told(), [])
+        await made.send(told(), list)
     assert "hidden" not in str(caught.value) and "nonsense" not in str(caught.value)
     await made.close()

@@ -29,7 +29,7 @@ def bus() -> Any:
 
 async def test_an_alert_has_a_subject_of_its_own(bus: Any, told: Any) -> None:
     """As JSON, for any program."""
-    await BusOutlet(bus).send(told(), [])
+    await BusOutlet(bus).send(told(), list)
     [(subject, payload)] = bus.sent
     assert subject == "reachmap.alert.a-1"
     assert json.loads(payload)["kind"] == "service-down"
@@ -39,5 +39,5 @@ async def test_a_bus_that_is_away_is_waited_for(bus: Any, told: Any) -> None:
     """As for any other outlet."""
     bus.is_away = True
     with pytest.raises(OutletFailed) as caught:
-        await BusOutlet(bus).send(told(), [])
+        await BusOutlet(bus).send(told(), list)
     assert not caught.value.is_final

@@ -12,7 +12,7 @@ async def test_it_beats_whatever_is_wrong_elsewhere(outlet: Any, server: Any, to
     made = outlet(f'kind = "heartbeat"\nurl = "{server.url}/ping"\nmethod = "POST"')
     await made.repeat([told()])
     await made.repeat([replace(told(), kind=Kind.CUT_OFF)])
-    await made.send(told(), [])
+    await made.send(told(), list)
     assert [(one.method, one.path) for one in server.requests] == [("POST", "/ping")]
     await made.close()
 
@@ -20,5 +20,5 @@ async def test_it_beats_whatever_is_wrong_elsewhere(outlet: Any, server: Any, to
 async def test_a_trial_is_a_beat(outlet: Any, server: Any) -> None:
     """Or there would be nothing to try."""
     made = outlet(f'kind = "heartbeat"\nurl = "{server.url}/ping"')
-    assert await made.send(harmless("it", 0.0), []) == "200 OK: thanks"
+    assert await made.send(harmless("it", 0.0), list) == "200 OK: thanks"
     await made.close()

@@ -20,7 +20,7 @@ def icinga(outlet: Any, server: Any) -> Any:
 async def test_it_is_as_bad_as_the_worst(icinga: Any, server: Any, told: Any) -> None:
     """And lists all."""
     mild = replace(told("a-2"), severity=Severity.WARNING, summary="a trifle")
-    await icinga.send(told(), [mild, told()])
+    await icinga.send(told(), lambda: [mild, told()])
     [request] = server.requests
     assert request.path == "/v1/actions/process-check-result"
     login = base64.b64encode(b"api:sesame").decode()

@@ -9,7 +9,7 @@ from reachmap_collector.alerts.outlets.webhook import signature
 async def test_a_body_is_signed_with_its_moment(outlet: Any, server: Any, told: Any) -> None:
     """So that whoever receives it can tell an old one from a new one."""
     made = outlet(f'kind = "webhook"\nurl = "{server.url}"\nsecret_file = "key"', key="sesame")
-    await made.send(told(), [])
+    await made.send(told(), list)
     [request] = server.requests
     at = request.headers["reachmap-timestamp"]
     assert abs(time.time() - int(at)) < 10
@@ -29,6 +29,6 @@ def test_the_signature_is_the_one_that_is_documented() -> None:
 async def test_without_a_key_nothing_is_signed(outlet: Any, server: Any, told: Any) -> None:
     """And nothing says that it was."""
     made = outlet(f'kind = "webhook"\nurl = "{server.url}"')
-    await made.send(told(), [])
+    await made.send(told(), list)
     assert "reachmap-signature" not in server.requests[0].headers
     await made.close()

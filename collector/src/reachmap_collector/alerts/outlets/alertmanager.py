@@ -7,7 +7,7 @@ from typing import Any, Final
 from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.config import AlertmanagerOutlet
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets.base import Web
+from reachmap_collector.alerts.outlets.base import Active, Web
 from reachmap_collector.alerts.secrets import Secrets
 
 _MISSED: Final = 4
@@ -26,7 +26,7 @@ class Alertmanager:
         self.repeat_s: float | None = settings.repeat_s
         self._url = f"{self._web.url.rstrip('/')}/api/v2/alerts"
 
-    async def send(self, told: Notice, _active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, _active: Active) -> str:
         """Tell of one alert."""
         alerts = [self._alert(told, told.labels, is_over=not told.is_active)]
         if told.replaces is not None:

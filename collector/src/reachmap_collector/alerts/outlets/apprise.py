@@ -10,7 +10,7 @@ from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.config import AppriseOutlet
 from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets.base import OutletFailed
+from reachmap_collector.alerts.outlets.base import Active, OutletFailed
 from reachmap_collector.alerts.secrets import Secrets
 
 # It logs URLs, with all their secrets, when something is wrong with them.
@@ -42,7 +42,7 @@ class Apprise:
             if not self._service.add(url):
                 raise OutletFailed(f"URL {number} is none that Apprise knows", is_final=True)
 
-    async def send(self, told: Notice, _active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, _active: Active) -> str:
         """Tell of one alert."""
         kind = _TYPES[told.severity] if told.is_active else "success"
         title = f"[reachmap] {told.severity if told.is_active else 'ended'}: {told.summary}"

@@ -2,7 +2,7 @@
 
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import httpx
@@ -31,6 +31,10 @@ class OutletFailed(ReachmapError):
         """Whether it would never take it, however often it is told."""
 
 
+Active = Callable[[], Sequence[Notice]]
+"""Gives all alerts that go on, as an outlet that wants to know is to hear of them."""
+
+
 class Outlet(Protocol):
     """A place where alerts go. It keeps nothing: whoever tells it remembers what it was told."""
 
@@ -38,10 +42,11 @@ class Outlet(Protocol):
     def repeat_s(self) -> float | None:
         """How often it wants to be told again what goes on; None for never."""
 
-    async def send(self, told: Notice, active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, active: Active) -> str:
         """Tell it of one alert, and return what it said; raises OutletFailed.
 
-        `active` are all alerts that go on, for places that know of no single ones.
+        `active` is for places that know of no single alerts. To ask costs as much as there are, and
+        in a large outage there are as many as are sent.
         """
 
     async def repeat(self, active: Sequence[Notice]) -> None:

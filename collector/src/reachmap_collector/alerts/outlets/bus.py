@@ -6,7 +6,7 @@ from typing import Final
 
 from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets.base import OutletFailed
+from reachmap_collector.alerts.outlets.base import Active, OutletFailed
 from reachmap_shared import subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable
@@ -23,7 +23,7 @@ class BusOutlet:
     def __init__(self, connection: Bus) -> None:
         self._bus = connection
 
-    async def send(self, told: Notice, _active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, _active: Active) -> str:
         """Publish one alert."""
         subject = subjects.alert(told.id)
         try:

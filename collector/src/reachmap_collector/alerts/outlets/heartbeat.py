@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from reachmap_collector.alerts.config import HeartbeatOutlet
 from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets.base import Web
+from reachmap_collector.alerts.outlets.base import Active, Web
 from reachmap_collector.alerts.secrets import Secrets
 
 
@@ -17,7 +17,7 @@ class Heartbeat:
         self._method = settings.method
         self.repeat_s: float | None = settings.repeat_s
 
-    async def send(self, told: Notice, _active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, _active: Active) -> str:
         """No single alert is any of its business; a trial is a beat like any other."""
         return await self._web.call(self._method) if told.id.startswith("test-") else ""
 

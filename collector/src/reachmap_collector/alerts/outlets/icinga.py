@@ -12,7 +12,7 @@ import httpx
 from reachmap_collector.alerts.config import IcingaOutlet
 from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets.base import Web
+from reachmap_collector.alerts.outlets.base import Active, Web
 from reachmap_collector.alerts.secrets import Secrets
 
 _EXITS: Final[Mapping[Severity, int]] = {
@@ -36,9 +36,9 @@ class Icinga:
         self._login = httpx.BasicAuth(settings.user, secrets.get("password") or "")
         self.repeat_s: float | None = settings.repeat_s
 
-    async def send(self, told: Notice, active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, active: Active) -> str:
         """Tell how things stand."""
-        return await self._tell(active)
+        return await self._tell(active())
 
     async def repeat(self, active: Sequence[Notice]) -> None:
         """Tell how things stand."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.config import WebhookOutlet
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets.base import Web
+from reachmap_collector.alerts.outlets.base import Active, Web
 from reachmap_collector.alerts.secrets import Secrets
 
 
@@ -27,7 +27,7 @@ class Webhook:
         self._web = Web(settings, secrets)
         self._secret = secrets.get("secret")
 
-    async def send(self, told: Notice, _active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, _active: Active) -> str:
         """Post one alert."""
         body = json.dumps(notices.document(told)).encode()
         headers = {"Content-Type": "application/json"}

@@ -5,11 +5,12 @@ endpoints have the same roles. A plan counts as made when its bytes are ready to
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from common import figure
 
-from reachmap_collector import planner
+from reachmap_collector import garbage, planner
 from reachmap_collector.planner import Announcement, Flows
 from reachmap_collector.plans import Plans
 from reachmap_collector.topology.model import NamedProfile, Topology, assemble
@@ -27,6 +28,11 @@ ALL_GOAL_S, ONE_GOAL_S = 10.0, 0.2
 def main() -> None:
     """Everything, then one endpoint's and one server's new address."""
     print(f"\nplanning {HOSTS:,} hosts")
+    with garbage.rarely_looked_for() as set_aside:  # as in a collector
+        _measure(set_aside)
+
+
+def _measure(set_aside: Callable[[], None]) -> None:
     topology = _topology()
     said = {
         f"pc-{n:05}": Announcement((), (f"10.1.{n >> 8}.{n & 255}",))
@@ -42,6 +48,7 @@ def main() -> None:
         f"under {ALL_GOAL_S:g} s",
         took < ALL_GOAL_S,
     )
+    set_aside()
     said["pc-00007"] = Announcement((), ("10.9.9.9",))
     _change("an endpoint moves", topology, said, flows, plans)
     said["server-007"] = Announcement((), ("10.9.9.8",))

@@ -14,13 +14,14 @@ import planning
 from common import figure
 
 from reachmap_collector.flowmap.fold import FlowMap
+from reachmap_collector.garbage import not_looked_for
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.planner import Flows
 from reachmap_collector.plans import Plans
 from reachmap_collector.remains import Remains
 from reachmap_collector.reports import Reports, kept_slots, slots_of
 from reachmap_collector.slots import KnownPlans
-from reachmap_collector.store import much_is_read, open_store
+from reachmap_collector.store import open_store
 from reachmap_collector.store.api import Batch, Transition
 from reachmap_shared import codec
 from reachmap_shared.messages import Observation
@@ -76,7 +77,7 @@ def _restart(url: str, flows: Flows) -> None:
     reports = Reports(flow_map, Ledger(), known)
     remains = Remains.read(store)
     read = time.process_time() - began_work
-    with much_is_read():
+    with not_looked_for():
         flow_map.expect(flows, THEN)
         for row in remains.plans:
             known.add(slots_of(row))

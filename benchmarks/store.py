@@ -20,9 +20,9 @@ from pathlib import Path
 
 from common import figure
 
-from reachmap_collector.garbage import rarely_looked_for
+from reachmap_collector.garbage import not_looked_for, rarely_looked_for
 from reachmap_collector.planner import FlowKey
-from reachmap_collector.store import much_is_read, open_store
+from reachmap_collector.store import open_store
 from reachmap_collector.store.api import Batch, PackedRollUp, PlanSlots, Transition
 from reachmap_collector.store.sql import SqlStore
 from reachmap_shared.vocabulary import Outcome, Transport
@@ -133,7 +133,7 @@ def _restart(url: str) -> None:
     """All that a collector reads before it goes on, in a store that it opens anew."""
     began, began_work = time.perf_counter(), time.process_time()
     store = open_store(url)
-    with much_is_read():
+    with not_looked_for():
         begins = store.beginning()
         sum(1 for _ in store.received())
     took, worked = time.perf_counter() - began, time.process_time() - began_work

@@ -3,6 +3,8 @@
 import gc
 import weakref
 
+import pytest
+
 from reachmap_collector import garbage
 
 
@@ -64,3 +66,18 @@ def test_afterwards_all_is_as_before() -> None:
         assert gc.get_threshold() != before
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
+
+
+def test_collection_of_garbage_is_paused_and_goes_on() -> None:
+    """Whatever happens in between; where it was off, it stays so."""
+    with pytest.raises(KeyError), garbage.not_looked_for():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with garbage.not_looked_for():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

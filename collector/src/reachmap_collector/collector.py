@@ -21,6 +21,7 @@ from reachmap_collector.credentials import Credentials
 from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
 from reachmap_collector.flowmap.fold import FlowMap, renamed
 from reachmap_collector.flowmap.records import FlowRecord
+from reachmap_collector.garbage import not_looked_for
 from reachmap_collector.handed import Handed
 from reachmap_collector.intake import Intake
 from reachmap_collector.judge import Judge, Judgement
@@ -48,7 +49,6 @@ from reachmap_collector.reports import (
 from reachmap_collector.roster import Remembered, Roster
 from reachmap_collector.slots import KnownPlans, Slots
 from reachmap_collector.states import States
-from reachmap_collector.store import much_is_read
 from reachmap_collector.store.api import (
     Batch,
     DeadLetter,
@@ -196,7 +196,7 @@ class Collector:
                 break
         self._keeper.trouble = ""
         self._settled.clear()
-        with much_is_read():
+        with not_looked_for():
             # In a thread, for it may take seconds, and whoever asks is to hear that it does.
             await asyncio.to_thread(self._begin, remains)
         self._made_anew()

@@ -46,3 +46,19 @@ def rarely_looked_for(
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+@contextmanager
+def not_looked_for() -> Iterator[None]:
+    """While very much is made that stays: all that a store has becomes the map.
+
+    Python would look through a million things for some again and again, which takes as long as to
+    make them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from reachmap_collector.garbage import not_looked_for
 from reachmap_collector.reports import DIAGNOSES, LOSSES
-from reachmap_collector.store import much_is_read
 from reachmap_collector.store.api import Kept, Latest, PlanSlots, Received, Store, Transition
 
 HELLOS: Final = "hellos"
@@ -34,7 +34,7 @@ class Remains:
     @classmethod
     def read(cls, store: Store) -> "Remains":
         """All of it; it takes its time."""
-        with much_is_read():
+        with not_looked_for():
             page = store.history(limit=_PAGE)
             older = [*page.transitions]
             while page.next is not None and len(older) < _RECENT:

@@ -1,6 +1,5 @@
 """Where a store is, and what of that people see."""
 
-import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reachmap_collector.errors import StoreRefused
-from reachmap_collector.store import default_url, much_is_read, open_store
+from reachmap_collector.store import default_url, open_store
 from reachmap_collector.store.backend import place_of
 
 SECRET = "geheim"
@@ -82,21 +81,6 @@ def test_commands_that_need_no_store_do_not_load_its_libraries() -> None:
     code += "print([name for name in ('sqlalchemy', 'alembic', 'psycopg') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_collection_of_garbage_is_paused_and_goes_on() -> None:
-    """Whatever happens in between; where it was off, it stays so."""
-    with pytest.raises(KeyError), much_is_read():
-        assert not gc.isenabled()
-        raise KeyError
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        with much_is_read():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
 
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

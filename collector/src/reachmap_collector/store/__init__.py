@@ -4,9 +4,6 @@
 `schema` and `migrations` bring an older one up to date.
 """
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,19 +38,3 @@ def open_store(url: str, *, migrate: bool = True) -> "SqlStore":
     place = place_of(url)
     backend = Postgresql(place) if place.path is None else Sqlite(place, place.path)
     return SqlStore(backend, migrate=migrate)
-
-
-@contextmanager
-def much_is_read() -> Iterator[None]:
-    """For a start, while all that the store has becomes the map: nothing of it is garbage.
-
-    Python would look through a million transitions for some again and again, which takes as long
-    as to read them.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -454,18 +454,18 @@ async def test_the_matrix_by_host_has_each_host_on_one_page(
     monkeypatch.setattr("reachmap_collector.queries._HOSTS", 1)
     assert await every_page(queries.map, asked, "rows") == (whole, max(1, len(whole["rows"])))
     monkeypatch.setattr("reachmap_collector.queries._HOSTS", 1000)
-    monkeypatch.setattr("reachmap_collector.queries._PAGE_BYTES", 1)
+    monkeypatch.setattr("reachmap_collector.pages.OCTETS", 1)
     assert (await every_page(queries.map, asked, "rows"))[0] == whole
 
 
-@pytest.mark.parametrize(("name", "bound"), [("_HOSTS", 1), ("_PAGE_BYTES", 1)])
+@pytest.mark.parametrize(("name", "bound"), [("queries._HOSTS", 1), ("pages.OCTETS", 1)])
 async def test_a_topology_of_many_hosts_comes_in_pages(
     queries: Queries, monkeypatch: pytest.MonkeyPatch, name: str, bound: int
 ) -> None:
     """Ten thousand of them are more than the bus takes at once."""
     whole = await queries.topology({})
     assert whole.pop("next") is None
-    monkeypatch.setattr(f"reachmap_collector.queries.{name}", bound)
+    monkeypatch.setattr(f"reachmap_collector.{name}", bound)
     assert await every_page(queries.topology, {}, "hosts") == (whole, 3)
     code, message = await refusal(queries.topology({"after": "gone-1"}))
     assert (code, message) == ("404", "after: the topology has no host 'gone-1' any more")

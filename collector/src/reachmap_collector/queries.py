@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from reachmap_collector import rules, views
+from reachmap_collector import pages, rules, views
 from reachmap_collector.advice import what_to_do, what_would_settle
 from reachmap_collector.collector import Collector
 from reachmap_collector.evidence import looked_into
@@ -24,7 +24,6 @@ from reachmap_collector.states import States
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
 from reachmap_collector.views import By, Json
-from reachmap_shared import codec
 from reachmap_shared.bus import Query
 from reachmap_shared.errors import QueryRefused
 from reachmap_shared.vocabulary import State, Transport
@@ -41,17 +40,12 @@ ROW: Final = "row"
 FILTERS: Final = ("source", "destination", "service", "role", "state", ROW)
 """What flows and the map can be filtered by."""
 
-_PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
-"""Of flows or agents in one answer: agents may say much, and an answer has to fit the bus."""
-
 _BEGINS_S: Final = 0.8
 """How long a question waits for the map of a collector that has just started."""
 
 _BEGINS: Final = (
     "the collector has just started, and still reads what its store has: ask again in a moment"
 )
-
-_NO_PAGE: Final = "after: expected what the page before gave as `next`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +110,7 @@ class Queries:
         for judgement in await self._judged(found):
             flow = self._flow(judgement, details=details)
             size += len(json.dumps(flow))
-            if last is not None and size > _PAGE_BYTES and judgement.record.key != last.record.key:
+            if last is not None and size > pages.OCTETS and judgement.record.key != last.record.key:
                 more = True
                 break
             page.append(flow)
@@ -196,7 +190,7 @@ class Queries:
         # Those of one name stay together, since the next page begins after a name.
         for _, of_name in self._collector.agents().rows(after):
             size += len(json.dumps(of_name))
-            if page and size > _PAGE_BYTES:
+            if page and size > pages.OCTETS:
                 return {"agents": page, "next": page[-1]["agent"]}
             page += of_name
         return {"agents": page, "next": None}
@@ -331,7 +325,7 @@ def _fitting(rows: Sequence[Json]) -> int:
     size = 0
     for number, row in enumerate(rows):
         size += len(json.dumps(row))
-        if number and size > _PAGE_BYTES:
+        if number and size > pages.OCTETS:
             return number
     return len(rows)
 
@@ -340,7 +334,7 @@ def _after(parameters: Json) -> str | None:
     """The name after which a page begins."""
     after = parameters.get("after")
     if after is not None and not isinstance(after, str):
-        raise QueryRefused("400", _NO_PAGE)
+        raise pages.no_page()
     return after
 
 
@@ -365,4 +359,4 @@ def _key(cursor: Any) -> FlowKey:
         source, destination, address, port, transport = cursor
         return FlowKey(str(source), str(destination), str(address), int(port), Transport(transport))
     except (TypeError, ValueError, OverflowError):
-        raise QueryRefused("400", _NO_PAGE) from None
+        raise pages.no_page() from None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from reachmap_collector import pages
 from reachmap_collector.collector import Collector
 from reachmap_collector.errors import StoreError
 from reachmap_collector.flowmap.fold import renamed
@@ -42,8 +43,6 @@ _LOOKED_AT: Final = 1000
 
 _MOST_LOOKED_AT: Final = 20_000
 """For one answer: with a filter that few fit, its page is short, or empty, and not the last."""
-
-_PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
 
 _READ_AT_ONCE_S: Final = 86_400.0
 """Of an agent's roll-ups, for the same reason."""
@@ -113,7 +112,7 @@ class Recall:
         _must_be_a_span(since, until)
         begin = parameters.get("after") or 0
         if type(begin) is not int or begin < 0:
-            raise QueryRefused("400", "after: expected what the page before gave as `next`")
+            raise pages.no_page()
         ends = self._selection(filters, None, None)
         span = (since, until)
         expectations = self._expectations()
@@ -277,7 +276,7 @@ class _Page:
         if self._role is not None and self._role not in roles:
             return True
         self._size += len(json.dumps(made))
-        if self.rows and (len(self.rows) >= self._limit or self._size > _PAGE_BYTES):
+        if self.rows and (len(self.rows) >= self._limit or self._size > pages.OCTETS):
             return False
         self.rows.append(made)
         return True
@@ -358,7 +357,7 @@ def _cursor(after: Any) -> Cursor | None:
             raise ValueError(after)
         return Cursor(at_ms, sequence)
     except (TypeError, ValueError):
-        raise QueryRefused("400", "after: expected what the page before gave as `next`") from None
+        raise pages.no_page() from None
 
 
 def _place(cursor: Cursor | None) -> list[int] | None:

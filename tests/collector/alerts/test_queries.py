@@ -59,7 +59,7 @@ async def test_more_than_fit_the_bus_come_a_page_after_the_other(
     queries: AlertQueries, alerts: Alerts, alert: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them once, in the order in which they were told."""
-    monkeypatch.setattr("reachmap_collector.alerts.queries._PAGE_BYTES", 2_000)
+    monkeypatch.setattr("reachmap_collector.pages.OCTETS", 2_000)
     alerts.book.alerts = {f"a-{n}": alert(f"a-{n}", told=2e9 - n // 3) for n in range(40)}
     found: list[str] = []
     pages, after = 0, None

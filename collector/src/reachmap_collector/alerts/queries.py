@@ -8,20 +8,17 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from reachmap_collector import pages
 from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.config import Filter, duration
 from reachmap_collector.alerts.lifecycle import Alert, Phase
 from reachmap_collector.alerts.muting import Acknowledgement, Silence
 from reachmap_collector.alerts.outlets import OutletFailed
 from reachmap_collector.alerts.service import Alerts, Watched
-from reachmap_shared import codec
 from reachmap_shared.bus import Query
 from reachmap_shared.errors import QueryRefused
 
 Json = dict[str, Any]
-
-_PAGE_BYTES: Final = codec.MAX_MESSAGE // 2
-"""Of alerts in one answer: it has to fit the bus."""
 
 _FILTER: Final = ("kinds", "hosts", "roles", "services")
 _LONGEST_S: Final = 366 * 86_400.0
@@ -57,7 +54,7 @@ class AlertQueries:
         for alert in sorted((one for one in wanted if _order(one) > after), key=_order):
             document = notices.document(self._alerts.notice(alert, now))
             size += len(json.dumps(document))
-            if page and size > _PAGE_BYTES:
+            if page and size > pages.OCTETS:
                 break
             page.append(document)
             last = alert
@@ -148,7 +145,7 @@ def _place(after: Any) -> tuple[float, str]:
         case [int() | float() as told, str() as ident]:
             return told, ident
         case _:
-            raise QueryRefused("400", "after: expected what the page before gave as `next`")
+            raise pages.no_page()
 
 
 def _silence(one: Silence) -> Json:

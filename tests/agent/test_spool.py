@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from reachmap_agent import backlog
 from reachmap_agent.account import Account
-from reachmap_agent.backlog import MAX_AGE_MS, Lane
+from reachmap_agent.backlog import MAX_AGE_MS, Lane, Segment
 from reachmap_agent.clock import Clock
 from reachmap_agent.segment_files import SegmentFiles
 from reachmap_agent.spool import RETRY_DISK_MS, Found, Record, Spool, examine
@@ -533,8 +533,7 @@ class Life(RuleBasedStateMachine):
 
     def kill(self, after: int | None) -> None:
         for segment in self.spool._backlog:
-            for place in segment.acked:  # out of its order: that is not on disk
-                self.be_unsure(segment.boot, segment._made[place], segment._changes[place])
+            self.be_unsure(segment, segment.acked)  # out of its order: that is not on disk
         self.release()
         self.full = False  # a start on a full disk has no account, and promises nothing
         self.clocks.go(RETRY_DISK_MS)
@@ -587,15 +586,18 @@ class Life(RuleBasedStateMachine):
         else:
             counts = entry.made, entry.changes
             assert self.taken.setdefault((boot, entry.sequence), counts) == counts
-        spool = self.spool
+        spool, segment = self.spool, record.segment
+        settling = segment.acked | {record.place}  # those behind it may be settled with it
         self.attempt(lambda: self.spool.forget(record), after)
         if self.spool is not spool:
-            self.be_unsure(boot, entry.made, entry.changes)
+            self.be_unsure(segment, settling - segment.acked)
 
-    def be_unsure(self, boot: str, made: int, changes: int) -> None:
-        """It was taken, and may be dropped later as if it had not been."""
-        before = self.unsure.get(boot, (0, 0))
-        self.unsure[boot] = before[0] + made, before[1] + changes
+    def be_unsure(self, segment: Segment, places: Iterable[int]) -> None:
+        """They were taken, and may be dropped later as if they had not been."""
+        for place in places:
+            made, changes = self.unsure.get(segment.boot, (0, 0))
+            made, changes = made + segment._made[place], changes + segment._changes[place]
+            self.unsure[segment.boot] = made, changes
 
     @rule(choice=st.randoms(use_true_random=False))
     def refuse(self, choice: random.Random) -> None:

@@ -309,17 +309,7 @@ def source_roles(expected: Target | ExpectedFlow) -> Iterable[str]:
 
 def _reasons(record: FlowRecord) -> Iterable[Json]:
     expected = record.expected
-    for connection in expected.connections:
-        row = connection.table_row
-        yield {
-            "role": connection.role,
-            "service": str(connection.service),
-            "basis": connection.basis,
-            "row": None
-            if row is None
-            else {"profile": row.profile, "row": row.number, "text": str(row)},
-            "note": connection.note,
-        }
+    yield from map(_connection, expected.connections)
     if not expected.connections:
         for deny in expected.denies:
             yield {

@@ -20,6 +20,7 @@ from reachmap_agent.prober import AsBefore, Done, Found, Job, Prober
 from reachmap_agent.schedule import Schedule
 from reachmap_agent.wire.exchange import Verdict
 from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
+from reachmap_shared.patience import within
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
 
 AskWindow = Callable[[CheckSpec, float], Awaitable[WindowReply | None]]
@@ -126,10 +127,7 @@ class Checks:
         self._round = None
         self._wake_at(None)
         try:
-            async with asyncio.timeout(patience_s):
-                await self._idle.wait()
-        except TimeoutError:
-            pass
+            await within(patience_s, self._idle.wait())
         finally:
             self._engine.close()
             gc.unfreeze()

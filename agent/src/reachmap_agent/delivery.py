@@ -18,6 +18,7 @@ from reachmap_agent.spool import Record, Spool
 from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Delivery as Message
 from reachmap_shared.errors import BusUnavailable
+from reachmap_shared.patience import within
 
 MAX_UNACKED: Final = 256
 """Reports under way at once: more than any path holds at the rate of a turn."""
@@ -259,9 +260,7 @@ class Delivery:
 
     async def drained(self, patience_s: float) -> None:
         """Wait a moment for the stream to have all that it takes."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                await self._settled.wait()
+        await within(patience_s, self._settled.wait())
 
     @property
     def is_idle(self) -> bool:

@@ -7,10 +7,12 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from reachmap_shared import log
+from reachmap_shared.patience import within
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
@@ -46,15 +48,18 @@ async def stop(*processes: Process) -> None:
     for process in running:
         process.terminate()
     try:
-        async with asyncio.timeout(_STOP_S):
-            await asyncio.gather(*(process.wait() for process in running))
-    except TimeoutError:
-        _log.warning("killing what did not stop", pids=[process.pid for process in running])
+        if not await within(_STOP_S, _ended(running)):
+            _log.warning("killing what did not stop", pids=[process.pid for process in running])
     finally:
         for process in running:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+async def _ended(processes: Sequence[Process]) -> None:
+    for process in processes:
+        await process.wait()
 
 
 def _end_with_parent() -> None:

@@ -5,18 +5,18 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 """
 
 import asyncio
-import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from reachmap_shared import __version__, log, permissions, subjects
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.client import Client, GuardedClient, Msg, errors
 from reachmap_shared.errors import AccessRefused, BusUnavailable, QueryRefused
+from reachmap_shared.patience import cancellable, within
 from reachmap_shared.permissions import INBOX
 from reachmap_shared.straight import Delivery as Delivery
 
@@ -31,7 +31,6 @@ _REFUSED_WAIT_S: Final = 30
 _CONNECT_TIMEOUT_S: Final = 3
 _FLUSH_TIMEOUT_S: Final = 1
 _CLOSE_TIMEOUT_S: Final = 0.5
-_CANCEL_AGAIN_S: Final = 0.1
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 
@@ -42,8 +41,6 @@ _NOBODY: Final = "503"
 _ERROR_CODE: Final = "Nats-Service-Error-Code"
 _ERROR: Final = "Nats-Service-Error"
 """The headers of a service's answer that is none (NATS architecture record 32)."""
-
-Result = TypeVar("Result")
 
 Handler = Callable[[str, bytes], Awaitable[None]]
 """Is given a message's subject and payload."""
@@ -137,7 +134,7 @@ class Bus:
     async def request(self, subject: str, payload: bytes, timeout_s: float) -> Delivery:
         """Ask whoever listens on `subject`; raises BusUnavailable when nobody answers in time."""
         try:
-            reply = await _cancellable(self._client.request(subject, payload, timeout=timeout_s))
+            reply = await cancellable(self._client.request(subject, payload, timeout=timeout_s))
         except errors.NoRespondersError as error:
             raise BusUnavailable("nobody there to ask") from error
         except (errors.Error, TimeoutError, OSError) as error:
@@ -202,8 +199,8 @@ class Bus:
         """Wait until the server has seen all that was sent. Raises BusUnavailable."""
         try:
             # The client's question overtakes what it has not written yet; a second one does not.
-            await _cancellable(self._client.flush(timeout=_CONNECT_TIMEOUT_S))
-            await _cancellable(self._client.flush(timeout=_CONNECT_TIMEOUT_S))
+            await cancellable(self._client.flush(timeout=_CONNECT_TIMEOUT_S))
+            await cancellable(self._client.flush(timeout=_CONNECT_TIMEOUT_S))
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"the NATS server does not answer: {error}") from error
 
@@ -215,7 +212,7 @@ class Bus:
             BusUnavailable: No collector is on this bus, or it did not answer in `timeout_s`.
         """
         try:
-            reply = await _cancellable(
+            reply = await cancellable(
                 self._client.request(
                     subjects.query(name), json.dumps(parameters).encode(), timeout=timeout_s
                 )
@@ -233,7 +230,7 @@ class Bus:
         """See that a collector is there, at once. Raises BusUnavailable."""
         place = f"$SRV.PING.{subjects.QUERY_SERVICE}"
         try:
-            await _cancellable(self._client.request(place, b"", timeout=timeout_s))
+            await cancellable(self._client.request(place, b"", timeout=timeout_s))
         except errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
         except (errors.Error, TimeoutError, OSError) as error:
@@ -311,7 +308,7 @@ async def connected(urls: Sequence[str], name: str, access: Access = ANYBODY) ->
     try:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await _cancellable(
+                await cancellable(
                     _connect(
                         client,
                         urls,
@@ -421,7 +418,7 @@ async def staying(
     try:
         async with stay:
             absence.begin()
-            await _cancellable(connecting)
+            await cancellable(connecting)
             absence.end()
             client.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
             yield Bus(client, access.inbox)
@@ -487,28 +484,7 @@ async def _close(client: Client) -> None:
     # It has no options before it has understood its URLs, and then it cannot be closed either.
     if client.options and not client.is_closed:
         # TLS parts by an exchange of words, and waits half a minute for whoever has gone.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await client.close()
-
-
-async def _cancellable(operation: Coroutine[Any, Any, Result]) -> Result:
-    """Await an operation of the client's, and be cancelled if we were told to meanwhile.
-
-    The client waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
-    meets its result: a Ctrl-C would do nothing, and a client that looks for a server would look on.
-    """
-    working = asyncio.get_running_loop().create_task(operation)
-    try:
-        await asyncio.wait({working})
-    except asyncio.CancelledError:
-        while not working.done():
-            working.cancel()
-            await asyncio.wait({working}, timeout=_CANCEL_AGAIN_S)
-        if not working.cancelled():
-            working.exception()  # nobody asks for it any more
-        raise
-    return working.result()
+        await within(_CLOSE_TIMEOUT_S, client.close())
 
 
 def _place(client: Client) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reachmap_agent import identity
 from reachmap_agent.doctor import way
 from reachmap_agent.doctor.steps import Diagnosis, Result
 from reachmap_agent.settings import Settings
@@ -64,7 +65,13 @@ async def test_a_closed_port(steps: Steps, port: int) -> None:
 
 async def test_silence_has_an_end(steps: Steps, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall that drops must not keep whoever asks waiting."""
-    monkeypatch.setattr(way, "STEP_S", 0.05)
+    local_end = identity.local_end
+
+    def last_step_before(address: str) -> str | None:
+        monkeypatch.setattr(way, "STEP_S", 0.05)
+        return local_end(address)
+
+    monkeypatch.setattr(identity, "local_end", last_step_before)
     hang: Callable[..., Any] = lambda *_: asyncio.sleep(60)  # noqa: E731  it stands in for a function
     monkeypatch.setattr(asyncio, "open_connection", hang)
     taken = await steps(f"127.0.0.1:{port}")

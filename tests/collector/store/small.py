@@ -25,6 +25,12 @@ def mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
 
 
+def remount(mode: str, folder: Path) -> None:
+    # With its source: else the options that it has are given anew, and an owner who is nobody in
+    # this namespace of users is refused.
+    mount("-o", f"remount,{mode}", "small", str(folder))
+
+
 def main(folder: Path) -> None:
     mount("-t", "tmpfs", "-o", "size=8m", "small", str(folder))
     store = open_store(f"sqlite:///{folder / 'store'}")
@@ -49,7 +55,7 @@ def main(folder: Path) -> None:
     assert store.flaws() == ()
     store.close()
 
-    mount("-o", "remount,ro", str(folder))
+    remount("ro", folder)
     store = open_store(f"sqlite:///{folder / 'store'}")
     for _ in range(2):
         try:
@@ -58,7 +64,7 @@ def main(folder: Path) -> None:
             sys.stdout.write(f"{error}\n")
         else:
             raise AssertionError("it was read-only")
-    mount("-o", "remount,rw", str(folder))
+    remount("rw", folder)
     store.commit(batch(kept + 9))
     assert store.size().transitions == kept + 6
     store.close()

@@ -20,7 +20,7 @@ from reachmap_agent.prober import AsBefore, Done, Found, Job, Prober
 from reachmap_agent.schedule import Schedule
 from reachmap_agent.wire.exchange import Verdict
 from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
-from reachmap_shared.patience import within
+from reachmap_shared.waits import within
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
 
 AskWindow = Callable[[CheckSpec, float], Awaitable[WindowReply | None]]

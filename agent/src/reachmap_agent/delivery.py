@@ -18,7 +18,7 @@ from reachmap_agent.spool import Record, Spool
 from reachmap_shared import codec, log, subjects
 from reachmap_shared.bus import Delivery as Message
 from reachmap_shared.errors import BusUnavailable
-from reachmap_shared.patience import within
+from reachmap_shared.waits import within
 
 MAX_UNACKED: Final = 256
 """Reports under way at once: more than any path holds at the rate of a turn."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from reachmap_shared import log
-from reachmap_shared.patience import within
+from reachmap_shared.waits import within
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 

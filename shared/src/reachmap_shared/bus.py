@@ -16,7 +16,7 @@ from reachmap_shared import __version__, log, permissions, subjects
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.client import Client, GuardedClient, Msg, errors
 from reachmap_shared.errors import AccessRefused, BusUnavailable, QueryRefused
-from reachmap_shared.patience import cancellable, within
+from reachmap_shared.waits import cancellable, within
 from reachmap_shared.permissions import INBOX
 from reachmap_shared.straight import Delivery as Delivery
 

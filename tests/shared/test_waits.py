@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from reachmap_shared import patience
-from reachmap_shared.patience import cancellable, within
+from reachmap_shared import waits
+from reachmap_shared.waits import cancellable, within
 
 Wait = Callable[[], Awaitable[Any]]
 
@@ -82,7 +82,7 @@ async def test_what_others_cancel_does_not_cancel_us() -> None:
 @pytest.mark.parametrize("wait", [lambda one: within(60, one), cancellable])
 async def test_a_lost_cancellation_is_repeated(wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is told to stop stops, and what it waited for with it."""
-    monkeypatch.setattr(patience, "_CANCEL_AGAIN_S", 0.01)
+    monkeypatch.setattr(waits, "_CANCEL_AGAIN_S", 0.01)
     lost: list[bool] = []
     begun = asyncio.Event()
 

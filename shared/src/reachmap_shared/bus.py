@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
 _RECONNECT_WAIT_S: Final = 1
+"""Before another attempt with a server that is away, or slow."""
 _REFUSED_WAIT_S: Final = 30
 """The longest wait before a server that does not let us in is asked again."""
 _CONNECT_TIMEOUT_S: Final = 3
@@ -109,8 +110,8 @@ class Bus:
     async def subscribe(self, subject: str, handler: Handler) -> None:
         """Call `handler` for each message on `subject`, one after the other.
 
-        Raises BusUnavailable when the server does not confirm it; a bus that stays subscribes
-        again when the server is back.
+        Raises BusUnavailable when the server does not confirm it; a bus that stays waits until it
+        does, and subscribes again when the server is back.
         """
 
         async def deliver(message: Msg) -> None:
@@ -120,7 +121,7 @@ class Bus:
             await self._client.subscribe(subject, cb=deliver)
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
-        await self.flush()
+        await self.confirmed()
 
     def new_inbox(self) -> str:
         """A subject of this connection's own, to be answered at."""
@@ -132,7 +133,7 @@ class Bus:
             await self._client.listen(subject, heard)
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
-        await self.flush()
+        await self.confirmed()
 
     async def request(self, subject: str, payload: bytes, timeout_s: float) -> Delivery:
         """Ask whoever listens on `subject`; raises BusUnavailable when nobody answers in time."""
@@ -150,8 +151,7 @@ class Bus:
         """Answer each request on `subject` with what `handler` makes of it, one after the other.
 
         It is given the request's own subject, and its payload; for None nothing is answered.
-
-        Raises BusUnavailable when the server does not confirm it.
+        As `subscribe` else.
         """
 
         async def reply(message: Msg) -> None:
@@ -164,7 +164,7 @@ class Bus:
             await self._client.subscribe(subject, cb=reply)
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
-        await self.flush()
+        await self.confirmed()
 
     async def ask(self, subject: str, payload: bytes, timeout_s: float, answerer: str) -> bytes:
         """Ask the agent `answerer`, whom alone the server lets answer.
@@ -207,6 +207,20 @@ class Bus:
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"the NATS server does not answer: {error}") from error
 
+    async def confirmed(self) -> None:
+        """Likewise; a bus that stays waits as long as it takes, unless it was given up."""
+        is_told = False
+        while True:
+            try:
+                return await self.flush()
+            except BusUnavailable as error:
+                if not self._client.stays or self._client.is_closed:
+                    raise
+                if not is_told:
+                    _log.warning("the NATS server is slow, waiting for it", reason=str(error))
+                is_told = True
+                await asyncio.sleep(_RECONNECT_WAIT_S)
+
     async def query(self, name: str, parameters: Mapping[str, Any], timeout_s: float = 4.0) -> Any:
         """Ask the collector; returns its JSON answer.
 
@@ -242,22 +256,27 @@ class Bus:
     async def serve_queries(self, queries: Mapping[str, Query]) -> None:
         """Answer queries as a NATS micro service (ADR-32), until the bus is closed."""
         # Here, since no agent does.
-        from nats.micro import add_service
-        from nats.micro.service import EndpointConfig
+        from nats.micro.service import EndpointConfig, Service, ServiceConfig
 
-        service = await add_service(
+        service = Service(
             self._client,
-            name=subjects.QUERY_SERVICE,
-            version=__version__,
-            description="reachmap's collector: what can reach what, and why not",
+            ServiceConfig(
+                name=subjects.QUERY_SERVICE,
+                version=__version__,
+                description="reachmap's collector: what can reach what, and why not",
+            ),
         )
+        # It ends with a flush of the client's own, and has subscribed by then.
+        with contextlib.suppress(TimeoutError, errors.FlushTimeoutError):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await _cancellable(service.start())
         for name, query in queries.items():
             await service.add_endpoint(
                 EndpointConfig(
                     name=name, subject=subjects.query(name), handler=_answer_with(name, query)
                 )
             )
-        await self.flush()
+        await self.confirmed()
 
 
 def _delivery(message: Msg) -> Delivery:

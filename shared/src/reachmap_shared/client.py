@@ -56,7 +56,7 @@ class GuardedClient(Client):
         """
         super().__init__()
         self._access = access
-        self._stays = stays
+        self.stays: Final = stays
         self._jwt = ""
         self._ps = self._straight = StraightParser(self)
 
@@ -166,7 +166,7 @@ class GuardedClient(Client):
     async def _process_err(self, err_msg: str) -> None:
         """Where the client would give up for good, try again."""
         text = err_msg.lower()
-        if not self._stays or self.is_connecting or _PERMISSIONS in text or _STALE in text:
+        if not self.stays or self.is_connecting or _PERMISSIONS in text or _STALE in text:
             await super()._process_err(err_msg)
             return
         words = err_msg.strip("' \r\n")

@@ -7,6 +7,7 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 import asyncio
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ _CLOSE_TIMEOUT_S: Final = 0.5
 _CANCEL_AGAIN_S: Final = 0.1
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
+_BLANK: Final = re.compile(r"\s")
 
 _STATUS: Final = "Status"
 _NOBODY: Final = "503"
@@ -58,6 +60,8 @@ _log = log.get("bus")
 
 def is_nats_url(url: str) -> bool:
     """Whether the client can make sense of it; the scheme may be left out."""
+    if _BLANK.search(url):
+        return False
     try:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0

@@ -62,6 +62,27 @@ def test_a_context_of_the_nats_command_line_is_read(
     assert access.server(None, "home").urls == expected
 
 
+@pytest.mark.parametrize(
+    "command", [["flows"], ["watch"], ["export", "--format", "json"], ["explain", "a", "b"]]
+)
+def test_what_is_no_address_of_a_server_is_wrong_usage(
+    reachmap: Any, contexts: Path, command: list[str]
+) -> None:
+    """Whoever said it: it is told with what one looks like, and no password."""
+    (contexts / "home.json").write_text('{"url": "http://me:secret@c"}')
+    for options_, environment, origin, shown in (
+        (("--nats", "garbage:://x"), {}, "--nats", "garbage:://x"),
+        (("--nats", "nats://a:1,b c"), {}, "--nats", "b c"),
+        ((), {NATS_VARIABLE: "nats://me:secret@a:x"}, NATS_VARIABLE, "nats://a:x"),
+        (("--context", "home"), {}, str(contexts / "home.json"), "http://c"),
+    ):
+        result = reachmap(*command, *options_, **environment)
+        assert (result.exit_code, result.stdout) == (2, ""), options_
+        said = result.stderr.splitlines()[-1]
+        assert f"{origin}: '{shown}' is not a NATS URL such as {DEFAULT_URL}" in said
+        assert "secret" not in result.stderr
+
+
 def test_contexts_are_in_the_home_folder_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 import asyncio
 import contextlib
 import json
+import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -241,7 +242,7 @@ class Bus:
         except errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
         except (errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
+            raise BusUnavailable(f"the collector did not answer in {timeout_s:.2g} s") from error
         headers = reply.headers or {}
         if _ERROR_CODE in headers:
             raise QueryRefused(headers[_ERROR_CODE], headers.get(_ERROR, ""))
@@ -255,7 +256,7 @@ class Bus:
         except errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
         except (errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
+            raise BusUnavailable(f"the collector did not answer in {timeout_s:.2g} s") from error
 
     async def serve_queries(self, queries: Mapping[str, Query]) -> None:
         """Answer queries as a NATS micro service (ADR-32), until the bus is closed."""
@@ -313,8 +314,12 @@ def _parameters(data: bytes) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(urls: Sequence[str], name: str, access: Access = ANYBODY) -> AsyncIterator[Bus]:
+async def connected(
+    urls: Sequence[str], name: str, access: Access = ANYBODY, timeout_s: float = math.inf
+) -> AsyncIterator[Bus]:
     """A connection for one question: at once, or an error that says what to check.
+
+    Whoever has less time than is usual says so by `timeout_s`.
 
     Raises:
         BusUnavailable: No server answers.
@@ -333,7 +338,7 @@ async def connected(urls: Sequence[str], name: str, access: Access = ANYBODY) ->
 
     try:
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(min(_CONNECT_TIMEOUT_S, timeout_s)):
                 await _cancellable(
                     _connect(
                         client,

@@ -1,6 +1,7 @@
 """`reachmap serve` as a whole, with its own real NATS server and no agents."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -51,21 +52,22 @@ def access_of(settings: ServeSettings) -> Access:
     return store.access(Party.COLLECTOR, Mode.JWT)
 
 
+async def answers(settings: ServeSettings) -> bool:
+    """Whether there is a collector."""
+    try:
+        async with bus.connected([url_of(settings)], "test", access_of(settings)) as connection:
+            await connection.query("status", {})
+    except BusUnavailable:
+        return False
+    return True
+
+
 @asynccontextmanager
 async def serving(settings: ServeSettings, eventually: Any) -> AsyncIterator[bus.Bus]:
     """A collector that answers, and a connection to its bus."""
-
-    async def answers() -> bool:
-        try:
-            async with bus.connected([url_of(settings)], "test", access_of(settings)) as connection:
-                await connection.query("status", {})
-        except BusUnavailable:
-            return False
-        return True
-
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(app.serve(settings))
-        await eventually(answers)
+        await eventually(lambda: answers(settings))
         async with bus.connected([url_of(settings)], "test", access_of(settings)) as connection:
             yield connection
         task.cancel()
@@ -107,6 +109,34 @@ async def test_it_uses_the_server_that_it_is_told(
         assert len(await hosts(connection)) == 3
     kept = sorted(file.name for file in settings.data.iterdir())
     assert kept == ["bus", "listener.pem", "lock", "reachmap.sqlite", "secret"]
+
+
+async def test_a_server_that_is_slow_at_the_start_is_waited_for(
+    path: Path,
+    tmp_path: Path,
+    nats_server: Any,
+    eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As one that goes away later is: it is told of, and all goes on once it answers."""
+    refuse_a_second = app._refuse_a_second
+
+    async def then_slow(connection: bus.Bus, urls: Any) -> None:
+        await refuse_a_second(connection, urls)
+        monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 0.05)
+        slow.enter_context(nats_server.held_up())
+
+    monkeypatch.setattr(app, "_refuse_a_second", then_slow)
+    settings = ServeSettings(path, tmp_path / "data", (nats_server.url,))
+    with contextlib.ExitStack() as slow:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(app.serve(settings))
+            await eventually(lambda: any("slow" in one.getMessage() for one in caplog.records))
+            monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 3)
+            slow.close()
+            await eventually(lambda: answers(settings))
+            task.cancel()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from reachmap_collector.plans import idle_plan
 from reachmap_collector.streams import Streams
 from reachmap_shared import codec, subjects
 from reachmap_shared.bus import Bus
-from reachmap_shared.errors import MalformedMessage
+from reachmap_shared.errors import BusUnavailable, MalformedMessage
 from reachmap_shared.messages import Plan
 
 
@@ -174,3 +175,64 @@ async def test_a_plan_too_large_to_send_keeps_no_other_back(
     monkeypatch.undo()
     await bucket.level(plans)
     assert await names(on_bus, told) == ["db-1", "web-1"]
+
+
+class Watched(Streams):
+    """Counts what is on its way, and fails from a certain plan on."""
+
+    most = now = begun = 0
+    fails_after = 1 << 30
+
+    async def put_plan(self, agent: str, plan: bytes) -> None:
+        async with self._one():
+            await super().put_plan(agent, plan)
+
+    async def get_plan(self, agent: str) -> bytes | None:
+        async with self._one():
+            return await super().get_plan(agent)
+
+    @contextlib.asynccontextmanager
+    async def _one(self) -> AsyncIterator[None]:
+        self.begun += 1
+        if self.begun > self.fails_after:
+            raise BusUnavailable("the bus is away")
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            yield
+        finally:
+            self.now -= 1
+
+
+@pytest.fixture
+def many(plans: Plans) -> Plans:
+    """The same plan for three hundred."""
+    return Plans({f"pc-{n}": replace(plans["pc-1"], agent=f"pc-{n}") for n in range(300)})
+
+
+async def test_many_plans_are_on_their_way_at_once(
+    on_bus: Bus, many: Plans, told: list[Plan]
+) -> None:
+    """But not more than the server bears well; so are those that are read after a restart."""
+    for put in (300, 0):
+        streams = Watched(on_bus, time.time)
+        await Bucket(streams).level(many)
+        assert streams.begun == 300
+        assert 10 < streams.most <= 50
+        assert len(await names(on_bus, told)) == put
+
+
+async def test_what_could_not_be_put_is_put_the_next_time(
+    on_bus: Bus, many: Plans, told: list[Plan]
+) -> None:
+    """Nothing is begun after a failure, which is told as what it is; what was put stays put."""
+    streams = Watched(on_bus, time.time)
+    bucket = Bucket(streams)
+    streams.fails_after = 100
+    with pytest.raises(BusUnavailable, match="the bus is away"):
+        await bucket.level(many)
+    assert 100 < streams.begun <= 101 + 50
+    assert len(await names(on_bus, told)) == 100
+    streams.fails_after = 1 << 30
+    await bucket.level(many)
+    assert len(await names(on_bus, told)) == 200

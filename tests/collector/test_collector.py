@@ -161,6 +161,29 @@ async def test_every_host_finds_its_plan(office: Office) -> None:
         assert (plan.agent, [check.service for check in plan.checks]) == (agent, services)
 
 
+async def test_a_server_that_is_slow_as_it_begins_is_waited_for(
+    jetstream: Any,
+    store: Any,
+    running: Any,
+    hello: Any,
+    eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever speaks once it answers is heard."""
+    with contextlib.ExitStack() as slow:
+        # The task that runs it begins when the block does, and no sooner.
+        async with running(jetstream.url, store) as (collector, connection):
+            monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 0.05)
+            slow.enter_context(jetstream.held_up())
+            await eventually(lambda: any("slow" in one.getMessage() for one in caplog.records))
+            monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 3)
+            slow.close()
+            await eventually(lambda: collector._intake._is_set_up)
+            await connection.publish(subjects.hello("pc-1"), codec.encode(hello("pc-1")))
+            await eventually(lambda: "pc-1" in collector.roster)
+
+
 async def test_hellos_and_pulses_cost_nobody_a_plan(
     office: Office, hello: Any, pulse: Any, eventually: Any
 ) -> None:

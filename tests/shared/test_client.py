@@ -3,14 +3,17 @@
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from played import playing
 
 from reachmap_shared import bus
 from reachmap_shared.access import Access, write_secret
+from reachmap_shared.client import GuardedClient
 from reachmap_shared.errors import AccessRefused, BusUnavailable
 
 INFO = b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576%s}\r\n'
@@ -228,3 +231,48 @@ async def test_an_answer_that_comes_too_late_does_no_harm(
             while not heard:
                 await connection.flush()
     assert lost == []
+
+
+async def test_a_refusal_that_comes_before_our_first_word_is_told(
+    nats_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server loses patience with a client on a busy machine, says why, and hangs up on it."""
+    nats_server.stop()
+    nats_server.configure('authorization { user: "a", password: "b", timeout: 0.1 }')
+    nats_server.start()
+    understand = GuardedClient._process_info
+
+    async def late(self: GuardedClient, *arguments: Any, **options: Any) -> None:
+        time.sleep(0.5)  # noqa: ASYNC251  as where the processor is somebody else's
+        await understand(self, *arguments, **options)
+
+    monkeypatch.setattr(GuardedClient, "_process_info", late)
+    with pytest.raises(AccessRefused, match="authentication timeout"):
+        async with bus.connected([nats_server.url], "test"):
+            pytest.fail("it was too late")
+
+
+async def test_a_server_that_hangs_up_without_a_word_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, eventually: Any
+) -> None:
+    """As one that lets nobody in, and not as a bus where no collector answers."""
+    attempts: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(INFO % b"")
+        attempts.append(await reader.readline() + await reader.readline())
+
+    monkeypatch.setattr(bus, "_RECONNECT_WAIT_S", 0.01)
+    async with playing(hang_up) as url:
+        with pytest.raises(BusUnavailable, match="it hung up"):
+            async with bus.connected([url], "test"):
+                pytest.fail("it let us in")
+        async with asyncio.TaskGroup() as tasks:
+
+            async def stay() -> None:
+                async with bus.staying([url], "test"):
+                    pytest.fail("it let us in")
+
+            staying = tasks.create_task(stay())
+            await eventually(lambda: len(attempts) >= 4)
+            staying.cancel()

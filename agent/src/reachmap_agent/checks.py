@@ -20,8 +20,8 @@ from reachmap_agent.prober import AsBefore, Done, Found, Job, Prober
 from reachmap_agent.schedule import Schedule
 from reachmap_agent.wire.exchange import Verdict
 from reachmap_shared.messages import CheckSpec, Observation, Plan, WindowReply
-from reachmap_shared.waits import within
 from reachmap_shared.vocabulary import AnsweredBy, ListenerState, Outcome
+from reachmap_shared.waits import within
 
 AskWindow = Callable[[CheckSpec, float], Awaitable[WindowReply | None]]
 """Asks a check's destination to listen for so many seconds; None when it cannot be asked."""

@@ -11,7 +11,9 @@ def main() -> None:
     try:
         # Here, since loading takes most of a second on a slow disk, and Ctrl-C may meet it.
         from reachmap_collector.cli import main as reachmap
+        from reachmap_collector.cli import patience
 
+        patience.count_from_start()
         reachmap(prog_name="reachmap")
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

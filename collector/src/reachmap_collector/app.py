@@ -197,6 +197,7 @@ def _reload(settings: ServeSettings, collector: Collector, alerts: Alerts) -> No
 
 async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
     """Two collectors on one bus would give every agent two plans, in turn and without end."""
+    await connection.confirmed()  # one that is slow would hide it
     try:
         await connection.query("status", {}, timeout_s=_RIVAL_S)
     except QueryRefused:

@@ -6,6 +6,8 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 
 import asyncio
 import json
+import math
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +18,9 @@ from reachmap_shared import __version__, log, permissions, subjects
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.client import Client, GuardedClient, Msg, errors
 from reachmap_shared.errors import AccessRefused, BusUnavailable, QueryRefused
-from reachmap_shared.waits import cancellable, within
 from reachmap_shared.permissions import INBOX
 from reachmap_shared.straight import Delivery as Delivery
+from reachmap_shared.waits import cancellable, within
 
 if TYPE_CHECKING:
     from nats.micro.request import Request
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
 _RECONNECT_WAIT_S: Final = 1
+"""Before another attempt with a server that is away, or slow."""
 _REFUSED_WAIT_S: Final = 30
 """The longest wait before a server that does not let us in is asked again."""
 _CONNECT_TIMEOUT_S: Final = 3
@@ -33,6 +36,7 @@ _FLUSH_TIMEOUT_S: Final = 1
 _CLOSE_TIMEOUT_S: Final = 0.5
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
+_BLANK: Final = re.compile(r"\s")
 
 _STATUS: Final = "Status"
 _NOBODY: Final = "503"
@@ -54,6 +58,8 @@ _log = log.get("bus")
 
 def is_nats_url(url: str) -> bool:
     """Whether the client can make sense of it; the scheme may be left out."""
+    if _BLANK.search(url):
+        return False
     try:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
@@ -106,8 +112,8 @@ class Bus:
     async def subscribe(self, subject: str, handler: Handler) -> None:
         """Call `handler` for each message on `subject`, one after the other.
 
-        Raises BusUnavailable when the server does not confirm it; a bus that stays subscribes
-        again when the server is back.
+        Raises BusUnavailable when the server does not confirm it; a bus that stays waits until it
+        does, and subscribes again when the server is back.
         """
 
         async def deliver(message: Msg) -> None:
@@ -117,7 +123,7 @@ class Bus:
             await self._client.subscribe(subject, cb=deliver)
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
-        await self.flush()
+        await self.confirmed()
 
     def new_inbox(self) -> str:
         """A subject of this connection's own, to be answered at."""
@@ -129,7 +135,7 @@ class Bus:
             await self._client.listen(subject, heard)
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
-        await self.flush()
+        await self.confirmed()
 
     async def request(self, subject: str, payload: bytes, timeout_s: float) -> Delivery:
         """Ask whoever listens on `subject`; raises BusUnavailable when nobody answers in time."""
@@ -147,8 +153,7 @@ class Bus:
         """Answer each request on `subject` with what `handler` makes of it, one after the other.
 
         It is given the request's own subject, and its payload; for None nothing is answered.
-
-        Raises BusUnavailable when the server does not confirm it.
+        As `subscribe` else.
         """
 
         async def reply(message: Msg) -> None:
@@ -161,7 +166,7 @@ class Bus:
             await self._client.subscribe(subject, cb=reply)
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"cannot subscribe: {error}") from error
-        await self.flush()
+        await self.confirmed()
 
     async def ask(self, subject: str, payload: bytes, timeout_s: float, answerer: str) -> bytes:
         """Ask the agent `answerer`, whom alone the server lets answer.
@@ -204,6 +209,20 @@ class Bus:
         except (errors.Error, OSError) as error:
             raise BusUnavailable(f"the NATS server does not answer: {error}") from error
 
+    async def confirmed(self) -> None:
+        """Likewise; a bus that stays waits as long as it takes, unless it was given up."""
+        is_told = False
+        while True:
+            try:
+                return await self.flush()
+            except BusUnavailable as error:
+                if not self._client.stays or self._client.is_closed:
+                    raise
+                if not is_told:
+                    _log.warning("the NATS server is slow, waiting for it", reason=str(error))
+                is_told = True
+                await asyncio.sleep(_RECONNECT_WAIT_S)
+
     async def query(self, name: str, parameters: Mapping[str, Any], timeout_s: float = 4.0) -> Any:
         """Ask the collector; returns its JSON answer.
 
@@ -220,7 +239,7 @@ class Bus:
         except errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
         except (errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
+            raise BusUnavailable(f"the collector did not answer in {timeout_s:.2g} s") from error
         headers = reply.headers or {}
         if _ERROR_CODE in headers:
             raise QueryRefused(headers[_ERROR_CODE], headers.get(_ERROR, ""))
@@ -234,27 +253,32 @@ class Bus:
         except errors.NoRespondersError as error:
             raise BusUnavailable("no collector is on this bus") from error
         except (errors.Error, TimeoutError, OSError) as error:
-            raise BusUnavailable(f"the collector did not answer in {timeout_s:g} s") from error
+            raise BusUnavailable(f"the collector did not answer in {timeout_s:.2g} s") from error
 
     async def serve_queries(self, queries: Mapping[str, Query]) -> None:
         """Answer queries as a NATS micro service (ADR-32), until the bus is closed."""
         # Here, since no agent does.
-        from nats.micro import add_service
-        from nats.micro.service import EndpointConfig
+        from nats.micro.service import EndpointConfig, Service, ServiceConfig
 
-        service = await add_service(
+        service = Service(
             self._client,
-            name=subjects.QUERY_SERVICE,
-            version=__version__,
-            description="reachmap's collector: what can reach what, and why not",
+            ServiceConfig(
+                name=subjects.QUERY_SERVICE,
+                version=__version__,
+                description="reachmap's collector: what can reach what, and why not",
+            ),
         )
+        # It ends with a flush of the client's own, and has subscribed by then.
+        with contextlib.suppress(TimeoutError, errors.FlushTimeoutError):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await cancellable(service.start())
         for name, query in queries.items():
             await service.add_endpoint(
                 EndpointConfig(
                     name=name, subject=subjects.query(name), handler=_answer_with(name, query)
                 )
             )
-        await self.flush()
+        await self.confirmed()
 
 
 def _delivery(message: Msg) -> Delivery:
@@ -287,8 +311,12 @@ def _parameters(data: bytes) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(urls: Sequence[str], name: str, access: Access = ANYBODY) -> AsyncIterator[Bus]:
+async def connected(
+    urls: Sequence[str], name: str, access: Access = ANYBODY, timeout_s: float = math.inf
+) -> AsyncIterator[Bus]:
     """A connection for one question: at once, or an error that says what to check.
+
+    Whoever has less time than is usual says so by `timeout_s`.
 
     Raises:
         BusUnavailable: No server answers.
@@ -307,7 +335,7 @@ async def connected(urls: Sequence[str], name: str, access: Access = ANYBODY) ->
 
     try:
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(min(_CONNECT_TIMEOUT_S, timeout_s)):
                 await cancellable(
                     _connect(
                         client,

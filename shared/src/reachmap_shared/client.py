@@ -24,6 +24,7 @@ __all__ = ["Client", "GuardedClient", "Msg", "errors"]
 
 _PERMISSIONS: Final = "permissions violation"
 _STALE: Final = "stale connection"
+_ERROR: Final = b"-ERR "
 
 _REFUSALS: Final = {
     "authorization violation": "it does not accept {shown}",
@@ -56,7 +57,7 @@ class GuardedClient(Client):
         """
         super().__init__()
         self._access = access
-        self._stays = stays
+        self.stays: Final = stays
         self._jwt = ""
         self._ps = self._straight = StraightParser(self)
 
@@ -132,19 +133,38 @@ class GuardedClient(Client):
         return bytearray(self._jwt.encode())  # of the same reading of the file as the signature
 
     async def _process_connect_init(self) -> None:
-        """Let a connection go whose handshake failed.
+        """Let a connection go whose handshake failed, and find out why it did.
 
         asyncio does not tell the stream that it took the connection from, and the client, which
-        waits for that stream's end before each new attempt, would wait for ever.
+        waits for that stream's end before each new attempt, would wait for ever. It takes a
+        connection that ended without an answer for one that was made, too.
         """
         try:
             await super()._process_connect_init()
-        except BaseException:
-            transport = self._transport
-            if isinstance(transport, TcpTransport) and transport._io_writer is not None:
-                transport._io_writer.transport.abort()
-                transport._io_writer = transport._io_reader = None
+            if not self.is_connected and self._transport is not None and self._transport.at_eof():
+                raise ConnectionResetError("it hung up before it let us in")
+        except BaseException as error:
+            words = self._last_words() if isinstance(error, ConnectionError) else ""
+            self._let_go()
+            if words:
+                raise errors.Error(f"nats: {words}") from error
             raise
+
+    def _last_words(self) -> str:
+        """What the server said at last, if it came before our first word, which nobody answers."""
+        reader = self._transport._io_reader if isinstance(self._transport, TcpTransport) else None
+        said = bytes(getattr(reader, "_buffer", b""))  # no method shows it where the writing failed
+        _, found, rest = said.partition(_ERROR)
+        return rest.partition(b"\r\n")[0].decode(errors="replace").strip() if found else ""
+
+    def _let_go(self) -> None:
+        transport = self._transport
+        if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+            transport._io_writer.transport.abort()
+            transport._io_writer = transport._io_reader = None
+        for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+            if task is not None:
+                task.cancel()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Go on in the clear only where nobody asked for TLS: a stranger may take it away."""
@@ -156,6 +176,11 @@ class GuardedClient(Client):
         if initial_connection and info.get("tls_verify") and self._access.certificate is None:
             raise Unusable("it wants to be shown a certificate (mutual TLS), and none was given")
         await super()._process_info(info, initial_connection)
+        if initial_connection:
+            # A server that has lost its patience meanwhile has said so, and whoever writes to it
+            # now gets to read no more: so have the loop read that first, which takes two rounds.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     async def _process_pong(self) -> None:
         """Let one go by that nobody waits for any longer; the client would stop to listen."""
@@ -166,7 +191,7 @@ class GuardedClient(Client):
     async def _process_err(self, err_msg: str) -> None:
         """Where the client would give up for good, try again."""
         text = err_msg.lower()
-        if not self._stays or self.is_connecting or _PERMISSIONS in text or _STALE in text:
+        if not self.stays or self.is_connecting or _PERMISSIONS in text or _STALE in text:
             await super()._process_err(err_msg)
             return
         words = err_msg.strip("' \r\n")

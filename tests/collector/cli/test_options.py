@@ -22,6 +22,13 @@ from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import DEFAULT_URL
 
 
+class Found:
+    """A connection to a bus with a collector on it."""
+
+    async def find_collector(self, _timeout_s: float) -> None:
+        pass
+
+
 @pytest.fixture
 def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder where the nats command line keeps its contexts."""
@@ -60,6 +67,27 @@ def test_a_context_of_the_nats_command_line_is_read(
     content = {"description": "ours", "url": url, "token": "", "user": "", "nsc": ""}
     (contexts / "home.json").write_text(json.dumps(content))
     assert access.server(None, "home").urls == expected
+
+
+@pytest.mark.parametrize(
+    "command", [["flows"], ["watch"], ["export", "--format", "json"], ["explain", "a", "b"]]
+)
+def test_what_is_no_address_of_a_server_is_wrong_usage(
+    reachmap: Any, contexts: Path, command: list[str]
+) -> None:
+    """Whoever said it: it is told with what one looks like, and no password."""
+    (contexts / "home.json").write_text('{"url": "http://me:secret@c"}')
+    for options_, environment, origin, shown in (
+        (("--nats", "garbage:://x"), {}, "--nats", "garbage:://x"),
+        (("--nats", "nats://a:1,b c"), {}, "--nats", "b c"),
+        ((), {NATS_VARIABLE: "nats://me:secret@a:x"}, NATS_VARIABLE, "nats://a:x"),
+        (("--context", "home"), {}, str(contexts / "home.json"), "http://c"),
+    ):
+        result = reachmap(*command, *options_, **environment)
+        assert (result.exit_code, result.stdout) == (2, ""), options_
+        said = result.stderr.splitlines()[-1]
+        assert f"{origin}: '{shown}' is not a NATS URL such as {DEFAULT_URL}" in said
+        assert "secret" not in result.stderr
 
 
 def test_contexts_are_in_the_home_folder_by_default(
@@ -106,14 +134,14 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The servers that were connected to; whatever is asked there, no agent is known."""
     found: list[list[str]] = []
 
-    class Connection:
+    class Connection(Found):
         async def query(self, name: str, parameters: Mapping[str, Any]) -> Any:
             assert (name, dict(parameters)) == ("agents", {"after": None})
             return {"agents": []}
 
     @asynccontextmanager
     async def connected(
-        urls: Sequence[str], _name: str, _access: Access
+        urls: Sequence[str], _name: str, _access: Access, _timeout_s: float
     ) -> AsyncIterator[Connection]:
         found.append(list(urls))
         yield Connection()
@@ -202,14 +230,14 @@ def test_flows_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) ->
         {"flows": [{"n": 3}], "next": None, "total": 3, "rows": None},
     ]
 
-    class Connection:
+    class Connection(Found):
         async def query(self, name: str, parameters: Mapping[str, Any]) -> Any:
             asked.append((name, json.loads(json.dumps(parameters))))
             return pages[len(asked) - 1]
 
     @asynccontextmanager
     async def connected(
-        urls: Sequence[str], _name: str, _access: Access
+        urls: Sequence[str], _name: str, _access: Access, _timeout_s: float
     ) -> AsyncIterator[Connection]:
         assert list(urls) == ["nats://a:1"]
         yield Connection()
@@ -233,14 +261,14 @@ def test_agents_are_asked_for_page_after_page(monkeypatch: pytest.MonkeyPatch) -
     asked: list[Any] = []
     pages = [{"agents": [1, 2], "next": "b"}, {"agents": [3]}]
 
-    class Connection:
+    class Connection(Found):
         async def query(self, name: str, parameters: Mapping[str, Any]) -> Any:
             asked.append((name, dict(parameters)))
             return pages[len(asked) - 1]
 
     @asynccontextmanager
     async def connected(
-        _urls: Sequence[str], _name: str, _access: Access
+        _urls: Sequence[str], _name: str, _access: Access, _timeout_s: float
     ) -> AsyncIterator[Connection]:
         yield Connection()
 
@@ -332,13 +360,13 @@ def test_options_and_environment_say_what_to_show(
     """Before a context, and before what is kept here."""
     shown: list[Access] = []
 
-    class Connection:
+    class Connection(Found):
         async def query(self, _name: str, _parameters: Mapping[str, Any]) -> Any:
             return {"agents": []}
 
     @asynccontextmanager
     async def connected(
-        _urls: Sequence[str], _name: str, access: Access
+        _urls: Sequence[str], _name: str, access: Access, _timeout_s: float
     ) -> AsyncIterator[Connection]:
         shown.append(access)
         yield Connection()

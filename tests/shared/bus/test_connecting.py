@@ -124,6 +124,9 @@ async def test_no_password_is_shown(url: str, shown: str) -> None:
         ("nats://a:x", False),
         ("nats://a:70000", False),
         ("nats://[fd00::5", False),
+        ("garbage:://x", False),
+        ("a b", False),
+        ("nats://a\n:1", False),
     ],
 )
 def test_what_a_nats_url_is(url: str, is_one: bool) -> None:

@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 import pytest
-from played import INFO, Inbox, playing
+from played import INFO, Inbox, playing, shout
 
 from reachmap_shared import bus
 from reachmap_shared.bus import Bus
+from reachmap_shared.errors import BusUnavailable
 
 
 async def test_a_server_that_comes_later_is_waited_for(nats_server: Any) -> None:
@@ -92,6 +93,46 @@ async def test_a_server_that_comes_back_finds_everything_as_it_was(
         await eventually(lambda: len(inbox.messages) == 2)
     assert returns == [True]
     assert inbox.messages == [("reachmap.test", b"meanwhile"), ("reachmap.test", b"afterwards")]
+
+
+@pytest.mark.parametrize(
+    "subscribing",
+    [
+        lambda connection: connection.subscribe("reachmap.test", Inbox()),
+        lambda connection: connection.listen("reachmap.test", lambda _: None),
+        lambda connection: connection.answer("reachmap.test", shout),
+        lambda connection: connection.serve_queries({}),
+    ],
+    ids=["subscribe", "listen", "answer", "serve queries"],
+)
+async def test_a_server_that_is_slow_to_confirm_is_waited_for(
+    subscribing: Any,
+    nats_server: Any,
+    eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As long as it takes, which is told once; who asks but one question does not wait."""
+    monkeypatch.setattr(bus, "_RECONNECT_WAIT_S", 0.01)
+
+    def told() -> list[str]:
+        return [one.getMessage() for one in caplog.records if "slow" in one.getMessage()]
+
+    async with (
+        bus.staying([nats_server.url], "test") as connection,
+        bus.connected([nats_server.url], "test") as impatient,
+        asyncio.TaskGroup() as tasks,
+    ):
+        monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 0.05)
+        with nats_server.held_up():
+            task = tasks.create_task(subscribing(connection))
+            await eventually(told)
+            with pytest.raises(BusUnavailable, match="does not answer"):
+                await subscribing(impatient)
+            assert not task.done()
+        monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 5)
+    assert len(told()) == 1
+    assert not task.exception()
 
 
 class Stay:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from reachmap_collector.identity.store import Store
 from reachmap_shared.access import ANYBODY, Access
-from reachmap_shared.bus import DEFAULT_URL
+from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.permissions import INBOX, Party
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -103,10 +103,22 @@ def server(nats: str | None, context: str | None) -> Server:
     if context:
         found = _of_context(context)
         return Server(found.urls, files) if files else found
-    urls = [url.strip() for url in nats.split(",")] if nats else None
+    urls = urls_of(nats, "--nats" if is_typed("nats") else NATS_VARIABLE) if nats else None
     if files is None and (kept := _kept_here(urls)):
         return kept
     return Server(urls or [DEFAULT_URL], files or ANYBODY)
+
+
+def urls_of(text: str, origin: str, *, or_else: str = "") -> list[str]:
+    """The servers that a text of `origin` names; `or_else` is what it might have said instead."""
+    urls = [url.strip() for url in text.split(",")]
+    for url in urls:
+        if not is_nats_url(url):
+            said = f"{origin}: {without_password(url)!r} is "
+            such = f"a NATS URL such as {DEFAULT_URL}"
+            known = f"neither {such} nor {or_else!r}" if or_else else f"not {such}"
+            raise click.UsageError(said + known)
+    return urls
 
 
 def _of_context(name: str) -> Server:
@@ -131,7 +143,7 @@ def _of_context(name: str) -> Server:
         if said.get(key)
     }
     words = {field: said[key] for key, field in _CONTEXT_WORDS.items() if said.get(key)}
-    return Server([part.strip() for part in str(url).split(",")], _access(files, words))
+    return Server(urls_of(str(url), f"context {name!r}: {path}"), _access(files, words))
 
 
 def _access(files: Mapping[str, Path], words: Mapping[str, str]) -> Access:

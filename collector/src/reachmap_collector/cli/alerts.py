@@ -10,7 +10,7 @@ import click
 
 from reachmap_collector import render
 from reachmap_collector.cli.access import Server, is_typed, server
-from reachmap_collector.cli.options import ask, ask_for_alerts, formatted, on_bus
+from reachmap_collector.cli.options import ask, ask_for_alerts, formatted, found, on_bus
 from reachmap_shared import bus, subjects
 
 _TRIAL_S: Final = 65.0
@@ -118,7 +118,7 @@ def test(
     where = server(*_bus(outer, nats, context))
 
     async def trial() -> Any:
-        async with bus.connected(where.urls, "reachmap command line", where.access) as connection:
+        async with found(where) as connection:
             return await connection.query("alerts-test", {"outlet": outlet}, _TRIAL_S)
 
     answer = asyncio.run(trial())

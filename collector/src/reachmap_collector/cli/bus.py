@@ -17,7 +17,6 @@ from reachmap_collector.identity.servers import Mode, Tls, User
 from reachmap_collector.identity.store import Store
 from reachmap_shared.access import write_secret
 from reachmap_shared.bundle import Bundle
-from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.names import host_name
 from reachmap_shared.permissions import Party
 
@@ -97,7 +96,7 @@ def enroll(
         raise click.UsageError("--days: only in jwt mode do servers know an end")
     bundle = store.enroll(host, kind, int(time.time()) + days * _DAY_S if days else None)
     if nats:
-        bundle = replace(bundle, nats=_urls(nats))
+        bundle = replace(bundle, nats=tuple(access.urls_of(nats, "--nats")))
     if ca is not None:
         bundle = replace(bundle, ca=ca.read_text())
     _warn_of_loopback(bundle, is_told=nats is not None)
@@ -302,16 +301,6 @@ def _named_agent(text: str) -> User:
     if not equals or not identity:
         raise click.UsageError(f"--agent: {text!r}: expected HOST=IDENTITY")
     return User(identity, Party.AGENT, host_name(name))
-
-
-def _urls(nats: str) -> tuple[str, ...]:
-    urls = tuple(url.strip() for url in nats.split(","))
-    for url in urls:
-        if not is_nats_url(url):
-            raise click.UsageError(
-                f"--nats: {without_password(url)!r} is not a NATS URL such as {DEFAULT_URL}"
-            )
-    return urls
 
 
 def _warn_of_loopback(bundle: Bundle, *, is_told: bool) -> None:

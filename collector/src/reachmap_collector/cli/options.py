@@ -2,14 +2,15 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from reachmap_collector.cli import access, names
+from reachmap_collector.cli import access, names, patience
+from reachmap_collector.cli.access import Server
 from reachmap_collector.render import FORMATS
 from reachmap_collector.store import default_url
 from reachmap_shared import bus
@@ -133,7 +134,7 @@ def ask(
     """The collector's answer to one query; raises BusUnavailable and QueryRefused."""
 
     async def question() -> Any:
-        async with _connected(nats, context) as connection:
+        async with found(access.server(nats, context)) as connection:
             return await connection.query(query, parameters or {})
 
     return asyncio.run(question())
@@ -142,19 +143,24 @@ def ask(
 def ask_long(
     nats: str | None, context: str | None, query: str, parameters: Mapping[str, Any] | None = None
 ) -> Any:
-    """As `ask`, for what may take its time: that a collector is there at all is asked first."""
+    """As `ask`, for what may take its time."""
 
     async def question() -> Any:
-        async with _connected(nats, context) as connection:
-            await connection.find_collector()
+        async with found(access.server(nats, context)) as connection:
             return await connection.query(query, parameters or {}, timeout_s=_LONG_S)
 
     return asyncio.run(question())
 
 
-def _connected(nats: str | None, context: str | None) -> AbstractAsyncContextManager[Bus]:
-    found = access.server(nats, context)
-    return bus.connected(found.urls, "reachmap command line", found.access)
+@asynccontextmanager
+async def found(server: Server) -> AsyncIterator[Bus]:
+    """A connection to a bus with a collector on it; raises BusUnavailable soon if there is none."""
+    connecting = bus.connected(
+        server.urls, "reachmap command line", server.access, patience.left_s()
+    )
+    async with connecting as connection:
+        await connection.find_collector(patience.left_s())
+        yield connection
 
 
 def ask_for_flows(
@@ -173,8 +179,8 @@ def ask_for_flows(
 
 def ask_for_agents(nats: str | None, context: str | None) -> list[Any]:
     """All agents, page after page."""
-    found: list[Any] = _ask_for_all(nats, context, "agents", {})["agents"]
-    return found
+    agents: list[Any] = _ask_for_all(nats, context, "agents", {})["agents"]
+    return agents
 
 
 def ask_for_map(nats: str | None, context: str | None, parameters: Mapping[str, Any]) -> Any:
@@ -200,7 +206,7 @@ def _ask_for_all(
     rows: str | None = None,
 ) -> Any:
     async def question() -> Any:
-        async with _connected(nats, context) as connection:
+        async with found(access.server(nats, context)) as connection:
             return await names.everything(connection, query, parameters, rows or query)
 
     return asyncio.run(question())

@@ -18,7 +18,6 @@ from reachmap_collector.http import HttpSettings, http_settings
 from reachmap_collector.identity.servers import Tls
 from reachmap_collector.streams import StreamSettings
 from reachmap_shared import log
-from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidSettings
 from reachmap_shared.lifecycle import run_until_signal
 
@@ -32,14 +31,7 @@ def _urls(nats: str) -> tuple[str, ...] | None:
     """The servers that --nats names; None for one of our own."""
     if nats == EMBEDDED:
         return None
-    urls = tuple(url.strip() for url in nats.split(","))
-    for url in urls:
-        if not is_nats_url(url):
-            raise click.UsageError(
-                f"--nats: {without_password(url)!r} is neither a NATS URL such as {DEFAULT_URL} "
-                f"nor {EMBEDDED!r}"
-            )
-    return urls
+    return tuple(access.urls_of(nats, "--nats", or_else=EMBEDDED))
 
 
 def _http(listen: str | None, *files: Path | None) -> HttpSettings | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from reachmap_collector.cli.access import Server
+from reachmap_collector.cli.options import found
 from reachmap_shared import bus, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
@@ -30,8 +31,7 @@ async def watched(
         BusUnavailable: There is no collector to begin with; later ones are waited for.
         QueryRefused: The filters are wrong.
     """
-    async with bus.connected(server.urls, "reachmap command line", server.access) as connection:
-        await connection.find_collector()
+    async with found(server) as connection:
         last = (await connection.query(_QUERY, {"filters": filters}))["last"]
     news = asyncio.Event()
 

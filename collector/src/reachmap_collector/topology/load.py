@@ -1,7 +1,7 @@
 """Read topology and profile files: bytes to a topology that makes sense, or InvalidFile."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -10,10 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.topology.model import NamedProfile, Topology, assemble
+from reachmap_collector.topology.remainder import Place, Remainder
 from reachmap_collector.topology.schema import ProfileFile, TopologyFile
 
 MAX_FILE: Final = 16 << 20
 """Bytes: a topology of 20,000 hosts is below 4 MiB."""
+
+_KEY: Final = "[key]"
+"""pydantic's mark for a mapping's key that is itself wrong."""
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -29,10 +33,13 @@ def load_topology(path: Path) -> Topology:
 
 def parse_topology(text: str, path: Path) -> Topology:
     """Read a topology's text as if it stood in `path`, which profiles' paths are relative to."""
-    content = validated(TopologyFile, parsed(text, path), path)
-    profiles: dict[Path, NamedProfile] = {}
-    _collect(content, path, profiles, trail=(path.resolve(),))
-    topology, problems = assemble(content, list(profiles.values()))
+    content = parsed(text, path)
+    try:
+        file = TopologyFile.model_validate(content)
+    except ValidationError as error:
+        problems = [*_problems(error), *_further(content, error, path)]
+        raise InvalidFile(path, problems) from error
+    topology, problems = _assembled(file, path)
     if problems:
         raise InvalidFile(path, problems)
     return topology
@@ -73,6 +80,41 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise InvalidFile(path, [Problem(f"byte {error.start}", "expected UTF-8 text")]) from error
+
+
+def _assembled(content: TopologyFile, path: Path) -> tuple[Topology, list[Problem]]:
+    profiles: dict[Path, NamedProfile] = {}
+    _collect(content, path, profiles, trail=(path.resolve(),))
+    return assemble(content, list(profiles.values()))
+
+
+def _further(content: dict[str, Any], error: ValidationError, path: Path) -> Iterator[Problem]:
+    """What is wrong besides in a topology that has no shape."""
+    rest = Remainder(content, _key_path)
+    while rest.lose(_mistakes(error)):
+        try:
+            file = TopologyFile.model_validate(rest.content)
+        except ValidationError as again:
+            error = again
+            continue
+        try:
+            _, problems = _assembled(file, path)
+        except InvalidFile as refused:  # a profile's, which is told of once it can be looked for
+            problems = [*refused.problems] if refused.path == path else []
+        for problem in problems:
+            if (where := rest.as_written(problem.where)) is not None:
+                yield Problem(where, problem.message)
+        return
+
+
+def _mistakes(error: ValidationError) -> list[tuple[Place, bool]]:
+    return [
+        (
+            tuple(key for key in one["loc"] if key != _KEY),
+            one["type"] == "extra_forbidden",
+        )
+        for one in error.errors(include_url=False)
+    ]
 
 
 def _collect(
@@ -139,11 +181,14 @@ def validated(kind: type[File], content: dict[str, Any], path: Path) -> File:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        problems = [
-            Problem(_key_path(problem["loc"]), _message(problem["type"], problem["msg"], problem))
-            for problem in error.errors(include_url=False)
-        ]
-        raise InvalidFile(path, problems) from error
+        raise InvalidFile(path, _problems(error)) from error
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    return [
+        Problem(_key_path(problem["loc"]), _message(problem["type"], problem["msg"], problem))
+        for problem in error.errors(include_url=False)
+    ]
 
 
 def _key_path(location: Iterable[int | str]) -> str:
@@ -151,7 +196,7 @@ def _key_path(location: Iterable[int | str]) -> str:
     for key in location:
         if isinstance(key, int):
             path += f"[{key}]"
-        elif key == "[key]":  # pydantic's mark for a mapping's key that is itself wrong
+        elif key == _KEY:
             continue
         elif key.replace("_", "").replace("-", "").isalnum():
             path += f".{key}" if path else key

@@ -8,9 +8,10 @@ ALONE  := .venv-agent-alone
 ALONE_TESTS := tests/shared tests/agent/app tests/agent/doctor tests/agent/protocols \
   $(addprefix tests/agent/test_,cli.py credentials.py delivery.py join.py service.py)
 PACK   := .venv-package
+EXAMPLES ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab test-agent-wheel lint soak bench format docs lock wheels packages \
+.PHONY: help demo test test-long lab test-agent-wheel lint soak bench format docs lock wheels packages \
   test-packages clean
 
 help:  ## What can be made
@@ -22,6 +23,9 @@ demo: $(VENV)/.run  ## A whole OpenUEM deployment on this machine: its map, two 
 test: $(VENV)/.dev  ## All tests, against a real NATS server and real agents
 	$(BIN)/python -m pytest $(PYTEST)
 
+test-long: $(VENV)/.dev  ## Properties alone, with EXAMPLES=20 times the examples of `make test`
+	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m hypothesis -o timeout=0 $(PYTEST)
+
 lab: $(VENV)/.dev  ## Real faults in network namespaces, who can tell what of each; writes docs/fault-matrix.md
 	$(BIN)/python -m pytest tests/lab --table --matrix docs/fault-matrix.md --no-header
 
@@ -31,7 +35,7 @@ lint: $(VENV)/.dev  ## Style, types and the architecture's import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes three quarters of an hour
+soak: $(VENV)/.dev  ## What may befall a deployment, a hundred times over; takes an hour
 	@$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/fuzz.txt \
 	  || echo "No wheel of atheris for this Python: the decoders are not fuzzed"
 	$(BIN)/python soak/run.py $(SOAK)

@@ -21,6 +21,7 @@ import decoders
 import disk
 import kills
 import outage
+import properties
 import rubbish
 import wiped
 from figures import say
@@ -35,6 +36,7 @@ SUBJECTS = {
     "rubbish": rubbish,
     "dates": dates,
     "decoders": decoders,
+    "properties": properties,
 }
 
 

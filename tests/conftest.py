@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from examples import load_profile
 from ports import free_port
 
-# How long an example takes is the machine's business: on a loaded one any takes long.
-settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ours")
+load_profile()
 
 PATIENCE_S = 15.0
 """For what takes milliseconds on an idle machine; a busy one may take its time."""

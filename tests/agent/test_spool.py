@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from examples import examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -681,8 +681,8 @@ class Life(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-Life.TestCase.settings = settings(max_examples=50, stateful_step_count=25)
-TestLife = pytest.mark.timeout(300)(Life.TestCase)
+Life.TestCase.settings = examples(50, stateful_step_count=25)
+TestLife = Life.TestCase
 
 
 WORKER = """

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from reachmap_collector.collector import Collector
@@ -604,7 +605,7 @@ async def test_a_boot_that_no_store_can_keep_is_none(collector_of: Any, hello: A
 
 
 @given(st.binary(max_size=200), st.sampled_from(["hello", "pulse"]), st.text(max_size=5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_bytes_at_all_bring_the_collector_down(
     collector_of: Any, payload: bytes, kind: str, name: str
 ) -> None:

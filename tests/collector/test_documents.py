@@ -5,7 +5,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import documents, rules, views
@@ -124,7 +125,7 @@ pulses = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(seen=st.lists(observations, max_size=6), heard=st.sets(st.sampled_from(["pc-1", "web-1"])))
 def test_whatever_is_seen_a_flow_is_what_its_schema_says(
     scene: Any, seen: list[Observation], heard: set[str]
@@ -158,7 +159,7 @@ def test_whatever_is_seen_a_flow_is_what_its_schema_says(
     holds("flows", flows)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(said=pulses, changes_lost=numbers, skew_s=st.floats(-(10**9), 10**9))
 def test_whatever_an_agent_says_its_row_is_what_its_schema_says(
     scene: Any, said: dict[str, int], changes_lost: int, skew_s: float

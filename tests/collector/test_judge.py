@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector.judge import Doubt, Judgement
@@ -677,7 +678,7 @@ events = st.lists(
 
 
 @given(events, st.lists(st.sampled_from([0.0, 0.5, 5.0, 40.0]), min_size=20, max_size=20))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_whatever_is_seen_and_heard_is_judged(
     scene: Any, listener: Any, happened: list[tuple[Any, ...]], pauses: list[float]
 ) -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import views
@@ -76,7 +77,7 @@ sights = st.lists(
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     sights,
     st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in choices.items()}),

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from deployments import SMALL
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import planner
@@ -256,7 +257,6 @@ def test_two_services_may_change_places(topology: Any) -> None:
     assert member.ports == {"web:80": 443, "web:443": 80}
 
 
-@settings(deadline=None)
 @given(
     ports=st.lists(
         st.tuples(
@@ -384,7 +384,7 @@ def deployments(draw: st.DrawFn) -> tuple[str, dict[str, Announcement]]:
 
 
 @given(deployments())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_whatever_the_deployment_its_flows_make_sense(
     topology: Callable[..., Topology], deployment: tuple[str, dict[str, Announcement]]
 ) -> None:
@@ -436,7 +436,7 @@ def pair_by_pair(topology: Topology, hosts: Mapping[str, Member]) -> dict[Any, t
 
 
 @given(deployments())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_sharing_targets_changes_no_flow(
     topology: Callable[..., Topology], deployment: tuple[str, dict[str, Announcement]]
 ) -> None:
@@ -451,7 +451,7 @@ def test_sharing_targets_changes_no_flow(
 
 
 @given(deployments(), deployments())
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_who_has_the_same_targets_as_before_has_the_very_same(
     topology: Callable[..., Topology],
     first: tuple[str, dict[str, Announcement]],
@@ -469,7 +469,7 @@ def test_who_has_the_same_targets_as_before_has_the_very_same(
 
 
 @given(deployments())
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_flows_are_a_sequence(
     topology: Callable[..., Topology], deployment: tuple[str, dict[str, Announcement]]
 ) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from deployments import SMALL
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector import planner
@@ -135,7 +136,7 @@ def test_the_same_topology_gives_the_same_plans(topology: Any, openuem: Any) -> 
 
 
 @given(seed=st.integers())
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_the_order_of_hosts_and_announcements_is_of_no_matter(
     topology: Callable[..., Topology], seed: int
 ) -> None:

@@ -66,12 +66,12 @@ async def test_what_ignores_being_told_is_killed(
 
 
 async def test_several_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten stubborn programs take no longer than one."""
-    monkeypatch.setattr(process, "_STOP_S", 0.5)
-    children = [await started(tmp_path / str(number), STUBBORN) for number in range(4)]
+    """Many stubborn programs take no longer than one: the machine may be busy, but not for all."""
+    monkeypatch.setattr(process, "_STOP_S", 1.5)
+    children = [await started(tmp_path / str(number), STUBBORN) for number in range(6)]
     began = time.monotonic()
     await process.stop(*children)
-    assert time.monotonic() - began < 4 * 0.5
+    assert time.monotonic() - began < 6 * 1.5
     assert {child.returncode for child in children} == {-signal.SIGKILL}
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -500,7 +501,6 @@ def test_what_cannot_be_used_is_put_aside(world: World, agent: Any, what: str) -
     assert world.ledger.get("web-1", "boot-1") is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.text(max_size=20))
 def test_no_bytes_at_all_bring_it_down(topology: Any, payload: bytes, subject: str) -> None:
     """Whatever comes under whatever name; and the letter can be kept by any store."""
@@ -510,7 +510,6 @@ def test_no_bytes_at_all_bring_it_down(topology: Any, payload: bytes, subject: s
     assert (letter.subject + letter.reason).isascii() and "\0" not in letter.subject
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_no_body_at_all_brings_it_down(topology: Any, agent_of: Any, data: Any) -> None:
     """A message of the right form may be wrong in every field."""
@@ -729,11 +728,10 @@ class AnyOrder(RuleBasedStateMachine):
             assert account.sequences.gaps == 0
 
 
+@pytest.mark.hypothesis
 def test_any_order_of_delivery_ends_in_the_same_map(topology: Any, agent_of: Any) -> None:
     """See AnyOrder."""
     AnyOrder.topology, AnyOrder.agent_of = staticmethod(topology), agent_of
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(
-        AnyOrder, settings=settings(deadline=None, max_examples=60, stateful_step_count=40)
-    )
+    run_state_machine_as_test(AnyOrder, settings=examples(60, stateful_step_count=40))

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector.flowmap import fold, written
@@ -86,7 +87,7 @@ def make_period(flow: FlowKey, ends: float, **columns: bytes) -> Period:
     return Period(ends, "boot-1", int(ends), slots, Counts(**columns))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(hellos, sights, pulses, flips, st.integers(0, 3))
 def test_states_are_what_the_judge_says(
     scene: Any, hello: Any, told: Any, listener: Any, said: Any, seen: Any, beats: Any, ups: Any,
@@ -134,7 +135,7 @@ def test_states_are_what_the_judge_says(
 near = st.sampled_from([0.0, 1.0, 9.0, 11.0, 20.0, 40.0])
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(
     st.sampled_from([Outcome.TIMEOUT, Outcome.REFUSED, *Outcome]),
     near,

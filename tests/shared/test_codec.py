@@ -15,7 +15,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_shared import codec, messages
@@ -245,7 +246,7 @@ def test_random_msgpack_is_refused(kind: Any, raw: Any) -> None:
     read_or_refuse(kind, msgpack.packb(raw))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(kind=st.sampled_from(MESSAGES), data=st.data())
 def test_a_changed_byte_is_read_or_refused(kind: Any, data: st.DataObject) -> None:
     """Damage never does more than spoil the message."""

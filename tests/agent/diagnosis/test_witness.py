@@ -1,10 +1,10 @@
 """The witness: who is heard, and what is told of a check on loopback."""
 
-import asyncio
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -174,15 +174,16 @@ async def test_what_was_not_watched_is_not_told(witness: Witness, port: int) -> 
 
 
 async def test_a_watch_ends_by_itself(
-    witness: Witness, windows: Windows, port: int, monkeypatch: pytest.MonkeyPatch
+    witness: Witness, windows: Windows, port: int, eventually: Any
 ) -> None:
     """However long was asked for: then the window is asked for no more, and nothing is told."""
-    monkeypatch.setattr(module, "MAX_WATCH_S", 0.3)
     ask(witness, request(port, seconds=1e9))
-    while len(windows.asked) < 2:
-        await asyncio.sleep(0.01)
-    while witness._watches:
-        await asyncio.sleep(0.01)
+    [watch] = witness._watches.values()
+    assert watch.until == watch.began + module.MAX_WATCH_S
+    await eventually(lambda: len(windows.asked) > 1)
+    watch.until, asked = watch.began, len(windows.asked)  # its time is up
+    await eventually(lambda: not witness._watches)
+    assert len(windows.asked) == asked
     reply = ask(witness, request(port, phase=Phase.TELL))
     assert reply is not None
     assert reply.state is WitnessState.REFUSED

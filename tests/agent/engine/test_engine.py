@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from talk import NOWHERE, PATIENCE_S, ask, echo, hear, linux, raises, seen, silence
 from visitors import TIME_WAIT
@@ -283,7 +284,7 @@ async def behave(connection: socket.socket, script: list[str]) -> None:
 
 
 @pytest.mark.parametrize("make_poller", [best_poller, LoopPoller])
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.lists(
         st.tuples(

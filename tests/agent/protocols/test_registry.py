@@ -8,7 +8,8 @@ from itertools import repeat
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent.protocols import REGISTRY
@@ -106,7 +107,7 @@ def test_another_host_s_listener_is_the_wrong_peer(
 
 
 @every
-@settings(max_examples=20)
+@examples(20)
 @given(there=hosts, expected=hosts, nonce=st.binary(min_size=16, max_size=16))
 def test_a_listener_is_the_right_one_or_not(
     wire: Any, name: str, there: str, expected: str, nonce: bytes

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_agent.wire.exchange import Verdict, until
@@ -46,7 +47,7 @@ def ask(question: bytes) -> Any:
     return inside
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(question=st.binary(min_size=1, max_size=200), size=st.integers(1, 50))
 def test_what_goes_in_comes_out(wire: Any, question: bytes, size: int) -> None:
     """Both ways, however the network cuts it."""

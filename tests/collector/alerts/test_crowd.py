@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector.alerts.causes import find_causes
@@ -68,7 +69,7 @@ sights = st.lists(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(agents_, sights, st.integers(0, 3))
 def test_causes_are_the_same(
     scene: Any, observation: Any, heard: Any, seen: Any, kept: int

@@ -10,7 +10,8 @@ from functools import cache
 
 import pytest
 from evidence import BLIND, SHORT, TO_THE_DOOR, WORKS, A, B, R, walk
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector.diagnose import Finding, find
@@ -191,7 +192,7 @@ def test_the_truths_are_told_by_their_sources_alone(name: str) -> None:
     is_honest(find(of(TRUTHS[name].path, None, TRUTHS[name].transport)), TRUTHS[name])
 
 
-@settings(max_examples=1500)
+@examples(1500)
 @given(st.data())
 def test_no_lie_proves_anything_nor_overrules_what_the_source_saw(data: st.DataObject) -> None:
     """For any truth, and any lie about it."""

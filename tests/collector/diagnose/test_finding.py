@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 from evidence import BLIND, R2, SHORT, TO_THE_DOOR, WORKS, A, B, R, passing
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector.diagnose import Finding, find
@@ -381,7 +382,7 @@ paths = st.builds(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(paths, st.one_of(st.none(), testimonies), st.sampled_from(Transport))
 def test_whatever_is_told_there_is_a_finding(
     path: PathEvidence, told: Told | None, transport: Transport

@@ -83,4 +83,4 @@ def _status(body: bytes) -> str | None:
         status = expect(ENUMERATED, expect(SEQUENCE, body))
     except MalformedDer:
         return None
-    return _STATUS.get(int.from_bytes(status, "big"))
+    return _STATUS.get(status[0]) if len(status) == 1 else None

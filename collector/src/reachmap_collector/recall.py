@@ -14,9 +14,10 @@ from typing import Any, Final, TypeVar
 
 from reachmap_collector import pages
 from reachmap_collector.collector import Collector
+from reachmap_collector.difference import Difference
 from reachmap_collector.errors import StoreError
 from reachmap_collector.flowmap.fold import renamed
-from reachmap_collector.past import Expectations, compared, row
+from reachmap_collector.past import Expectations, row
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (
     Cursor,
@@ -24,6 +25,7 @@ from reachmap_collector.store.api import (
     PackedRollUp,
     PlanSlots,
     Selection,
+    Standing,
     Store,
 )
 from reachmap_collector.trend import MAX_STEPS, Span, Trend
@@ -114,36 +116,31 @@ class Recall:
         if type(begin) is not int or begin < 0:
             raise pages.no_page()
         ends = self._selection(filters, None, None)
-        span = (since, until)
         expectations = self._expectations()
-
         topology = self._collector.topology
 
         def all_names(host: str) -> tuple[str, ...]:
             return topology.names(topology.current(host))
 
-        def question(store: Store) -> Json:
-            after = list(store.standings(until, changed=span, selection=ends))
-            before = list(store.standings(since, changed=span, selection=ends))
-            known = {(one.flow, one.service) for one in before}
-            new = [one for one in after if (one.flow, one.service) not in known]
-            if new:  # or a host that got another address
-                sources = {name for one in new for name in all_names(one.flow.source)}
-                destinations = {name for one in new for name in all_names(one.flow.destination)}
+        def question(store: Store) -> Difference:
+            shifts = store.shifts(since, until, ends)
+            before: Iterable[Standing] = ()
+            if len(fresh := shifts.fresh()):  # or of a host that got another address
+                places = {shifts.ends(place)[:2] for place in fresh.tolist()}
+                sources = {name for source, _ in places for name in all_names(source)}
+                destinations = {name for _, to in places for name in all_names(to)}
                 likely = Selection(sources=sources, destinations=destinations)
-                before += store.standings(since, selection=likely)
-            return compared(
-                before, after, expectations, filters.get("role"), filters.get("service")
-            )
+                before = store.standings(since, selection=likely)
+            return Difference(shifts, before, expectations, filters.get("role"))
 
-        answer = await self._read(question)
-        groups, more = answer["groups"][begin : begin + PAGE], len(answer["groups"]) > begin + PAGE
+        found = await self._read(question)
+        end = begin + PAGE
         return {
             "since": timestamp(since),
             "until": timestamp(until),
-            "counts": answer["counts"],
-            "groups": groups,
-            "next": begin + PAGE if more else None,
+            "counts": found.counts(),
+            "groups": found.groups(begin, end),
+            "next": end if len(found) > end else None,
         }
 
     async def changes(self, parameters: Json) -> Json:

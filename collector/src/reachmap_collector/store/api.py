@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from reachmap_collector.flowmap.bulk import FlowKeys, Numbering, Numbers
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.store.shifts import Shifts
 from reachmap_shared.vocabulary import Outcome
 
 DAY_S: Final = 86_400.0
@@ -304,14 +305,14 @@ class Store(Protocol):
             selection: Of which flows; its times and services are not heeded.
         """
 
-    def standings(
-        self,
-        moment: float,
-        *,
-        changed: tuple[float, float] | None = None,
-        selection: Selection = EVERYTHING,
-    ) -> Iterator[Standing]:
+    def standings(self, moment: float, *, selection: Selection = EVERYTHING) -> Iterator[Standing]:
         """As `at`, but for details: of many flows, in less time."""
+
+    def shifts(self, since: float, until: float, selection: Selection = EVERYTHING) -> Shifts:
+        """What became of the flows that have a transition after `since`, at or before `until`.
+
+        The selection's times are not heeded; its services are those at the end.
+        """
 
     def received(self) -> Iterator[Received]:
         """What was taken from each boot."""

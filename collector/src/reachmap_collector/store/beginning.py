@@ -11,7 +11,7 @@ from reachmap_collector.flowmap.bulk import FlowKeys, Numbering, Numbers
 from reachmap_collector.slots import Place, SlotFlows
 from reachmap_collector.store.api import Beginning, Latest, PlanSlots
 from reachmap_collector.store.packing import outcome, seconds, transport, unpack_slots
-from reachmap_collector.store.reading import CHUNK, id_of, with_last
+from reachmap_collector.store.reading import id_of, in_columns, with_last
 from reachmap_collector.store.tables import boots, flows, hosts, plans, services, transitions
 
 _NONE: Final[Numbers] = np.zeros(0, np.int64)
@@ -63,7 +63,7 @@ class _Flows:
             asked = asked.where(flows.c.source == id_of(hosts, source))
         sources, ends = Numbering[int](), Numbering[tuple[int, str, int, int]]()
         parts = [(_NONE, _NONE, _NONE)]
-        for ids, of, *ends_of in _in_columns(connection, asked):
+        for ids, of, *ends_of in in_columns(connection, asked):
             parts.append((_numbers(ids), sources.of(of), ends.of(zip(*ends_of, strict=True))))
         self._ids, source_of, place_of = map(np.concatenate, zip(*parts, strict=True))
         names = _names(connection, hosts)
@@ -89,7 +89,7 @@ class _Latest:
         self._outcome: list[int] = []
         self._is_open: list[bool] = []
         self._detail: list[bytes] = []
-        for *columns, results, is_open, detail in _in_columns(connection, asked):
+        for *columns, results, is_open, detail in in_columns(connection, asked):
             parts.append(tuple(map(_numbers, columns)))
             self._outcome += results
             self._is_open += map(bool, is_open)
@@ -150,10 +150,3 @@ def _names(connection: Connection, table: Any) -> dict[int, str]:
 
 def _numbers(column: Iterable[int]) -> Numbers:
     return np.array(column, np.int64)
-
-
-def _in_columns(connection: Connection, asked: "Select[Any]") -> Iterator[tuple[Any, ...]]:
-    """Rows by their columns, so many at once as the processor's own memory holds."""
-    with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
-        for rows in result.partitions():
-            yield tuple(zip(*rows, strict=True))

@@ -3,7 +3,19 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Select, Table, exists, func, select, true, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Table,
+    exists,
+    func,
+    select,
+    true,
+    tuple_,
+)
 
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import (
@@ -47,22 +59,29 @@ CHUNK: Final = 5000
 def with_last(
     connection: Connection, columns: Sequence["Column[Any]"], moment: float | None = None
 ) -> "Select[Any]":
-    """Each flow with its last transition, or the last at or before a moment: columns of both.
+    """Each flow with its last transition, or the last at or before a moment: columns of both."""
+    last, on = last_of_flow(connection, "last", moment)
+    shown = [last.c[one.key] if one.table is transitions else one for one in columns]
+    return select(*shown).join_from(flows, last, on)
+
+
+def last_of_flow(
+    connection: Connection, name: str, moment: float | None = None
+) -> "tuple[FromClause, ColumnElement[bool]]":
+    """A flow's last transition, or the last at or before a moment, and how flows are joined to it.
 
     One look into the index for each flow, however long their histories are.
     """
-    older = transitions.alias("older")
+    older = transitions.alias(f"{name}_older")
     last = select(older).where(older.c.flow == flows.c.id)
     if moment is not None:
         last = last.where(older.c.at <= milliseconds(moment))
     last = last.order_by(older.c.at.desc(), older.c.id.desc()).limit(1)
     if connection.dialect.name == "postgresql":
         # In the other form it would read all of history for a table of its rows by id.
-        beside = last.lateral("last")
-        shown = [beside.c[one.key] if one.table is transitions else one for one in columns]
-        return select(*shown).join_from(flows, beside, true())
-    its = last.with_only_columns(older.c.id).scalar_subquery()
-    return select(*columns).join_from(flows, transitions, transitions.c.id == its)
+        return last.lateral(name), true()
+    its = transitions.alias(name)
+    return its, its.c.id == last.with_only_columns(older.c.id).scalar_subquery()
 
 
 def last_of_each(
@@ -87,12 +106,14 @@ def which_was_last(
     selection: Selection,
 ) -> "Select[Any]":
     """What the database is asked for that, with these columns of flows and transitions."""
-    asked = _of_ends(with_last(connection, columns, moment), selection)
-    if changed is not None:
-        after, until = map(milliseconds, changed)
-        meant = select(transitions.c.flow).where(transitions.c.at > after)
-        asked = asked.where(flows.c.id.in_(meant.where(transitions.c.at <= until)))
-    return asked
+    asked = of_ends(with_last(connection, columns, moment), selection)
+    return asked if changed is None else asked.where(changed_in(*changed))
+
+
+def changed_in(after: float, until: float) -> "ColumnElement[bool]":
+    """That a flow has a transition after a moment, and at or before another."""
+    meant = select(transitions.c.flow).where(transitions.c.at > milliseconds(after))
+    return flows.c.id.in_(meant.where(transitions.c.at <= milliseconds(until)))
 
 
 def history(
@@ -163,13 +184,13 @@ def newest_first(
     columns: Sequence[Any], selection: Selection, limit: int, before: Cursor | None
 ) -> "Select[Any]":
     """What the database is asked for a part of history, with these columns."""
-    asked = _of_ends(select(*columns).join_from(transitions, flows), selection)
+    asked = of_ends(select(*columns).join_from(transitions, flows), selection)
     if selection.since is not None:
         asked = asked.where(transitions.c.at >= milliseconds(selection.since))
     if selection.until is not None:
         asked = asked.where(transitions.c.at < milliseconds(selection.until))
     if selection.services is not None:
-        asked = asked.where(transitions.c.service.in_(_ids(services, selection.services)))
+        asked = asked.where(transitions.c.service.in_(ids_of(services, selection.services)))
     if before is not None:
         asked = asked.where(
             transitions.c.at <= before.at_ms,
@@ -178,13 +199,14 @@ def newest_first(
     return asked.order_by(transitions.c.at.desc(), transitions.c.id.desc()).limit(limit)
 
 
-def _of_ends(asked: "Select[Any]", selection: Selection) -> "Select[Any]":
+def of_ends(asked: "Select[Any]", selection: Selection) -> "Select[Any]":
+    """Just flows from and to some hosts."""
     for column, meant in (
         (flows.c.source, selection.sources),
         (flows.c.destination, selection.destinations),
     ):
         if meant is not None:
-            asked = asked.where(column.in_(_ids(hosts, meant)))
+            asked = asked.where(column.in_(ids_of(hosts, meant)))
     return asked
 
 
@@ -373,7 +395,8 @@ def id_of(table: Any, name: str) -> Any:
     return select(table.c.id).where(table.c.name == name).scalar_subquery()
 
 
-def _ids(table: Any, meant: Collection[str]) -> Any:
+def ids_of(table: Any, meant: Collection[str]) -> Any:
+    """The numbers of some names."""
     return select(table.c.id).where(table.c.name.in_(list(map(text, meant))))
 
 
@@ -381,3 +404,10 @@ def _streamed(connection: Connection, asked: "Select[Any]") -> Iterator[Any]:
     """Rows, as many at once as memory does not mind."""
     with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         yield from result
+
+
+def in_columns(connection: Connection, asked: "Select[Any]") -> Iterator[tuple[Any, ...]]:
+    """Rows by their columns, so many at once as the processor's own memory holds."""
+    with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
+        for rows in result.partitions():
+            yield tuple(zip(*rows, strict=True))

@@ -33,6 +33,7 @@ from reachmap_collector.store.backend import WRITES, Backend, upsert
 from reachmap_collector.store.failures import told_as_ours
 from reachmap_collector.store.interning import Names
 from reachmap_collector.store.packing import text
+from reachmap_collector.store.shifts import Shifts
 from reachmap_collector.store.tables import (
     dead_letters,
     hosts,
@@ -125,15 +126,13 @@ class SqlStore:
         with self._reading() as connection:
             yield from reading.last_of_each(connection, moment, changed, selection)
 
-    def standings(
-        self,
-        moment: float,
-        *,
-        changed: tuple[float, float] | None = None,
-        selection: Selection = EVERYTHING,
-    ) -> Iterator[Standing]:
+    def standings(self, moment: float, *, selection: Selection = EVERYTHING) -> Iterator[Standing]:
         with self._reading() as connection:
-            yield from scanning.standings(connection, moment, changed, selection)
+            yield from scanning.standings(connection, moment, selection)
+
+    def shifts(self, since: float, until: float, selection: Selection = EVERYTHING) -> Shifts:
+        with self._reading() as connection:
+            return scanning.shifts(connection, since, until, selection)
 
     def received(self) -> Iterator[Received]:
         with self._reading() as connection:

@@ -5,6 +5,7 @@ reconnecting once told to stay, and offers just what agents, collector and queri
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import re

@@ -24,8 +24,8 @@ _SETTLE_S: Final = 20.0
 """For agents to announce themselves, before one that is known by its plan alone is to rest."""
 
 _AT_ONCE: Final = 32
-"""Plans on their way at once. One by one they cost a round trip each, which is all that they cost with
-a server far away; with too many, the last ones wait for longer than a request may take."""
+"""Plans on their way at once. One by one they cost a round trip each, which is all that they cost
+with a server far away; with too many, the last wait for longer than a request may take."""
 
 Item = TypeVar("Item")
 

@@ -36,6 +36,7 @@ from reachmap_shared.errors import BusUnavailable, QueryRefused
 from reachmap_shared.lifecycle import on_hangup
 from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
+from reachmap_shared.urls import without_password
 
 _RIVAL_S: Final = 3.0
 """For another collector to answer, which may have just started; where there is none the server says
@@ -167,7 +168,7 @@ async def _run(
     with on_hangup(reload):
         _log.info(
             "collector ready",
-            nats=",".join(map(bus.without_password, urls)),
+            nats=",".join(map(without_password, urls)),
             hosts=len(collector.topology.hosts),
             flows=len(collector.flows),
         )
@@ -211,7 +212,7 @@ async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
     except BusUnavailable:
         return
     raise ServerError(
-        f"another collector answers at {', '.join(map(bus.without_password, urls))}: stop it "
+        f"another collector answers at {', '.join(map(without_password, urls))}: stop it "
         "first, or give this one a bus of its own with --nats or --nats-port"
     )
 

@@ -1,13 +1,13 @@
 """The NATS client, as we use it: it proves itself, keeps its words private, and comes back.
 
-Only `bus` uses it. What it overrides are seams of nats-py's without a name of their own; the tests
-hold each to a real server.
+Only `bus` and what it is made of use it. What it overrides are seams of nats-py's without a name of
+their own; the tests hold each to a real server.
 """
 
 import asyncio
 import ssl
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, TypeVar
 
 from reachmap_shared import lean
 from reachmap_shared.access import Access
@@ -20,11 +20,15 @@ with lean.imports():
     from nats.aio.msg import Msg
     from nats.aio.transport import TcpTransport
 
-__all__ = ["Client", "GuardedClient", "Msg", "errors"]
+__all__ = ["Client", "GuardedClient", "Msg", "cancellable", "errors"]
 
 _PERMISSIONS: Final = "permissions violation"
 _STALE: Final = "stale connection"
 _ERROR: Final = b"-ERR "
+
+_CANCEL_AGAIN_S: Final = 0.1
+
+Result = TypeVar("Result")
 
 _REFUSALS: Final = {
     "authorization violation": "it does not accept {shown}",
@@ -198,6 +202,25 @@ class GuardedClient(Client):
         error = errors.Error(f"nats: {words}")
         await self._error_cb(error)
         await self._process_op_err(error)
+
+
+async def cancellable(operation: Coroutine[Any, Any, Result]) -> Result:
+    """Await an operation of the client's, and be cancelled if we were told to meanwhile.
+
+    The client waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
+    meets its result: a Ctrl-C would do nothing, and a client that looks for a server would look on.
+    """
+    working = asyncio.get_running_loop().create_task(operation)
+    try:
+        await asyncio.wait({working})
+    except asyncio.CancelledError:
+        while not working.done():
+            working.cancel()
+            await asyncio.wait({working}, timeout=_CANCEL_AGAIN_S)
+        if not working.cancelled():
+            working.exception()  # nobody asks for it any more
+        raise
+    return working.result()
 
 
 def _offers_tls(info: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from reachmap_collector.store import default_url
 from reachmap_shared import bus
 from reachmap_shared.bus import Bus
 from reachmap_shared.names import port_number
+from reachmap_shared.urls import DEFAULT_URL
 from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,7 +41,7 @@ def on_bus(command: Command) -> Command:
         envvar=access.NATS_VARIABLE,
         show_envvar=True,
         help="NATS server(s), separated by commas. [default: this user's collector's, else "
-        f"{bus.DEFAULT_URL}]",
+        f"{DEFAULT_URL}]",
     )(command)
 
 

@@ -124,7 +124,8 @@ async def test_a_server_that_is_slow_at_the_start_is_waited_for(
 
     async def then_slow(connection: bus.Bus, urls: Any) -> None:
         await refuse_a_second(connection, urls)
-        monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 0.05)
+        monkeypatch.setattr("reachmap_shared.connection._FLUSH_S", 0.05)
+        monkeypatch.setattr("reachmap_shared.micro._BEGIN_S", 0.05)
         slow.enter_context(nats_server.held_up())
 
     monkeypatch.setattr(app, "_refuse_a_second", then_slow)
@@ -133,7 +134,7 @@ async def test_a_server_that_is_slow_at_the_start_is_waited_for(
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(app.serve(settings))
             await eventually(lambda: any("slow" in one.getMessage() for one in caplog.records))
-            monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 3)
+            monkeypatch.setattr("reachmap_shared.connection._FLUSH_S", 3)
             slow.close()
             await eventually(lambda: answers(settings))
             task.cancel()

@@ -175,10 +175,10 @@ async def test_a_server_that_is_slow_as_it_begins_is_waited_for(
     with contextlib.ExitStack() as slow:
         # The task that runs it begins when the block does, and no sooner.
         async with running(jetstream.url, store) as (collector, connection):
-            monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 0.05)
+            monkeypatch.setattr("reachmap_shared.connection._FLUSH_S", 0.05)
             slow.enter_context(jetstream.held_up())
             await eventually(lambda: any("slow" in one.getMessage() for one in caplog.records))
-            monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 3)
+            monkeypatch.setattr("reachmap_shared.connection._FLUSH_S", 3)
             slow.close()
             await eventually(lambda: collector._intake._is_set_up)
             await connection.publish(subjects.hello("pc-1"), codec.encode(hello("pc-1")))

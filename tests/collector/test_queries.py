@@ -309,6 +309,41 @@ async def test_explain_can_be_asked_of_one_port(queries: Queries) -> None:
     assert [flow["service"] for flow in answer["flows"]] == ["shop:9090"]
 
 
+async def test_explain_knows_hosts_by_their_addresses(queries: Queries) -> None:
+    """And says whose those are."""
+    by_name = await queries.explain({"source": "pc-1", "destination": "web-1"})
+    assert by_name["hosts"] == {}
+    answer = await queries.explain({"source": "10.0.1.1", "destination": "10.0.0.1"})
+    assert answer["flows"] == by_name["flows"]
+    assert answer["hosts"] == {"10.0.1.1": "pc-1", "10.0.0.1": "web-1"}
+
+
+async def test_explain_tells_of_the_address_that_was_given(collector_of: Any) -> None:
+    """If that is dialled; else of all."""
+    two = collector_of(OFFICE_OF_TWO)
+    queries = Queries(two)
+
+    async def dialled(destination: str) -> list[str]:
+        answer = await queries.explain({"source": "pc-1", "destination": destination})
+        return [flow["address"] for flow in answer["flows"]]
+
+    assert await dialled("web-1") == ["10.0.0.1", "fd00::5"]
+    assert await dialled("fd00:0::5") == ["fd00::5"]
+
+
+OFFICE_OF_TWO = """
+[roles.web]
+listens = { "web:8080" = {} }
+[roles.browser]
+connects = ["web:8080"]
+[hosts.web-1]
+roles = ["web"]
+addresses = ["10.0.0.1", "fd00::5"]
+[hosts.pc-1]
+roles = ["browser"]
+"""
+
+
 @pytest.mark.parametrize(
     ("asked", "code", "message"),
     [
@@ -330,6 +365,12 @@ async def test_explain_can_be_asked_of_one_port(queries: Queries) -> None:
             {"source": "pc-2", "destination": "web-1"},
             "404",
             "unknown host 'pc-2'; did you mean pc-1?",
+        ),
+        (
+            {"source": "pc-1", "destination": "10.0.0.9"},
+            "404",
+            "no host has the address 10.0.0.9; the nearest are 10.0.0.2 (db-1), 10.0.0.1 (web-1), "
+            "10.0.1.1 (pc-1)",
         ),
         (
             {"source": "db-1", "destination": "pc-1"},

@@ -210,7 +210,7 @@ async def test_an_answer_that_comes_too_late_does_no_harm(
     nats_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that was held up for a moment is still heard: nothing has to be connected anew."""
-    monkeypatch.setattr("reachmap_shared.bus._CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("reachmap_shared.connection._FLUSH_S", 0.1)
     lost: list[str] = []
 
     async def back() -> None:
@@ -219,7 +219,7 @@ async def test_an_answer_that_comes_too_late_does_no_harm(
     async with bus.staying([nats_server.url], "test", back) as connection:
         with nats_server.held_up(), pytest.raises(BusUnavailable, match="flush timeout"):
             await connection.flush()
-        monkeypatch.setattr("reachmap_shared.bus._CONNECT_TIMEOUT_S", 3)
+        monkeypatch.setattr("reachmap_shared.connection._FLUSH_S", 3)
         heard: list[bytes] = []
 
         async def hear(_subject: str, payload: bytes) -> None:

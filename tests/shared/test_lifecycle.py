@@ -1,16 +1,23 @@
 """How a process ends. Each test is a real process that is sent real signals."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from reachmap_shared.lifecycle import Stopper, new_loop, run_until_signal, run_until_stopped
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 PATIENCE_S = 20
 
@@ -35,13 +42,14 @@ async def stubborn(times):
 
 
 @contextmanager
-def process(code: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(code: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process that has come as far as saying "ready"."""
     with subprocess.Popen(
         [sys.executable, "-c", PRELUDE + code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,  # so that a line read leaves the next ones to `end`
+        **options,
     ) as child:
         try:
             assert next_line(child) == "ready"
@@ -237,3 +245,112 @@ def test_windows_gets_a_loop_that_watches_sockets() -> None:
     loop = new_loop("win32")
     assert isinstance(loop, asyncio.SelectorEventLoop)
     loop.close()
+
+
+# A hangup.
+
+SERVICE = """
+from reachmap_shared.lifecycle import on_hangup
+
+async def main():
+    try:
+        with on_hangup(lambda: say("again")):
+            say("ready")
+            await asyncio.sleep(3600)
+    finally:
+        say("cleaning")
+        await asyncio.sleep(0.3)
+        say("cleaned")
+
+say(run_until_signal(main))
+"""
+
+
+class Terminal:
+    """A terminal for one process, until it is closed."""
+
+    def __init__(self) -> None:
+        self._ours, self.its = os.openpty()
+
+    def close(self) -> None:
+        for end in (self._ours, self.its):
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    made = Terminal()
+    yield made
+    made.close()
+
+
+def take_terminal() -> None:
+    """Be whom the kernel tells that the terminal on standard input is gone."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_a_terminal_that_is_closed_ends_what_runs_there(terminal: Terminal) -> None:
+    """By its clean-up, which shell and kernel together do not cut short."""
+    with process(
+        SERVICE, stdin=terminal.its, start_new_session=True, preexec_fn=take_terminal
+    ) as child:
+        terminal.close()
+        assert next_line(child) == "cleaning"
+        child.send_signal(signal.SIGHUP)
+        assert end(child) == (0, ["cleaned", "False"], "")
+
+
+def test_a_shell_that_tells_of_the_end_before_it_comes(terminal: Terminal) -> None:
+    """One in the background is told by the shell, and by nobody else."""
+    with process(SERVICE, stdin=terminal.its) as child:
+        child.send_signal(signal.SIGHUP)
+        assert next_line(child) == "again"
+        terminal.close()
+        assert end(child) == (0, ["cleaning", "cleaned", "False"], "")
+
+
+@pytest.mark.parametrize("has_terminal", [True, False])
+def test_a_signal_by_hand_is_what_daemons_make_of_it(
+    terminal: Terminal, has_terminal: bool
+) -> None:
+    """As often as it comes; also where somebody watches, while the terminal is there."""
+    with process(SERVICE, stdin=terminal.its if has_terminal else subprocess.DEVNULL) as child:
+        for _ in range(3):
+            child.send_signal(signal.SIGHUP)
+            assert next_line(child) == "again"
+        child.send_signal(signal.SIGTERM)
+        assert end(child) == (0, ["cleaning", "cleaned", "False"], "")
+
+
+HANGING = """
+async def main():
+    try:
+        say("ready")
+        await asyncio.sleep(3600)
+    finally:
+        say("cleaning")
+        await asyncio.sleep(0.3)
+        say("cleaned")
+
+say(run_until_signal(main))
+"""
+
+
+def test_what_makes_nothing_else_of_a_hangup_ends_by_it() -> None:
+    """Once, however often it is told."""
+    with process(HANGING) as child:
+        child.send_signal(signal.SIGHUP)
+        assert next_line(child) == "cleaning"
+        child.send_signal(signal.SIGHUP)
+        assert end(child) == (0, ["cleaned", "False"], "")
+
+
+def test_nohup_is_heeded() -> None:
+    """Who started it that way wants it to go on."""
+    with process(
+        f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{HANGING}"
+    ) as child:
+        child.send_signal(signal.SIGHUP)
+        child.send_signal(signal.SIGTERM)
+        assert end(child) == (0, ["cleaning", "cleaned", "False"], "")

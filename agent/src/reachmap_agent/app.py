@@ -32,6 +32,7 @@ from reachmap_shared import bus, codec, keys, log, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, MalformedMessage
 from reachmap_shared.messages import Ask, Observation, Plan, Presence, Question
+from reachmap_shared.urls import without_password
 
 _FAREWELL_S: Final = 2.0
 """For checks still in flight when the agent is told to stop."""
@@ -236,9 +237,7 @@ async def run(settings: Settings, begun: Begun = lambda _standing: None) -> None
     descriptors.allow(limits.descriptors + limits.leaving)
     if (few := descriptors.allowed()) < limits.descriptors + descriptors.KEPT:
         _log.warning("fewer file descriptors than listeners.*_places need", allowed=few)
-    _log.info(
-        "agent starting", id=settings.id, nats=",".join(map(bus.without_password, settings.nats))
-    )
+    _log.info("agent starting", id=settings.id, nats=",".join(map(without_password, settings.nats)))
     boot = identity.new_boot()
     clocks = clock.system()
     spool = Spool(spool_path(settings), settings.id, boot, clocks)

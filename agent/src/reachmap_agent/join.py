@@ -20,6 +20,7 @@ from reachmap_shared import bus
 from reachmap_shared.access import write_secret
 from reachmap_shared.bundle import Bundle
 from reachmap_shared.errors import InvalidSettings
+from reachmap_shared.urls import without_password
 
 _SERVICE_USER: Final = "reachmap-agent"
 """Who the agent runs as where it is a service; systemd/reachmap-agent.service says so."""
@@ -118,7 +119,7 @@ async def try_out(settings: Settings) -> str:
     name = f"reachmap-agent join {settings.id}"
     async with bus.connected(settings.nats, name, settings.access) as connection:
         await connection.flush()
-        urls = ", ".join(map(bus.without_password, settings.nats))
+        urls = ", ".join(map(without_password, settings.nats))
         return f"the NATS server at {urls} lets this host in"
 
 

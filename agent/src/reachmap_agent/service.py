@@ -1,20 +1,19 @@
 """The agent as a service of its host: what systemd hears of it, and what SIGHUP makes it do.
 
-A hangup reads the settings again. Where they say something else, the agent ends in good order and
+SIGHUP has the settings read again. Where they say something else, the agent ends in good order and
 begins anew with them, within the same process: so everything that stands in agent.toml can change
 without a restart. What came from the environment or the command line stays as it was given.
 """
 
 import asyncio
-import contextlib
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from reachmap_agent import app
 from reachmap_agent.settings import Settings
 from reachmap_shared import log
 from reachmap_shared.errors import InvalidSettings
+from reachmap_shared.lifecycle import on_hangup
 from reachmap_shared.notify import Notifier
 
 _STATUS_S: Final = 5.0
@@ -46,7 +45,7 @@ class Service:
         """
         settings = self._load()
         try:
-            with _on_hangup(self._hangup.set):
+            with on_hangup(self._hangup.set):
                 async with asyncio.TaskGroup() as tasks:
                     telling = tasks.create_task(
                         self._notifier.keep_telling(self._status, _STATUS_S)
@@ -104,19 +103,6 @@ class Service:
 
 def _starting() -> str:
     return "starting"
-
-
-@contextlib.contextmanager
-def _on_hangup(call: Callable[[], None]) -> Iterator[None]:
-    if not hasattr(signal, "SIGHUP"):  # Windows
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, call)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _only(error: BaseException) -> BaseException | None:

@@ -15,10 +15,10 @@ from reachmap_agent.identity import hostname
 from reachmap_agent.limits import RANGES, ListenerLimits
 from reachmap_agent.openuem import Found
 from reachmap_shared.access import Access
-from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.errors import InvalidName, InvalidSettings
 from reachmap_shared.names import host_name, role_name
 from reachmap_shared.permissions import inbox
+from reachmap_shared.urls import DEFAULT_URL, is_nats_url, without_password
 
 DEFAULT_PATH: Final = paths.config()
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,8 +33,10 @@ from reachmap_shared import bus, log
 from reachmap_shared.access import ANYBODY, Access
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable, QueryRefused
+from reachmap_shared.lifecycle import on_hangup
 from reachmap_shared.notify import Notifier
 from reachmap_shared.permissions import Party
+from reachmap_shared.urls import without_password
 
 _RIVAL_S: Final = 3.0
 """For another collector to answer, which may have just started; where there is none the server says
@@ -158,10 +159,16 @@ async def _run(
         return f"{known}; {'on the bus' if connection.is_connected else 'no bus'}"
 
     notifier = Notifier()
-    with _calling_on_hangup(partial(_reload, settings, collector, alerts), notifier):
+
+    def reload() -> None:
+        notifier.reloading()
+        _reload(settings, collector, alerts)
+        notifier.ready()
+
+    with on_hangup(reload):
         _log.info(
             "collector ready",
-            nats=",".join(map(bus.without_password, urls)),
+            nats=",".join(map(without_password, urls)),
             hosts=len(collector.topology.hosts),
             flows=len(collector.flows),
         )
@@ -205,7 +212,7 @@ async def _refuse_a_second(connection: Bus, urls: Sequence[str]) -> None:
     except BusUnavailable:
         return
     raise ServerError(
-        f"another collector answers at {', '.join(map(bus.without_password, urls))}: stop it "
+        f"another collector answers at {', '.join(map(without_password, urls))}: stop it "
         "first, or give this one a bus of its own with --nats or --nats-port"
     )
 
@@ -234,22 +241,3 @@ async def _bus(settings: ServeSettings) -> AsyncIterator[tuple[Sequence[str], Ac
             server_name=access.server_name,
         )
     yield settings.nats, access
-
-
-@contextlib.contextmanager
-def _calling_on_hangup(reload: Callable[[], None], notifier: Notifier) -> Iterator[None]:
-    if not hasattr(signal, "SIGHUP"):  # Windows
-        yield
-        return
-
-    def hang_up() -> None:
-        notifier.reloading()
-        reload()
-        notifier.ready()
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)

@@ -25,7 +25,7 @@ _SETTLE_S: Final = 20.0
 
 _AT_ONCE: Final = 32
 """Plans on their way at once. One by one they cost a round trip each, which is all that they cost
-with a server far away; with too many, the last ones wait for longer than a request may take."""
+with a server far away; with too many, the last wait for longer than a request may take."""
 
 Item = TypeVar("Item")
 

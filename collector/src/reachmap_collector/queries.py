@@ -19,7 +19,7 @@ from reachmap_collector.evidence import looked_into
 from reachmap_collector.judge import Judgement
 from reachmap_collector.overview import Filters, Overview
 from reachmap_collector.planner import FlowKey
-from reachmap_collector.recall import Recall, moment, unknown
+from reachmap_collector.recall import Recall, moment, named, unknown
 from reachmap_collector.states import States
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
@@ -160,16 +160,20 @@ class Queries:
         return views.matrix(overview.tallies(by), by)
 
     async def explain(self, parameters: Json) -> Json:
-        """Everything known of the flows from one host to another: `{source, destination, port}`."""
+        """Everything known of the flows from one host to another: `{source, destination, port}`.
+
+        Hosts may be given by an address of theirs; `hosts` says then whose that is.
+        """
         port = parameters.get("port")
         if port is not None and type(port) is not int:
             raise QueryRefused("400", "port: expected a number")
-        ends = {name: parameters.get(name) for name in ("source", "destination")}
-        for name, host in ends.items():
-            if not isinstance(host, str):
-                raise QueryRefused("400", f"{name}: expected a host")
-        overview, _ = self._selected({"filters": ends})
+        source, destination = ends = named(parameters, self._collector.members)
+        filters = {"source": source.host, "destination": destination.host}
+        overview, _ = self._selected({"filters": filters})
         judgements = await self._judged(overview.page())
+        # Where a name is dialled, no flow is to the address that somebody gives.
+        to_it = [one for one in judgements if one.record.key.address == destination.address]
+        judgements = to_it or judgements
         found = [one for one in judgements if port in (None, one.record.key.port)]
         if not found:
             ports = sorted({one.record.key.port for one in judgements})
@@ -177,10 +181,12 @@ class Queries:
             where = f" on port {port}" if port is not None else ""
             raise QueryRefused(
                 "404",
-                f"the topology has no flow from {ends['source']} to {ends['destination']}"
-                f"{where}{known}",
+                f"the topology has no flow from {source.host} to {destination.host}{where}{known}",
             )
-        return {"flows": [self._flow(one, details=True) for one in found]}
+        return {
+            "flows": [self._flow(one, details=True) for one in found],
+            "hosts": {end.address: end.host for end in ends if end.address},
+        }
 
     async def agents(self, parameters: Json) -> Json:
         """One page of who reports, from where, how fresh: `{after}` to `{agents, next}`."""

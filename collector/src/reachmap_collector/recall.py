@@ -18,7 +18,7 @@ from reachmap_collector.difference import Difference
 from reachmap_collector.errors import StoreError
 from reachmap_collector.flowmap.fold import renamed
 from reachmap_collector.past import Expectations, row
-from reachmap_collector.planner import FlowKey
+from reachmap_collector.planner import FlowKey, Member
 from reachmap_collector.store.api import (
     Cursor,
     Entry,
@@ -30,6 +30,7 @@ from reachmap_collector.store.api import (
 )
 from reachmap_collector.trend import MAX_STEPS, Span, Trend
 from reachmap_collector.views import Json, timestamp
+from reachmap_collector.whose import Meant, meant
 from reachmap_shared import codec
 from reachmap_shared.errors import MalformedMessage, QueryRefused
 from reachmap_shared.messages import RollUp
@@ -177,22 +178,19 @@ class Recall:
         if port is not None and type(port) is not int:
             raise QueryRefused("400", "port: expected a number")
         topology = self._collector.topology
-        ends: dict[str, str] = {}
-        for name in ("source", "destination"):
-            host = parameters.get(name)
-            if not isinstance(host, str):
-                raise QueryRefused("400", f"{name}: expected a host")
-            await self._must_exist(name, host)
-            ends[name] = topology.current(host)
+        given = named(parameters, self._collector.members)
+        for end in given:
+            await self._must_exist("source", end.host)
+        source, destination = (topology.current(end.host) for end in given)
 
         def wanted(flow: FlowKey) -> FlowKey | None:
             now = renamed(flow, topology.former)
-            fits = now.destination == ends["destination"] and port in (None, flow.port)
+            fits = now.destination == destination and port in (None, flow.port)
             return now if fits else None
 
         span = _span(parameters, self._collector.now())
         trend = Trend(span, wanted)
-        for agent in topology.names(ends["source"]):
+        for agent in topology.names(source):
             for plan in await self._read(partial(_all_plans, agent)):
                 trend.know(plan)
             for part in span.parts(_READ_AT_ONCE_S, self._collector.now() - _KEPT_S):
@@ -277,6 +275,16 @@ class _Page:
             return False
         self.rows.append(made)
         return True
+
+
+def named(parameters: Json, members: Mapping[str, Member]) -> tuple[Meant, Meant]:
+    """The source and the destination that are asked about; whether there are any is not known."""
+    ends = parameters.get("source"), parameters.get("destination")
+    for name, host in zip(("source", "destination"), ends, strict=True):
+        if not isinstance(host, str):
+            raise QueryRefused("400", f"{name}: expected a host")
+    source, destination = (meant(str(end), members) for end in ends)
+    return source, destination
 
 
 def unknown(what: str, value: str, known: Iterable[str]) -> QueryRefused:

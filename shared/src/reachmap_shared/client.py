@@ -1,7 +1,7 @@
 """The NATS client, as we use it: it proves itself, keeps its words private, and comes back.
 
-Only `bus` uses it. What it overrides are seams of nats-py's without a name of their own; the tests
-hold each to a real server.
+Only `bus` and what it is made of use it. What it overrides are seams of nats-py's without a name of
+their own; the tests hold each to a real server.
 """
 
 import asyncio

@@ -1,15 +1,24 @@
 """How a long-running reachmap process ends: through its own clean-up.
 
-SIGINT and SIGTERM end it, or a thread of whatever runs it as a service.
+SIGINT, SIGTERM and SIGHUP end it, or a thread of whatever runs it as a service. To what runs in the
+background a hangup has long meant something else, which is to read its settings again; but where
+the terminal it was started at is gone, nobody is left who could mean that.
 """
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
+
+_STANDARD: Final = (0, 1, 2)
+"""Input, output and errors."""
+
+_PARTING_S: Final = 1.0
+"""From a shell's last word to the end of its terminal."""
 
 _ROUNDS: Final = 20
 _ROUND_S: Final = 0.1
@@ -69,6 +78,38 @@ def run_until_stopped(main: Main, stopper: Stopper) -> bool:
         stopper.forget()
 
 
+@contextlib.contextmanager
+def on_hangup(call: Callable[[], None]) -> Iterator[None]:
+    """Have `call` called on SIGHUP; where the terminal is gone, end what runs, as SIGTERM does."""
+    if sys.platform == "win32":
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    terminals = [number for number in _STANDARD if os.isatty(number)]
+    ended = False
+
+    def end_if_gone() -> bool:
+        nonlocal ended
+        if terminals and not ended and not any(map(os.isatty, terminals)):
+            ended = True
+            signal.raise_signal(signal.SIGTERM)
+        return ended
+
+    def hear() -> None:
+        if not end_if_gone():
+            call()
+            # A shell that ends says so to what it has started before the terminal is gone.
+            loop.call_later(_PARTING_S, end_if_gone)
+
+    loop.add_signal_handler(signal.SIGHUP, hear)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        if ended:  # it is told by the shell and by the kernel, and once is enough
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def new_loop(platform: str = sys.platform) -> asyncio.AbstractEventLoop:
     """A loop that can watch sockets of our own: Windows's usual one cannot."""
     return asyncio.SelectorEventLoop() if platform == "win32" else asyncio.new_event_loop()
@@ -80,10 +121,26 @@ def _run(main: Main, listen: Callable[[Stop], None]) -> bool:
 
 
 def _listen_to_signals(stop: Stop) -> None:
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Windows has no such handlers; there Ctrl-C cancels the task by asyncio's own means.
         with contextlib.suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop)
+    # What nohup started is to go on.
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, _once(stop))
+
+
+def _once(stop: Stop) -> Stop:
+    """A hangup is told by shell and kernel, and neither is impatient."""
+    told: list[bool] = []
+
+    def hang_up() -> None:
+        if not told:
+            told.append(True)
+            stop()
+
+    return hang_up
 
 
 async def _until_told(main: Main, listen: Callable[[Stop], None]) -> bool:

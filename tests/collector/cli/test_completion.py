@@ -18,7 +18,7 @@ from reachmap_collector.cli import access, main, names
 from reachmap_collector.identity.servers import Mode
 from reachmap_collector.identity.store import Place, Store
 from reachmap_shared.access import Access
-from reachmap_shared.bus import DEFAULT_URL
+from reachmap_shared.urls import DEFAULT_URL
 
 SHELLS = ("bash", "zsh", "fish")
 

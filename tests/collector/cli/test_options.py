@@ -19,7 +19,7 @@ from reachmap_collector.identity.store import Place, Store
 from reachmap_collector.topology.load import parse_topology
 from reachmap_collector.topology.rows import find_rows
 from reachmap_shared.access import ANYBODY, Access
-from reachmap_shared.bus import DEFAULT_URL
+from reachmap_shared.urls import DEFAULT_URL
 
 
 class Found:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from reachmap_collector import render
+from reachmap_collector.cli import options
 from reachmap_collector.collector import Collector
 from reachmap_collector.topology.load import parse_topology
 from reachmap_shared.vocabulary import Outcome
@@ -125,8 +127,56 @@ def test_explain_tells_of_one_port_or_of_all(reachmap: Any, office: Collector) -
 
 
 @pytest.mark.parametrize(
+    ("source", "destination", "said"),
+    [
+        ("10.0.1.1", "10.0.0.1:9090", ["10.0.1.1 is pc-1", "10.0.0.1 is web-1"]),
+        ("pc-1", "10.0.0.1:9090", ["10.0.0.1 is web-1"]),
+        ("10.0.1.1", "web-1:9090", ["10.0.1.1 is pc-1"]),
+    ],
+)
+def test_explain_takes_addresses_and_says_whose_they_are(
+    reachmap: Any, office: Collector, source: str, destination: str, said: list[str]
+) -> None:
+    """Beside the answer, which is the same."""
+    expected = reachmap("explain", "pc-1", "web-1:9090", "--format", "json")
+    result = reachmap("explain", source, destination, "--format", "json")
+    assert result.stdout == expected.stdout
+    assert result.stderr.splitlines() == said
+
+
+@pytest.mark.parametrize(
+    ("destination", "host", "port"),
+    [
+        ("web-1", "web-1", None),
+        ("web-1:80", "web-1", 80),
+        ("10.0.0.1:80", "10.0.0.1", 80),
+        ("fd00::5", "fd00::5", None),
+        ("::1", "::1", None),
+        ("[fd00::5]", "fd00::5", None),
+        ("[fd00::5]:80", "fd00::5", 80),
+    ],
+)
+def test_what_a_destination_is(destination: str, host: str, port: int | None) -> None:
+    """An IPv6 address has colons of its own."""
+    asked = options.ends("[::1]", destination)
+    assert asked == {"source": "::1", "destination": host} | ({"port": port} if port else {})
+
+
+@pytest.mark.parametrize("destination", ["web-1:", "web-1:x", "[fd00::5]:x", "web-1:123456"])
+def test_what_is_no_port_is_wrong_usage(destination: str) -> None:
+    """Said where it was typed."""
+    with pytest.raises(click.BadParameter, match="is not a port"):
+        options.ends("pc-1", destination)
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (
+            ["explain", "pc-1", "10.0.0.9:80"],
+            "no host has the address 10.0.0.9; the nearest are 10.0.0.2 (db-1), "
+            "10.0.0.1 (web-1), 10.0.1.1 (pc-1)",
+        ),
         (["explain", "pc-2", "web-1"], "unknown host 'pc-2'; did you mean pc-1?"),
         (
             ["explain", "pc-1", "web-1:80"],

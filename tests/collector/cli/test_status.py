@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +49,17 @@ def hold(line: str, code: int) -> dict[str, float]:
         assert match, word
         found[match["quoted"] or match["plain"]] = float(match["value"])
     assert len(found) == len(data.split(" "))
+    assert len({label[:19] for label in found}) == len(found)  # more than that, some do not store
     return found
+
+
+def test_every_label_is_explained(reachmap: Any, office: Collector) -> None:
+    """Whoever draws it finds what it counts."""
+    explained = (Path(__file__).parents[3] / "docs" / "queries.md").read_text()
+    labels = hold(reachmap("status").stdout, 2)
+    assert len(labels) == 13
+    for label in labels:
+        assert re.search(rf"^\|[^|]*`{label}`", explained, re.MULTILINE), label
 
 
 def test_the_status_is_one_line_and_its_code(reachmap: Any, office: Collector) -> None:
@@ -58,7 +69,8 @@ def test_the_status_is_one_line_and_its_code(reachmap: Any, office: Collector) -
     assert result.stdout == (
         "REACHMAP CRITICAL - flows: 1 ok, 1 broken, 2 unknown; 3 agents, 2 missing "
         "| ok=1 degraded=0 broken=1 exposed=0 unknown=2 agents_missing=2 "
-        "lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c vanished=0c refused=0c\n"
+        "lag=0 redelivered=0 reports_missing=0 observations_waiting=0 observations_vanished=0 "
+        "observations_dropped=0c messages_refused=0c\n"
     )
     assert hold(result.stdout, 2)["unknown"] == 2
 
@@ -100,8 +112,9 @@ def test_every_status_is_what_the_guidelines_ask_for(
     code = render.status_exit_code(answer)
     assert isinstance(out.file, io.StringIO)
     data = hold(out.file.getvalue(), code)
-    late = {"lag": missing, "redelivered": 0, "reports_missing": 1, "waiting": missing}
-    lost = {"dropped": 2, "vanished": 3, "refused": missing}
+    late = {"lag": missing, "redelivered": 0, "reports_missing": 1}
+    late |= {"observations_waiting": missing, "observations_vanished": 3}
+    lost = {"observations_dropped": 2, "messages_refused": missing}
     by_state = {state: flows[state] for state in State}
     expected_data = {**by_state, "agents_missing": missing, **late, **lost}
     assert list(data) == list(expected_data)

@@ -7,7 +7,10 @@ import pytest
 from reachmap_collector import render, views
 from reachmap_shared.vocabulary import State
 
-QUIET = " lag=0 redelivered=0 reports_missing=0c waiting=0 dropped=0c vanished=0c refused=0c"
+QUIET = (
+    " lag=0 redelivered=0 reports_missing=0 observations_waiting=0 observations_vanished=0"
+    " observations_dropped=0c messages_refused=0c"
+)
 """What the line ends with while nothing is late or lost."""
 
 
@@ -113,14 +116,16 @@ def test_the_status_stays_one_line(screen: Any) -> None:
 
 
 def test_the_status_counts_what_is_late_and_what_is_lost(screen: Any) -> None:
-    """For whoever draws it; counters are marked as such."""
+    """For whoever draws it. What never shrinks is marked as a counter, and nothing else: where one
+    that is none goes back, all that it ever counted is drawn as news."""
     answer = status(ok=1)
     answer["delivery"] |= {"lag": 7, "redelivered": 6, "reports_missing": 5}
     answer["observations"] |= {"refused": 4, "waiting": 3, "dropped": 2, "vanished": 1}
     answer["refused_messages"] = {"malformed report": 8, "malformed hello": 1}
     text = screen(render.status(answer, 80))
     assert text.endswith(
-        " lag=7 redelivered=6 reports_missing=5c waiting=3 dropped=2c vanished=1c refused=9c\n"
+        " lag=7 redelivered=6 reports_missing=5 observations_waiting=3 observations_vanished=1"
+        " observations_dropped=2c messages_refused=9c\n"
     )
 
 

@@ -10,6 +10,7 @@ from played import playing
 
 from reachmap_shared import bus
 from reachmap_shared.errors import BusUnavailable
+from reachmap_shared.urls import without_password
 
 
 async def test_no_server_is_told_at_once(dead_url: str) -> None:
@@ -101,34 +102,8 @@ async def test_a_wrong_password_is_told(nats_server: Any) -> None:
 )
 async def test_no_password_is_shown(url: str, shown: str) -> None:
     """Neither in a log nor in an error, which often ends up in one."""
-    assert bus.without_password(url) == shown
+    assert without_password(url) == shown
     with pytest.raises(BusUnavailable) as caught:
         async with bus.connected([url.replace("h", "127.0.0.1:99999")], "test"):
             pytest.fail("nowhere to connect to")
     assert "pass" not in str(caught.value) and "p@ss" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "is_one"),
-    [
-        ("nats://a:1", True),
-        ("tls://a", True),
-        ("a", True),
-        ("a:4222", True),
-        ("nats://[fd00::5]:4222", True),
-        ("nats://user:secret@a:1", True),
-        ("", False),
-        ("nats://", False),
-        ("http://a:1", False),
-        ("nats://a:0", False),
-        ("nats://a:x", False),
-        ("nats://a:70000", False),
-        ("nats://[fd00::5", False),
-        ("garbage:://x", False),
-        ("a b", False),
-        ("nats://a\n:1", False),
-    ],
-)
-def test_what_a_nats_url_is(url: str, is_one: bool) -> None:
-    """What the client can make sense of, and nothing that it would wait for in vain."""
-    assert bus.is_nats_url(url) == is_one

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from played import INFO, Inbox, playing, shout
 
-from reachmap_shared import bus
+from reachmap_shared import bus, micro
+from reachmap_shared import connection as connection_
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import BusUnavailable
 
@@ -113,7 +114,8 @@ async def test_a_server_that_is_slow_to_confirm_is_waited_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As long as it takes, which is told once; who asks but one question does not wait."""
-    monkeypatch.setattr(bus, "_RECONNECT_WAIT_S", 0.01)
+    monkeypatch.setattr(connection_, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(micro, "_BEGIN_S", 0.05)
 
     def told() -> list[str]:
         return [one.getMessage() for one in caplog.records if "slow" in one.getMessage()]
@@ -123,14 +125,14 @@ async def test_a_server_that_is_slow_to_confirm_is_waited_for(
         bus.connected([nats_server.url], "test") as impatient,
         asyncio.TaskGroup() as tasks,
     ):
-        monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 0.05)
+        monkeypatch.setattr(connection_, "_FLUSH_S", 0.05)
         with nats_server.held_up():
             task = tasks.create_task(subscribing(connection))
             await eventually(told)
             with pytest.raises(BusUnavailable, match="does not answer"):
                 await subscribing(impatient)
             assert not task.done()
-        monkeypatch.setattr(bus, "_CONNECT_TIMEOUT_S", 5)
+        monkeypatch.setattr(connection_, "_FLUSH_S", 5)
     assert len(told()) == 1
     assert not task.exception()
 

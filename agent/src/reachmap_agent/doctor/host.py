@@ -17,9 +17,9 @@ from reachmap_agent.holders import Ports, identify
 from reachmap_agent.listeners import EVERYWHERE
 from reachmap_agent.memory import ceded_path, load_plan, spool_path
 from reachmap_agent.settings import Settings
-from reachmap_shared import bus
 from reachmap_shared.errors import InvalidSettings, MalformedMessage
 from reachmap_shared.messages import ListenerSpec
+from reachmap_shared.urls import host_of
 from reachmap_shared.vocabulary import ListenMode
 
 _SEARCH_S: Final = 5.0
@@ -39,7 +39,7 @@ async def ident(patient: Patient) -> AsyncIterator[Finding]:
 
 async def addresses(patient: Patient) -> AsyncIterator[Finding]:
     """Where others reach it."""
-    towards = next(filter(None, map(bus.host_of, patient.settings.nats)), None)
+    towards = next(filter(None, map(host_of, patient.settings.nats)), None)
     if found := patient.settings.addresses or identity.own_addresses(towards):
         yield passed(", ".join(found))
         return

@@ -11,6 +11,7 @@ from reachmap_shared import bus, permissions, subjects
 from reachmap_shared.bus import Bus
 from reachmap_shared.errors import AccessRefused, BusUnavailable, InvalidSettings
 from reachmap_shared.permissions import TABLE, Party
+from reachmap_shared.urls import without_password
 
 _ANSWER_S: Final = 2.0
 """A server has at hand what it is asked for."""
@@ -38,7 +39,7 @@ async def login(patient: Patient) -> AsyncIterator[Finding]:
         yield failed(str(error), "see the server's log, and what is in the way")
     else:
         shown = settings.access.shown or "nothing"
-        yield passed(f"{bus.without_password(url)} lets this host in, by {shown}")
+        yield passed(f"{without_password(url)} lets this host in, by {shown}")
 
 
 async def permission(patient: Patient) -> AsyncIterator[Finding]:

@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from reachmap_collector.identity.store import Store
 from reachmap_shared.access import ANYBODY, Access
-from reachmap_shared.bus import DEFAULT_URL, is_nats_url, without_password
 from reachmap_shared.permissions import INBOX, Party
+from reachmap_shared.urls import DEFAULT_URL, is_nats_url, without_password
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -16,6 +16,7 @@ from reachmap_collector.store import default_url
 from reachmap_shared import bus
 from reachmap_shared.bus import Bus
 from reachmap_shared.names import port_number
+from reachmap_shared.urls import DEFAULT_URL
 from reachmap_shared.vocabulary import State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,7 +41,7 @@ def on_bus(command: Command) -> Command:
         envvar=access.NATS_VARIABLE,
         show_envvar=True,
         help="NATS server(s), separated by commas. [default: this user's collector's, else "
-        f"{bus.DEFAULT_URL}]",
+        f"{DEFAULT_URL}]",
     )(command)
 
 
@@ -213,11 +214,20 @@ def _ask_for_all(
 
 
 def ends(source: str, destination: str) -> dict[str, Any]:
-    """What is asked of two hosts, or of one port of the second."""
-    host, colon, port = destination.partition(":")
-    if colon and not (port.isascii() and port.isdigit() and len(port) <= 5):
-        raise click.BadParameter(f"{port!r} is not a port", param_hint="DESTINATION[:PORT]")
-    parameters: dict[str, Any] = {"source": source, "destination": host}
-    if colon:
+    """What is asked of two hosts, or of one port of the second; by names or by addresses."""
+    host, port = _parted(destination)
+    parameters: dict[str, Any] = {"source": source.strip("[]"), "destination": host.strip("[]")}
+    if port is not None:
+        if not (port.isascii() and port.isdigit() and len(port) <= 5):
+            raise click.BadParameter(f"{port!r} is not a port", param_hint="DESTINATION[:PORT]")
         parameters["port"] = port_number(int(port))
     return parameters
+
+
+def _parted(destination: str) -> tuple[str, str | None]:
+    """A host and its port; an IPv6 address is in brackets where a port follows it."""
+    host, colon, port = destination.rpartition(":")
+    is_bare = ":" in host and not host.startswith("[")
+    if not colon or is_bare or destination.endswith("]"):
+        return destination, None
+    return host, port

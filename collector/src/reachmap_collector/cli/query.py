@@ -100,9 +100,12 @@ def explain(
 ) -> None:
     """Tell everything known of the flows from one host to another.
 
+    Hosts are given by their names, or by an address of theirs.
+
     \b
     Examples:
       reachmap explain pc-17 nats-1
+      reachmap explain 10.0.7.17 10.0.0.5:4433
       reachmap explain pc-17 nats-1:4433 --rules
       reachmap explain --row 7            what row 7 of the port table stands for
     """
@@ -111,7 +114,10 @@ def explain(
         answer = ask_for_flows(nats, context, {"row": row}, details=True)
         found, table_rows = answer["flows"], render.printable(answer["rows"])
     elif row is None and source is not None and destination is not None:
-        found = ask(nats, context, "explain", ends(source, destination))["flows"]
+        answer = ask(nats, context, "explain", ends(source, destination))
+        found = answer["flows"]
+        for address, host in answer.get("hosts", {}).items():
+            click.echo(f"{address} is {host}", err=True)
     else:
         raise click.UsageError("expected SOURCE and DESTINATION, or --row ROW alone")
     render.show(

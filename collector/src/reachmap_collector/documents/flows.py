@@ -130,3 +130,5 @@ class Explanation(Document):
     """Everything known of some flows."""
 
     flows: list[ExplainedFlow]
+    hosts: dict[str, str]
+    """Whose the addresses are that hosts were asked for by."""

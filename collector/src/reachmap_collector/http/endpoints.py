@@ -119,8 +119,8 @@ _MOST: Final = (1 << 63) - 1
 """The highest number that a store gives a change."""
 
 _ENDS: Final = (
-    Parameter("source", "From this host.", _TEXT, required=True),
-    Parameter("destination", "To this host.", _TEXT, required=True),
+    Parameter("source", "From this host, or the one of this address.", _TEXT, required=True),
+    Parameter("destination", "To this host, or the one of this address.", _TEXT, required=True),
     _number("port", "On this port.", 1, 65535),
 )
 

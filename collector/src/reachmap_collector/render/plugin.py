@@ -26,6 +26,9 @@ _EXIT_CODES: Final = {
     State.EXPOSED: 2,
 }
 
+_COUNTER: Final = "c"
+"""The unit of what only grows. What is missing, or seems to have vanished, may come after all."""
+
 _MAX_WORDS: Final = 1000
 """Characters of somebody else's words: monitoring systems cut a line after 4096."""
 
@@ -71,13 +74,16 @@ def _troubles(answer: Json) -> str:
 
 
 def _delivered(answer: Json) -> str:
-    """What is late, and what is lost, as performance data; `c` marks what only grows."""
+    """What is late, and what is lost, as performance data."""
     delivery, observations = answer["delivery"], answer["observations"]
+    refused = sum(answer["refused_messages"].values())
     return (
         f"lag={delivery['lag']} redelivered={delivery['redelivered']} "
-        f"reports_missing={delivery['reports_missing']}c waiting={observations['waiting']} "
-        f"dropped={observations['dropped']}c vanished={observations['vanished']}c "
-        f"refused={sum(answer['refused_messages'].values())}c"
+        f"reports_missing={delivery['reports_missing']} "
+        f"observations_waiting={observations['waiting']} "
+        f"observations_vanished={observations['vanished']} "
+        f"observations_dropped={observations['dropped']}{_COUNTER} "
+        f"messages_refused={refused}{_COUNTER}"
     )
 
 

@@ -90,7 +90,7 @@ async def _answered(
 
 
 def _can_be_asked(url: str) -> bool:
-    """Whether it names a host and a port; whoever made the certificate may have written anything."""
+    """Whether it names a host and a port: a certificate may say anything."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").encode("idna"), parts.port

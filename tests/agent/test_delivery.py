@@ -192,6 +192,8 @@ async def test_a_late_answer_and_a_second_one_are_one(spool: Spool) -> None:
         (b"[]", {}, "no stream gives"),
         (b"{}", {}, "no stream gives"),
         (b'{"error": 7}', {}, "no stream gives"),
+        (b'{"error": {"err_code": 1e999}}', {}, "no stream gives"),
+        (b"[" * 100_000, {}, "no stream gives"),
     ],
 )
 @in_virtual_time

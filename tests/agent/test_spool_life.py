@@ -27,6 +27,7 @@ from reachmap_shared import codec
 from reachmap_shared.messages import Closed, ReportKind
 
 CHANGES, ROLL_UP, CLOSED = ReportKind.CHANGES, ReportKind.ROLL_UP, ReportKind.CLOSED
+DAY_MS = 86_400_000
 
 
 class Killed(BaseException):
@@ -211,6 +212,19 @@ class Life(RuleBasedStateMachine):
     def stop(self) -> None:
         self.spool.close()
         self.kill(None)
+
+    @rule(days=st.integers(1, 8), after=some_steps)
+    def time_passes(self, days: int, after: int | None) -> None:
+        """The next report has to make room for those that are too old."""
+        self.clocks.go(days * DAY_MS)
+        self.put_changes(1, after)
+
+    @rule(wall_jumps_ms=st.sampled_from([0, -DAY_MS, 30 * DAY_MS]), after=some_steps)
+    def restart_the_system(self, wall_jumps_ms: int, after: int | None) -> None:
+        self.clocks.os_boot += "'"
+        self.clocks.steady = 1_000
+        self.clocks.wall += wall_jumps_ms
+        self.kill(after)
 
     @rule()
     @precondition(lambda self: not self.full)

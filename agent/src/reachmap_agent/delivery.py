@@ -279,6 +279,6 @@ def _refusal(message: Message) -> tuple[int, str]:
             return int(error.get("err_code", 0)), str(error.get("description", "refused"))[:300]
         if answer["stream"] and answer["seq"]:
             return 0, ""
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         pass
     return 0, "an answer that no stream gives"

@@ -123,6 +123,68 @@ def test_a_damaged_certificate_is_one_or_none(data: st.DataObject) -> None:
         assert isinstance(ocsp.identify(cut), ocsp.Identified)
 
 
+def made(tag: int, *parts: bytes) -> bytes:
+    return ocsp.encoded(tag, b"".join(parts))
+
+
+TIME = made(0x18, b"20260101000000Z")
+ABOUT = made(0x30, made(0x30), made(4, b"name"), made(4, b"key"), made(2, OWN.serial))
+SINGLE = made(0x30, ABOUT, made(0x80), TIME, made(0xA0, TIME))
+BASIC = made(0x30, made(0x30, made(0xA1), TIME, made(0x30, SINGLE)))
+GOOD = made(0x30, made(0x0A, b"\0"), made(0xA0, made(0x30, made(6, b"+"), made(4, BASIC))))
+
+
+def certificate(*descriptions: bytes) -> bytes:
+    """One with these in its authority information access (RFC 5280, 4.2.2.1)."""
+    access = made(0x30, made(6, ocsp._AUTHORITY_INFORMATION), made(4, made(0x30, *descriptions)))
+    key = made(0x30, made(0x30), made(3, b"\0key"))
+    names = (made(0x30, name) for name in (b"", b"", b"", b""))
+    return made(0x30, made(0x30, made(2, b"\1"), *names, key, made(0xA3, made(0x30, access))))
+
+
+RESPONDER = made(0x30, made(6, ocsp._OCSP), made(0x86, b"http://a"))
+
+
+@pytest.mark.parametrize("status", [b"", b"\0\0", b"\1" * 2000])
+def test_a_status_is_one_octet(status: bytes) -> None:
+    """None is no success, and a thousand are no number to be told."""
+    response = made(0x30, made(0x0A, status))
+    with pytest.raises(ocsp.NoAnswer, match="status"):
+        ocsp.answer(response, OWN)
+
+
+def test_a_description_of_nothing_names_no_responder() -> None:
+    """Those beside it do all the same."""
+    assert ocsp.identify(certificate(made(0x30), RESPONDER)).responders == ("http://a",)
+
+
+def damaged(data: st.DataObject, der: bytes) -> bytes:
+    """With one element, however deep inside, without its content, of noise, of another kind, or
+    gone; all lengths are right."""
+    parts = [ocsp.encoded(*part) for part in elements(der)]
+    place = data.draw(st.integers(0, len(parts) - 1))
+    [(tag, content)] = elements(parts[place])
+    with contextlib.suppress(MalformedDer):
+        if [*elements(content)] and data.draw(st.booleans()):
+            parts[place] = made(tag, damaged(data, content))
+            return b"".join(parts)
+    noise = data.draw(st.binary(max_size=9)) * data.draw(st.sampled_from([1, 400]))
+    other = data.draw(st.integers(0, 0xBF).filter(lambda one: one & 0x1F != 0x1F))
+    choices = [made(tag), made(tag, noise), made(other, content), b""]
+    parts[place] = data.draw(st.sampled_from(choices))
+    return b"".join(parts)
+
+
+@given(st.data())
+def test_whatever_is_wrong_inside_is_an_answer_or_none(data: st.DataObject) -> None:
+    """Of a response, and of a certificate."""
+    assert ocsp.answer(GOOD, OWN).status == "good"
+    with contextlib.suppress(ocsp.NoAnswer):
+        ocsp.answer(damaged(data, GOOD), OWN)
+    with contextlib.suppress(MalformedDer):
+        ocsp.identify(damaged(data, certificate(RESPONDER)))
+
+
 @given(st.integers(0, 255), st.binary(max_size=70_000))
 def test_what_is_encoded_can_be_read(tag: int, content: bytes) -> None:
     """Of any length."""

@@ -86,14 +86,24 @@ async def test_a_certificate_that_names_none(
     assert "names a responder" in one.found
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ldap://directory.example",
+        "http://",
+        "http://[::1",
+        "http://localhost:99999",
+        f"http://{'x' * 64}.example",
+    ],
+)
 async def test_what_cannot_be_asked_is_said(
-    settings: Settings, look: Any, tls_server: Any, authority: Any
+    settings: Settings, look: Any, tls_server: Any, authority: Any, url: str
 ) -> None:
-    """HTTP is what responders speak."""
-    tls_server.shows(authority.issue(responder="ldap://directory.example"))
+    """HTTP is what responders speak; and whoever made the certificate may have mistyped."""
+    tls_server.shows(authority.issue(responder=url))
     one = (await look(by(settings, tls_server, authority)))["ocsp"]
     assert one.result is Result.SKIPPED
-    assert "ldap://directory.example" in one.found
+    assert f"names {url}, which is not asked" in one.found
 
 
 @pytest.mark.parametrize(
@@ -101,6 +111,7 @@ async def test_what_cannot_be_asked_is_said(
     [
         (b"HTTP/1.0 502 Bad Gateway\r\n\r\n", "HTTP status 502"),
         (b"HTTP/1.0 200 OK\r\n\r\nhello", "no OCSP response"),
+        (b"HTTP/1.0 502 x\r\nDate: 1 Jan 99999999999 00:00:00 GMT\r\n\r\n", "HTTP status 502"),
         (b"HTTP/1.0 200 OK\r\n\r\n\x30\x03\x0a\x01\x02", "internal error"),
         (b"220 mail.example ESMTP\r\n", "HTTP status None"),
     ],

@@ -47,12 +47,13 @@ async def test_all_the_way_to_a_server(steps: Steps, nats_server: Any) -> None:
     assert "which wants no TLS" in taken["server"].found
 
 
-async def test_a_name_that_does_not_resolve_ends_it(steps: Steps) -> None:
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 64, "a..b"])
+async def test_a_name_that_does_not_resolve_ends_it(steps: Steps, host: str) -> None:
     """Nothing can be said of the rest."""
-    taken = await steps("nats://no-such-host.invalid:4222")
+    taken = await steps(f"nats://{host}:4222")
     assert [*taken] == ["name"]
     assert taken["name"].result is Result.FAIL
-    assert taken["name"].to_do
+    assert taken["name"].to_do == "see the URL, and this host's resolver"
 
 
 async def test_a_closed_port(steps: Steps, port: int) -> None:
@@ -86,6 +87,7 @@ async def test_silence_has_an_end(steps: Steps, port: int, monkeypatch: pytest.M
         (b"", "expected NATS's INFO, got nothing"),
         (b"INFO {nonsense}\r\n", "its INFO is not JSON"),
         (b"INFO []\r\n", "its INFO is not JSON"),
+        (b"INFO " + b"[" * 60_000 + b"\r\n", "its INFO is not JSON"),
     ],
 )
 async def test_somebody_else_is_there(steps: Steps, greeting: bytes, found: str) -> None:
@@ -140,3 +142,10 @@ async def test_behind_a_websocket_nothing_is_expected_to_be_said(take: Any) -> N
         found = await take(settings)
     assert found["tcp"].result is Result.PASS
     assert found["server"].result is found["tls"].result is Result.SKIPPED
+
+
+async def test_no_server_paints_our_terminal(steps: Steps) -> None:
+    """Whatever it calls itself."""
+    async with saying(b'INFO {"version": "2\\u001b[31m", "server_name": "a\\nb"}\r\n') as url:
+        step = (await steps(url))["server"]
+    assert step.found == "nats-server 2.[31m named a.b, which wants no TLS"

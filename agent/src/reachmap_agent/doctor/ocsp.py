@@ -118,9 +118,9 @@ def encoded(tag: int, content: bytes) -> bytes:
 def _answer(response: bytes, of: Identified) -> Answer:
     fields = elements(expect(SEQUENCE, response))
     status = _next(fields)
-    if status.tag != ENUMERATED:
+    if status.tag != ENUMERATED or len(status.content) != 1:
         raise MalformedDer("a status is missing")
-    if (number := int.from_bytes(status.content, "big")) != 0:
+    if (number := status.content[0]) != 0:
         raise NoAnswer(_REFUSALS.get(number, f"its status is {number}"))
     parts = elements(expect(SEQUENCE, _next(fields).content))
     _, basic = _next(parts), _next(parts)
@@ -158,9 +158,10 @@ def _responders(field: Element) -> Iterator[str]:
             continue
         *_, value = elements(extension.content)
         for description in elements(expect(SEQUENCE, value.content)):
-            method, *location = elements(description.content)
-            if method.content == _OCSP and location and location[0].tag == _URI:
-                yield location[0].content.decode("ascii", "backslashreplace")
+            match [*elements(description.content)]:
+                case [Element(_, method), Element(tag, location), *_]:
+                    if method == _OCSP and tag == _URI:
+                        yield location.decode("ascii", "backslashreplace")
 
 
 def _time(text: bytes) -> datetime:

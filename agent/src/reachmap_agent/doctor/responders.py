@@ -66,8 +66,7 @@ async def _answered(
     patient: Patient, whose: str, certificate: Identified, issuer: Identified
 ) -> Finding:
     url = certificate.responders[0]
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    if not _can_be_asked(url):
         return skipped(f"{whose} certificate names {url}, which is not asked from here")
     try:
         async with asyncio.timeout(_ANSWER_S):
@@ -88,6 +87,16 @@ async def _answered(
         stale = f"{url}: its answer held until {said.until:%Y-%m-%d %H:%M} UTC"
         return failed(stale, "have the responder make new answers, or set this host's clock")
     return passed(f"{url} calls {whose} certificate good")
+
+
+def _can_be_asked(url: str) -> bool:
+    """Whether it names a host and a port: a certificate may say anything."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "http" and host != b"" and port != 0
 
 
 async def _got(url: str, question: bytes) -> web.Response:
@@ -112,7 +121,7 @@ def _note_time(patient: Patient, url: str, response: web.Response) -> None:
     try:
         then = parsedate_to_datetime(web.header(response.head, "Date"))
         skew = datetime.now(UTC) - then
-    except (ValueError, TypeError):  # it says none, or one without a zone
+    except (ValueError, TypeError, OverflowError):  # it says none, or one without a zone or end
         return
     patient.times.append(Told(url, skew))
 

@@ -85,7 +85,8 @@ async def walk(
         async for finding in _taken(step, patient):
             last = finding.result
             name = finding.name or step.name
-            yield Diagnosis(name, finding.result, finding.found, finding.to_do)
+            found, to_do = _printable(finding.found), _printable(finding.to_do)
+            yield Diagnosis(name, finding.result, found, to_do)
         if last is Result.FAIL:
             barred[step.name] = step.name
 
@@ -97,3 +98,8 @@ async def _taken(step: Step, patient: Patient) -> AsyncIterator[Finding]:
             yield finding
     except Exception as error:  # noqa: BLE001  see above
         yield failed(f"looking failed: {error!r}", "this is a mistake of reachmap's: report it")
+
+
+def _printable(text: str) -> str:
+    """Servers say what they are called, and shall not paint a terminal with it."""
+    return "".join(one if one.isprintable() else "." for one in text)

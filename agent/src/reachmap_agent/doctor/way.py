@@ -31,7 +31,7 @@ async def name(patient: Patient) -> AsyncIterator[Finding]:
             found = await asyncio.get_running_loop().getaddrinfo(
                 server.host, server.port, type=socket.SOCK_STREAM
             )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: it can be no name at all
         yield failed(f"{server.host}: {why(error)}", "see the URL, and this host's resolver")
         return
     patient.addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -97,7 +97,7 @@ async def server(patient: Patient) -> AsyncIterator[Finding]:
         info = json.loads(said[5:])
         wants = "TLS" if info.get("tls_required") else "no TLS"
         found = f"nats-server {info.get('version', '?')} named {info.get('server_name', '?')}"
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         yield failed("its INFO is not JSON", "see what stands between")
         return
     patient.info = info

@@ -68,7 +68,7 @@ class Web:
         if (token := secrets.get("token")) is not None:
             given["Authorization"] = f"Bearer {token}"
         try:
-            trusted = ssl.create_default_context(cafile=settings.ca_file)
+            trusted = trusting(settings.ca_file)
             self._client = httpx.AsyncClient(
                 timeout=settings.timeout_s,
                 verify=trusted,

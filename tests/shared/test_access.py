@@ -9,7 +9,7 @@ import pytest
 from nkeys import PREFIX_BYTE_USER, encode_seed, from_seed
 
 from reachmap_shared import access as access_module
-from reachmap_shared.access import ANYBODY, Access, write_secret
+from reachmap_shared.access import ANYBODY, Access, trusting, write_secret
 from reachmap_shared.errors import InvalidSettings
 
 SEED = encode_seed(b"s" * 32, PREFIX_BYTE_USER).decode()
@@ -173,3 +173,9 @@ def test_who_shows_no_key_loads_nothing_for_it() -> None:
     """Of the bus's module alone: an endpoint that needs none of it pays nothing for it."""
     look = "import sys, reachmap_shared.bus as b; sys.exit('nacl' in sys.modules)"
     assert subprocess.run([access_module.sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_an_authority_need_not_say_what_its_key_is_for() -> None:
+    """Python 3.13 would have it say so, and refuse what works for everybody else."""
+    assert not trusting(None).verify_flags & ssl.VERIFY_X509_STRICT
+    assert not Access().tls().verify_flags & ssl.VERIFY_X509_STRICT

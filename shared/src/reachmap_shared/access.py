@@ -136,7 +136,7 @@ ANYBODY: Final = Access()
 """Shows nothing, and believes whom the system does."""
 
 
-def trusting(authority: Path | None) -> ssl.SSLContext:
+def trusting(authority: Path | str | None) -> ssl.SSLContext:
     """Believes an authority, or those that the system does. Raises OSError and ValueError.
 
     As strict as programs in Go are, and Python before 3.13: since then its default refuses an

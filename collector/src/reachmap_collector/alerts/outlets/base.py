@@ -10,6 +10,7 @@ import httpx
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.secrets import Secrets
 from reachmap_shared import __version__
+from reachmap_shared.access import trusting
 from reachmap_shared.errors import ReachmapError
 
 # It would log each URL, and a URL may be a secret.

@@ -615,6 +615,27 @@ def test_which_of_two_names_it_was_is_for_the_agent_to_say(topology: Any, agent_
     assert world.reports.pulse(agent.pulse(), NOW + 10)
 
 
+def test_of_two_names_neither_is_as_told_until_the_agent_says_so(
+    topology: Any, agent_of: Any
+) -> None:
+    """Though it is known of both that they did not resolve once."""
+    world = World(topology, NAMED.replace('["web.example"]', '["web.example", "www.example"]'))
+    agent = agent_of(world.plans["pc-1"])
+    for index in range(4):
+        agent.sees(index, Outcome.NAME_FAILURE)
+    rows = world.take(agent.changes()).transitions
+    agent.sees(0, address="10.0.0.5", resolved=("10.0.0.5",))
+    rows += world.take(agent.changes()).transitions
+    received = [kept_account(account) for account in world.ledger]
+    world.begin()
+    world.reports.restore(Latest.of(rows[:4]), received, [])
+    assert not world.flows.unheard()
+    assert world.reports.pulse(agent.pulse(), NOW + 5)
+    world.begin()
+    world.reports.restore(Latest.of(rows), received, [])
+    assert not world.reports.pulse(agent.pulse(), NOW + 5)
+
+
 def test_what_another_version_kept_is_for_the_agent_to_say(world: World, agent: Any) -> None:
     """A collector that was brought up to date starts all the same."""
     agent.sees(0)

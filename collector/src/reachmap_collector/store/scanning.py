@@ -1,13 +1,13 @@
 """Many transitions looked through where little of each matters: that takes a tenth of the time."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection
 
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import Cursor, Entry, Selection, Standing
-from reachmap_collector.store.interning import in_parts
+from reachmap_collector.store.naming import names
 from reachmap_collector.store.packing import outcome, transport
 from reachmap_collector.store.reading import CHUNK, entries_of, newest_first, which_was_last
 from reachmap_collector.store.tables import flows, hosts, services, transitions
@@ -42,7 +42,7 @@ def fitting(
     """A part of history; see `api.Store.fitting`."""
     asked = newest_first(_LOOKED_AT, selection, look_at, before)
     rows = connection.execute(asked).all()
-    sources, named = _Names(connection, hosts), _Names(connection, services)
+    sources, named = names(connection, hosts), names(connection, services)
     sources.meet(row[2] for row in rows)
     named.meet(row[3] for row in rows)
     verdicts: dict[tuple[int, int], bool] = {}
@@ -69,7 +69,7 @@ def standings(
 ) -> Iterator[Standing]:
     """How each flow stood at a moment; see `api.Store.standings`."""
     asked = which_was_last(connection, _STANDING, moment, changed, selection)
-    named, serve = _Names(connection, hosts), _Names(connection, services)
+    named, serve = names(connection, hosts), names(connection, services)
     with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         for rows in result.partitions():
             named.meet(end for row in rows for end in row[:2])
@@ -77,19 +77,3 @@ def standings(
             for source, destination, address, port, carried, service, saw, at in rows:
                 key = FlowKey(named[source], named[destination], address, port, transport[carried])
                 yield Standing(key, serve[service], outcome[saw], at / 1000)
-
-
-class _Names(dict[int, str]):
-    """Names by their numbers, as far as they were met."""
-
-    def __init__(self, connection: Connection, table: Table) -> None:
-        super().__init__()
-        self._connection = connection
-        self._table = table
-
-    def meet(self, ids: Iterable[int]) -> None:
-        """Look up those that are not known yet."""
-        table: Any = self._table
-        for some in in_parts({*ids} - self.keys()):
-            asked = select(table.c.id, table.c.name).where(table.c.id.in_(some))
-            self.update((row.id, row.name) for row in self._connection.execute(asked))

@@ -597,6 +597,30 @@ def test_names_begin_where_they_ended(topology: Any, agent_of: Any) -> None:
     assert world.reports.pulse(agent.pulse(), NOW + 5)
 
 
+def test_since_when_a_name_s_addresses_are_as_they_are_is_in_the_latest_history(
+    topology: Any, agent_of: Any
+) -> None:
+    """What the map begins with is not told a second time, for it would be by objects."""
+    world = World(topology, NAMED)
+    both = ("10.0.0.5", "fd00::5")
+    older: list[Any] = []
+    for arrived, boot in ((NOW, "boot-1"), (NOW + 5, "boot-2")):
+        agent = agent_of(world.plans["pc-1"], boot=boot)
+        agent.sees(0, DOWN, address=both[0], resolved=both)
+        agent.sees(0, address=both[1], resolved=both)
+        older += world.take(agent.changes(), arrived).transitions
+    before = world.map()
+    rows, received = older[2:], [kept_account(account) for account in world.ledger]
+    for past, since in ((rows, NOW + 5), (older, NOW)):
+        world.begin()
+        world.reports.restore(Latest.of(rows), received, [], older=past)
+        assert {flow[0].address: flow[3] for flow in world.map() if flow[1]} == dict.fromkeys(
+            both, since
+        )
+        assert len(world.flows._names) == (past is older)
+    assert world.map() == before
+
+
 def test_which_of_two_names_it_was_is_for_the_agent_to_say(topology: Any, agent_of: Any) -> None:
     """Rather than to guess."""
     world = World(topology, NAMED.replace('["web.example"]', '["web.example", "www.example"]'))

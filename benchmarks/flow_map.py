@@ -98,7 +98,7 @@ def measure(case: Case) -> None:
     _ask(flow_map, roster, topology, case)
 
 
-def _addresses(flow: ExpectedFlow) -> tuple[str, ...]:
+def addresses(flow: ExpectedFlow) -> tuple[str, ...]:
     """All that a name resolves to; nothing for an address."""
     name = flow.key.address
     if not name.endswith(".example"):
@@ -110,7 +110,7 @@ def _addresses(flow: ExpectedFlow) -> tuple[str, ...]:
 def _tell(flow_map: FlowMap, flows: Flows, case: Case) -> int:
     changes = 0
     for number, flow in enumerate(flows):
-        resolved = _addresses(flow)
+        resolved = addresses(flow)
         for address in resolved or ("",):
             outcome = Outcome.OPEN if number % case.broken_every else Outcome.TIMEOUT
             evidence = ("connected in 0.4 ms", "answered as HTTP does")
@@ -156,7 +156,7 @@ def _named(flows: Flows, agent: str, plan: Slots) -> Iterator[tuple[int, str]]:
         slot = plan.slot(flow.key)
         if slot is not None:
             # Each agent's roll-up came over the wire: its texts are its own.
-            yield from ((slot, "".join([*one])) for one in _addresses(flow))
+            yield from ((slot, "".join([*one])) for one in addresses(flow))
 
 
 def _ask(flow_map: FlowMap, roster: Roster, topology: Topology, case: Case) -> None:
@@ -178,7 +178,7 @@ def _ask(flow_map: FlowMap, roster: Roster, topology: Topology, case: Case) -> N
 
     counts = overview().counts()
     wanted = sum(
-        len(_addresses(flow)) or 1
+        len(addresses(flow)) or 1
         for flow in islice(flow_map.expected, 0, None, case.broken_every)
         if flow.key.address
     )

@@ -596,6 +596,30 @@ def test_names_begin_where_they_ended(topology: Any, agent_of: Any) -> None:
     assert world.reports.pulse(agent.pulse(), NOW + 5)
 
 
+def test_since_when_a_name_s_addresses_are_as_they_are_is_in_the_latest_history(
+    topology: Any, agent_of: Any
+) -> None:
+    """What the map begins with is not told a second time, for it would be by objects."""
+    world = World(topology, NAMED)
+    both = ("10.0.0.5", "fd00::5")
+    older: list[Any] = []
+    for arrived, boot in ((NOW, "boot-1"), (NOW + 5, "boot-2")):
+        agent = agent_of(world.plans["pc-1"], boot=boot)
+        agent.sees(0, DOWN, address=both[0], resolved=both)
+        agent.sees(0, address=both[1], resolved=both)
+        older += world.take(agent.changes(), arrived).transitions
+    before = world.map()
+    rows, received = older[2:], [kept_account(account) for account in world.ledger]
+    for past, since in ((rows, NOW + 5), (older, NOW)):
+        world.begin()
+        world.reports.restore(Latest.of(rows), received, [], older=past)
+        assert {flow[0].address: flow[3] for flow in world.map() if flow[1]} == dict.fromkeys(
+            both, since
+        )
+        assert len(world.flows._names) == (past is older)
+    assert world.map() == before
+
+
 def test_which_of_two_names_it_was_is_for_the_agent_to_say(topology: Any, agent_of: Any) -> None:
     """Rather than to guess."""
     world = World(topology, NAMED.replace('["web.example"]', '["web.example", "www.example"]'))
@@ -612,6 +636,27 @@ def test_which_of_two_names_it_was_is_for_the_agent_to_say(topology: Any, agent_
         world.take(report)
     assert [flow[:2] for flow in world.map()] == [flow[:2] for flow in before]
     assert world.reports.pulse(agent.pulse(), NOW + 10)
+
+
+def test_of_two_names_neither_is_as_told_until_the_agent_says_so(
+    topology: Any, agent_of: Any
+) -> None:
+    """Though it is known of both that they did not resolve once."""
+    world = World(topology, NAMED.replace('["web.example"]', '["web.example", "www.example"]'))
+    agent = agent_of(world.plans["pc-1"])
+    for index in range(4):
+        agent.sees(index, Outcome.NAME_FAILURE)
+    rows = world.take(agent.changes()).transitions
+    agent.sees(0, address="10.0.0.5", resolved=("10.0.0.5",))
+    rows += world.take(agent.changes()).transitions
+    received = [kept_account(account) for account in world.ledger]
+    world.begin()
+    world.reports.restore(Latest.of(rows[:4]), received, [])
+    assert not world.flows.unheard()
+    assert world.reports.pulse(agent.pulse(), NOW + 5)
+    world.begin()
+    world.reports.restore(Latest.of(rows), received, [])
+    assert not world.reports.pulse(agent.pulse(), NOW + 5)
 
 
 def test_what_another_version_kept_is_for_the_agent_to_say(world: World, agent: Any) -> None:

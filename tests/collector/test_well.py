@@ -32,7 +32,6 @@ observations = st.builds(
     window=st.booleans(),
     certificate_until=st.sampled_from([None, -1, 0, 1_900_000_000, 2**32 - 1, 2**40]),
     seen_as=st.sampled_from(["", "10.9.9.9:1"]),
-    resolved=st.sampled_from([(), (), ("10.0.0.1",)]),
 )
 sights = st.lists(
     st.tuples(observations, st.sampled_from(["boot-1", "boot-2"]), st.integers(0, 2**40)),
@@ -77,20 +76,32 @@ def test_it_is_as_if_it_had_just_been_told(given_: list[tuple[Observation, str, 
     rows = [transition(port, *one) for port, one in enumerate(given_, 1)]
     wanted = (Expectation.BLOCKED, Expectation.REACHABLE)
     flows = [flow(port, wanted[port % 2]) for port in range(1, len(rows) + 1)]
-    latest = Latest.of(rows)
-    found, others = well.well_flows(latest)
+    found, places = well.well_flows(Latest.of(rows))
+    assert places.tolist() == [*range(len(rows))]
     begun, told = FlowMap(), FlowMap()
     for map_ in (begun, told):
         map_.expect(flows, 0.0)
-    begun.begin(found)
-    whole = [latest[place] for place in others]
-    assert whole == [row for row, (seen, *_) in zip(rows, given_, strict=True) if seen.resolved]
-    for row, map_ in [*((one, begun) for one in whole), *((one, told) for one in rows)]:
+    assert not any(map(len, begun.begin(found)))
+    for row in rows:
         change = told_of(row)
         assert change is not None
-        map_.tell(row.flow, row.service, change)
+        told.tell(row.flow, row.service, change)
     assert shown(begun) == shown(told)
     assert begun.unheard() == told.unheard()
+
+
+def test_what_names_resolved_to_is_held_once(monkeypatch: Any) -> None:
+    """Those that many have; and each change's number as high as it is."""
+    monkeypatch.setattr(well, "_AT_ONCE", 2)
+    sets: list[tuple[str, ...]] = [(), (), ("b",), ("a", "b"), (), ("b",), ("b", "a"), ("a", "b")]
+    rows = [
+        transition(port, replace(SEEN, address=(*one, "")[0], resolved=one), number=2**40 + port)
+        for port, one in enumerate(sets, 1)
+    ]
+    found, _ = well.well_flows(Latest.of([*rows, replace(rows[0], detail=b"")]))
+    assert [found.sets[one] for one in found.resolved] == sets
+    assert [*found.sets] == [(), ("b",), ("a", "b"), ("b", "a")]
+    assert found.number.tolist() == [row.number for row in rows]
 
 
 def test_what_another_version_kept_is_put_aside(monkeypatch: Any) -> None:
@@ -111,7 +122,7 @@ def test_what_another_version_kept_is_put_aside(monkeypatch: Any) -> None:
     rows = []
     for port, detail in enumerate(odd, 1):
         rows += [transition(port, SEEN), replace(transition(99 + port, SEEN), detail=detail)]
-    found, others = well.well_flows(Latest.of(rows))
-    assert others == [*range(1, 2 * len(odd), 2)]
+    found, places = well.well_flows(Latest.of(rows))
+    assert places.tolist() == [*range(0, 2 * len(odd), 2)]
     assert [key.port for key in found.keys] == [*range(1, len(odd) + 1)]
     assert (found.rows["connect_us"] == SEEN.connect_us).all()

@@ -415,11 +415,11 @@ odd = (
 def fields_alone(payload: bytes) -> list[Any]:
     """The fields of a message; none of what is no such message."""
     try:
-        row = msgpack.unpackb(payload)
+        row = msgpack.unpackb(payload, use_list=False)
     except (ValueError, msgpack.exceptions.UnpackException):
         return []
-    is_one = isinstance(row, list) and row and row[0] == SCHEMA
-    return row[1:] if is_one else []
+    is_one = isinstance(row, tuple) and row and row[0] == SCHEMA
+    return [*row[1:]] if is_one else []
 
 
 @given(st.lists(good, max_size=6) | st.lists(good | odd, max_size=6))

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from reachmap_collector.diagnose import Diagnosed, find
 from reachmap_collector.flowmap.fold import FlowMap, renamed
 from reachmap_collector.flowmap.records import Counts, Period, Told
@@ -217,10 +219,7 @@ class Reports:
                     for one in said.refused:
                         if (known := self._ledger.get(kept.key, one.boot)) is not None:
                             known.refused = one.observations
-        names = self._flows.names()
-        well, others = well_flows(latest)
-        self._flows.begin(well)
-        rest = [latest[place] for place in others]
+        rest = self._begin(latest)
         rest += (one for one in older if not self._flows.has(one.flow, one.boot, one.number))
         for change in sorted(rest, key=lambda one: one.at):
             told = told_of(change)
@@ -229,7 +228,7 @@ class Reports:
                 continue
             flows = [change.flow]
             if told.seen.resolved:
-                flows = names.get(replace(change.flow, address=""), [])
+                flows = self._flows.names(change.flow)
             if len(flows) > 1:  # which of the names it was cannot be told
                 self.doubt([change.agent])
             elif flows:
@@ -238,6 +237,17 @@ class Reports:
         # Of what the store does not know nobody may say that it is as told.
         self.doubt(self._flows.unheard())
         return Batch(kept=recalled)
+
+    def _begin(self, latest: Latest) -> list[Transition]:
+        """Fill the map with what rows say enough of; returns the changes that are to be told."""
+        well, places = well_flows(latest)
+        begun = self._flows.begin(well)
+        unclear = latest.boot[places[begun.unclear]]
+        self.doubt(latest.boots[boot][0] for boot in np.unique(unclear).tolist())
+        rest = np.ones(len(latest), bool)
+        rest[places] = False
+        rest[places[begun.whole]] = True
+        return [latest[place] for place in np.flatnonzero(rest).tolist()]
 
     def _recall(self, rows: Iterable[Kept], former: Mapping[str, str]) -> tuple[Kept, ...]:
         """Take up the diagnoses that the store has; returns what it is to have instead."""

@@ -12,18 +12,19 @@ from typing import Any, Final
 import numpy as np
 
 from reachmap_collector.flowmap import columns
-from reachmap_collector.flowmap.bulk import Numbering, WellFlows
+from reachmap_collector.flowmap.bulk import Numbering, Numbers, WellFlows
 from reachmap_collector.flowmap.columns import Rows
 from reachmap_collector.store.api import Latest
 from reachmap_shared import codec
 from reachmap_shared.messages import Observation
-from reachmap_shared.vocabulary import Outcome
 
 _AT_ONCE: Final = 1000
 """That are looked at together: they stay in the processor's own memory."""
 
+_OUTCOMES: Final = {str(outcome): code for outcome, code in columns.OUTCOME_CODES.items()}
+
 _FIELDS: Final = [field.name for field in dataclasses.fields(Observation)]
-_TELLING: Final = ("healthy", "evidence", "resolved", "answered_by", "outcome")
+_TELLING: Final = ("healthy", "evidence", "answered_by", "outcome")
 _USED: Final = (
     "outcome",
     "healthy",
@@ -35,10 +36,11 @@ _USED: Final = (
 )
 
 
-def well_flows(latest: Latest) -> tuple[WellFlows, list[int]]:
-    """Those of which a few numbers are enough, and the places of all others: names have more."""
+def well_flows(latest: Latest) -> tuple[WellFlows, Numbers]:
+    """Those of which a few numbers are enough, and their places among all."""
     rows = columns.blank(len(latest), 0.0)
-    sources = Numbering[str]()
+    sources, sets = Numbering[str](), Numbering[tuple[str, ...]]({(): 0})
+    resolved = np.zeros(len(latest), np.int64)
     well: list[int] = []
     for start in range(0, len(latest), _AT_ONCE):
         some = range(start, min(start + _AT_ONCE, len(latest)))
@@ -46,25 +48,26 @@ def well_flows(latest: Latest) -> tuple[WellFlows, list[int]]:
         fits = [
             isinstance(healthy, bool)
             and evidence is not None
-            and not resolved
             and answered in columns.ANSWERS
             and outcome in columns.OUTCOMES
-            for healthy, evidence, resolved, answered, outcome in zip(
+            for healthy, evidence, answered, outcome in zip(
                 *(seen[name] for name in _TELLING),
                 strict=True,
             )
         ]
         fitting = [*compress(some, fits)]
-        part = rows[len(well) : len(well) + len(fitting)]
-        _fill(part, sources, *([*compress(seen[name], fits)] for name in _USED))
+        part = slice(len(well), len(well) + len(fitting))
+        _fill(rows[part], sources, *([*compress(seen[name], fits)] for name in _USED))
+        found = [*compress(seen["resolved"], fits)]
+        if any(found):
+            resolved[part] = sets.of(one or () for one in found)
         well += fitting
     rows = rows[: len(well)]
     places = np.array(well, np.int64)
+    number = latest.number[places]
     rows["at"] = rows["since"] = latest.at[places]
-    rows["number"] = latest.number[places].clip(0, columns.MOST)
+    rows["number"] = number.clip(0, columns.MOST)
     rows["boot"] = latest.boot[places]
-    others = np.ones(len(latest), bool)
-    others[places] = False
     return (
         WellFlows(
             keys=latest.flows.at(places),
@@ -72,9 +75,12 @@ def well_flows(latest: Latest) -> tuple[WellFlows, list[int]]:
             service=latest.service[places],
             boots=[boot for _, boot in latest.boots],
             locals=[f"{source}:0" if source else "" for source in sources],
+            sets=[*sets],
+            resolved=resolved[: len(well)],
+            number=number,
             rows=rows,
         ),
-        np.flatnonzero(others).tolist(),
+        places,
     )
 
 
@@ -96,7 +102,7 @@ def _fill(
     window: Sequence[bool | None],
     until: Sequence[int | None],
 ) -> None:
-    rows["outcome"] = [columns.OUTCOME_CODES[Outcome(one)] for one in outcome]
+    rows["outcome"] = [*map(_OUTCOMES.__getitem__, outcome)]
     rows["answered"] = [columns.ANSWER_CODES[one] for one in answered]
     rows["connect_us"] = np.array(connect_us, np.float64).clip(0, columns.MOST)
     rows["local"] = sources.of([one.rpartition(":")[0] for one in local])

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -331,6 +332,9 @@ def well(*told: tuple[ExpectedFlow, float]) -> WellFlows:
         service,
         (*boots,),
         ("10.1.0.1:0",),
+        ((),),
+        np.zeros(len(told), np.int64),
+        rows["number"].astype(np.int64),
         rows,
     )
 

@@ -22,9 +22,14 @@ steps = st.lists(
 )
 
 
-@given(steps, st.sets(st.integers(0, ROWS - 1)))
-def test_each_address_has_its_row_whatever_comes_and_goes(steps: Any, lost: set[int]) -> None:
-    """Also when flows get other places, or are none of the map's any more."""
+beginnings = st.dictionaries(st.integers(0, ROWS - 1), st.sampled_from(SETS[1:]))
+
+
+@given(beginnings, steps, st.sets(st.integers(0, ROWS - 1)))
+def test_each_address_has_its_row_whatever_comes_and_goes(
+    beginning: dict[int, tuple[str, ...]], steps: Any, lost: set[int]
+) -> None:
+    """Also when many begin at once, get other places, or are none of the map's any more."""
     names = Resolved(ROWS)
     rows = columns.blank(ROWS, 0.0)
     truth: dict[int, tuple[str, ...]] = {}
@@ -50,6 +55,17 @@ def test_each_address_has_its_row_whatever_comes_and_goes(steps: Any, lost: set[
             every = names.with_others(np.arange(ROWS))
             assert all(every[number] == names.owner(number)[0] for number in taken)
 
+    sets = [*{*beginning.values()}]
+    which = np.array([sets.index(one) for one in beginning.values()], np.int64)
+    numbers = iter(names.begin(np.array([*beginning], np.int64), sets, which).tolist())
+    for row, addresses in beginning.items():
+        truth[row] = addresses
+        for address in addresses:
+            number = next(numbers)
+            assert number == names.number(row, address)
+            marks[row, address] = there(number)["at"] = -number - 1
+    assert next(numbers, None) is None
+    all_is_right()
     for clock, step in enumerate(steps, 1):
         if len(step) == 2:
             row, addresses = step

@@ -5,9 +5,15 @@ from typing import Any
 
 from sqlalchemy import event
 
-from reachmap_collector.planner import FlowKey
+from reachmap_collector.flowmap.fold import FlowMap
+from reachmap_collector.planner import ExpectedFlow, FlowKey
 from reachmap_collector.store.api import Batch, PlanSlots, Transition
 from reachmap_collector.store.sql import SqlStore
+from reachmap_collector.well import well_flows
+from reachmap_shared import codec
+from reachmap_shared.messages import Observation
+from reachmap_shared.names import ServiceName
+from reachmap_shared.vocabulary import Expectation, Outcome
 
 Make = Callable[..., Transition]
 MakeFlow = Callable[..., FlowKey]
@@ -65,3 +71,34 @@ def test_the_last_of_each_flow_is_read_in_the_order_of_the_index(
         assert steps[0] == "SCAN flows"
         assert "COVERING INDEX transitions_flow_at_ix (flow=?" in steps[-1]
         assert not any("TEMP B-TREE" in step for step in steps)
+
+
+def test_names_begin_with_the_addresses_that_the_store_has_last(
+    store: SqlStore, transition: Make, flow: MakeFlow
+) -> None:
+    """Those before are in the store for ever, as is that a name did not resolve once."""
+    name = flow(address="web.example")
+    told: list[tuple[str, tuple[str, ...]]] = [
+        ("10.0.0.9", ("10.0.0.9",)),
+        ("", ()),
+        ("10.0.0.1", ("10.0.0.1", "10.0.0.2")),
+        ("10.0.0.2", ("10.0.0.1", "10.0.0.2")),
+    ]
+    for number, (address, resolved) in enumerate(told):
+        outcome = Outcome.OPEN if resolved else Outcome.NAME_FAILURE
+        seen = Observation(
+            *(0, 0, outcome, None, True, 0, number, 0, "", ()), address=address, resolved=resolved
+        )
+        key, detail = flow(address=address) if resolved else name, codec.encode(seen)
+        one = transition(number, 1000.0 + number, key, outcome=outcome, detail=detail)
+        store.commit(Batch((one,)))
+    service = ServiceName.parse(one.service)
+    flows = FlowMap()
+    flows.expect([ExpectedFlow(name, service, "http", Expectation.REACHABLE, (), ())], 0.0)
+    well, _ = well_flows(store.beginning().latest)
+    assert len(well.keys) == len(told)
+    assert not any(map(len, flows.begin(well)))
+    assert [
+        (record.key.address, record.checked, record.last and record.last.connect_us)
+        for record in flows
+    ] == [("10.0.0.1", 1002.0, 2), ("10.0.0.2", 1003.0, 3)]

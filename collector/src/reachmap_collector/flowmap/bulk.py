@@ -79,14 +79,20 @@ class FlowKeys(Sequence[FlowKey]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WellFlows:
-    """What the map remembers of flows to addresses that are open and healthy."""
+    """What rows have of the last change of each flow."""
 
     keys: FlowKeys
+    """One to an address of a name has that address."""
     services: Sequence[str]
     service: Numbers
     """Of each flow."""
     boots: Sequence[str]
     locals: Sequence[str]
+    sets: Sequence[tuple[str, ...]]
+    resolved: Numbers
+    """Of each flow, all the addresses of the name, in these; the first of them are none."""
+    number: Numbers
+    """Of each flow's change, however high: a row has no more than `columns.MOST`."""
     rows: Rows
     """Of each flow, but for what the topology says of it; `boot` and `local` are places in these
     sequences."""

@@ -4,7 +4,6 @@ Folding only remembers. What it means is asked of `reachmap_collector.judge`, at
 question, so a flow that nobody reports on any more turns unknown without anyone touching it.
 """
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 
 from reachmap_collector.diagnose import Diagnosed
 from reachmap_collector.flowmap import columns
+from reachmap_collector.flowmap.beginning import Begun, begin
 from reachmap_collector.flowmap.bulk import WellFlows
 from reachmap_collector.flowmap.columns import Rows
-from reachmap_collector.flowmap.index import Index
+from reachmap_collector.flowmap.index import Index, is_address
 from reachmap_collector.flowmap.records import FlowRecord, Source, Told
 from reachmap_collector.flowmap.resolved import Name, Resolved, is_said_by_a_row
 from reachmap_collector.flowmap.sources import Sources
@@ -169,24 +169,26 @@ class FlowMap:
             self.changes += name.own.fold(told)
         return True
 
-    def begin(self, well: WellFlows) -> None:
+    def begin(self, well: WellFlows) -> Begun:
         """Fill the rows of flows, with their services, of which nothing was told before."""
         places = self._index.rows(well)
-        known = places >= 0
-        places, rows = places[known], well.rows[known]
-        rows["boot"] = self._written.codes(well.boots)[rows["boot"]]
-        rows["local"] = self._written.codes(well.locals)[rows["local"]]
-        if np.bincount(places).max(initial=0) > 1:
-            # Told of under two names of its hosts: the later one counts.
-            order = np.argsort(rows["at"], kind="stable")
-            places, rows = places[order], rows[order]
-        rows["flags"] |= self.rows["flags"][places]
-        self.rows[places] = rows
+        return begin(self.rows, self.resolved, well, places, self._written.codes)
 
     def has(self, flow: FlowKey, boot: str, number: int) -> bool:
-        """Whether a change is what was told last of a flow."""
+        """Whether a change is what was told last of a flow, or of an address of a name."""
         row = self._index.row(flow)
-        return row is not None and self._written.has(self.rows[row], boot, number)
+        if row is not None:
+            return self._written.has(self.rows[row], boot, number)
+        return any(
+            self._written.has(self._row(self.resolved.number(name, flow.address)), boot, number)
+            for name in self._index.names(flow)
+            if flow.address in self.resolved.of(name)
+        )
+
+    def _row(self, number: int) -> np.void:
+        others = number - len(self.rows)
+        row: np.void = self.rows[number] if others < 0 else self.resolved.rows[others]
+        return row
 
     def unheard(self) -> set[str]:
         """The sources of flows that could be checked, and of which nothing was told."""
@@ -227,17 +229,9 @@ class FlowMap:
             return None if row is None else self._record(row)
         return self._name(row).records.get(address) if self._is_named(row) else None
 
-    def names(self) -> dict[FlowKey, list[FlowKey]]:
-        """The flows to names, by what they have in common with the flows to their addresses."""
-        found: dict[FlowKey, list[FlowKey]] = {}
-        named: dict[int, list[Target]] = {}
-        for source, targets in self.expected.targets.items():
-            if id(targets) not in named:
-                named[id(targets)] = [one for one in targets if not is_address(one.address)]
-            for target in named[id(targets)]:
-                key = target.flow(source).key
-                found.setdefault(replace(key, address=""), []).append(key)
-        return found
+    def names(self, flow: FlowKey) -> list[FlowKey]:
+        """The flows to names that may have resolved to a flow's address."""
+        return [self.expected[row].key for row in self._index.names(flow)]
 
     def of(self, source: str) -> Iterator[FlowRecord]:
         """The flows from one host, a name's in place of it."""
@@ -289,7 +283,7 @@ class FlowMap:
             if (target.port, target.transport) == (key.port, key.transport) and (
                 key.address in addresses
             ):
-                return self.resolved.numbers(start + place)[addresses.index(key.address)]
+                return self.resolved.number(start + place, key.address)
         return None
 
     def dialled_from(self, code: int) -> str | None:
@@ -322,7 +316,7 @@ class FlowMap:
             if address is None and not addresses:
                 yield row
             elif address in addresses:
-                yield self.resolved.numbers(row)[addresses.index(address)]
+                yield self.resolved.number(row, address)
 
     def _is_named(self, row: int) -> bool:
         """Whether it is the row of a name that resolved."""
@@ -356,9 +350,7 @@ class FlowMap:
         for address, number in zip(addresses, numbers, strict=True):
             record = name.records[address] = self._address(name.own, address)
             record.row = number
-            others = number - len(self.rows)
-            mine = self.rows[number] if others < 0 else self.resolved.rows[others]
-            self._written.go_on(record, mine, address, addresses)
+            self._written.go_on(record, self._row(number), address, addresses)
         return name
 
     def _address(self, name: FlowRecord, address: str) -> FlowRecord:
@@ -454,15 +446,6 @@ def renamed(key: FlowKey, current: Mapping[str, str]) -> FlowKey:
     if (source, destination) == (key.source, key.destination):
         return key
     return replace(key, source=source, destination=destination)
-
-
-def is_address(text: str) -> bool:
-    """Whether a flow's address is one, and no name."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _to(flow: ExpectedFlow, address: str) -> ExpectedFlow:

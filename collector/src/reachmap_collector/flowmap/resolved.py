@@ -6,7 +6,7 @@ the others stand behind the rows of all flows. Names mostly have the same addres
 are looked up, so what a row has of them is the number of the tuple of them all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
@@ -154,6 +154,10 @@ class Resolved:
         begin = self._count + int(self._begins[row]) if others else 0
         return [row, *range(begin, begin + others)]
 
+    def number(self, row: int, address: str) -> int:
+        """The flow of a row of the map that leads to one of its name's addresses."""
+        return self.numbers(row)[self.of(row).index(address)]
+
     def hold(self, row: int, addresses: tuple[str, ...]) -> list[int]:
         """A name has just these addresses from now on; their flows' rows are to be filled."""
         if (held := self.of(row)) != addresses:
@@ -165,6 +169,33 @@ class Resolved:
                     self._begins[row] = self._take(row, after)
             self._sets[row] = self._code(addresses)
         return self.numbers(row)
+
+    def begin(
+        self, rows: NDArray[np.int64], sets: Sequence[tuple[str, ...]], which: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Many names that have no addresses get some; the rows of their flows are to be filled.
+
+        Args:
+            rows: Of the map, those of the names.
+            sets: Some addresses, all of which some name gets.
+            which: Of each name, its addresses' place in these.
+
+        Returns:
+            The flows of the first of them, that to its first address first, then those of the next.
+        """
+        codes = np.array([*map(self._number, sets)], np.uint32)
+        lengths = np.array([*map(len, sets)], np.int64)[which]
+        firsts = np.cumsum(lengths) - lengths
+        owners, is_first = np.repeat(rows, lengths), np.zeros(lengths.sum(), bool)
+        is_first[firsts] = True
+        others = owners[~is_first]
+        self._sets[rows] = codes[which]
+        self._begins[rows] = self._used + firsts - np.arange(len(rows))
+        self._rows = np.concatenate([self.rows, columns.blank(len(others), 0.0)])
+        self._owners = np.concatenate([self._owners[: self._used], others.astype(np.uint32)])
+        numbers = np.where(is_first, owners, self._count + self._used + np.cumsum(~is_first) - 1)
+        self._used += len(others)
+        return numbers
 
     def moved(
         self, to: NDArray[np.int64], flags: NDArray[np.uint8], of_topology: int
@@ -218,9 +249,12 @@ class Resolved:
         return found
 
     def _code(self, addresses: tuple[str, ...]) -> int:
+        if addresses not in self._codes and len(self._tuples) > self._most:
+            self._forget()
+        return self._number(addresses)
+
+    def _number(self, addresses: tuple[str, ...]) -> int:
         if addresses not in self._codes:
-            if len(self._tuples) > self._most:
-                self._forget()
             self._codes[addresses] = len(self._tuples)
             self._tuples.append(addresses)
         return self._codes[addresses]

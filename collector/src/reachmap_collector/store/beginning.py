@@ -10,9 +10,10 @@ from sqlalchemy import Connection, Select, func, select
 from reachmap_collector.flowmap.bulk import FlowKeys, Numbering, Numbers
 from reachmap_collector.slots import Place, SlotFlows
 from reachmap_collector.store.api import Beginning, Latest, PlanSlots
+from reachmap_collector.store.naming import named_boots, names
 from reachmap_collector.store.packing import outcome, seconds, transport, unpack_slots
 from reachmap_collector.store.reading import id_of, in_columns, with_last
-from reachmap_collector.store.tables import boots, flows, hosts, plans, services, transitions
+from reachmap_collector.store.tables import flows, hosts, plans, services, transitions
 
 _NONE: Final[Numbers] = np.zeros(0, np.int64)
 
@@ -66,12 +67,13 @@ class _Flows:
         for ids, of, *ends_of in in_columns(connection, asked):
             parts.append((_numbers(ids), sources.of(of), ends.of(zip(*ends_of, strict=True))))
         self._ids, source_of, place_of = map(np.concatenate, zip(*parts, strict=True))
-        names = _names(connection, hosts)
+        named = names(connection, hosts)
+        named.meet({*sources, *(host for host, *_ in ends)})
         places: list[Place] = [
-            (names[host], address, port, transport[carried])
+            (named[host], address, port, transport[carried])
             for host, address, port, carried in ends
         ]
-        self.keys = FlowKeys([names[id_] for id_ in sources], places, source_of, place_of)
+        self.keys = FlowKeys([named[id_] for id_ in sources], places, source_of, place_of)
 
     def find(self, ids: NDArray[np.integer[Any]]) -> Numbers:
         """Where flows stand among the keys."""
@@ -101,9 +103,9 @@ class _Latest:
         flow, at, boot, number, service = self._numbers
         boot_ids, boot = np.unique(boot, return_inverse=True)
         service_ids, service = np.unique(service, return_inverse=True)
-        whose = select(boots.c.id, hosts.c.name, boots.c.boot).join_from(boots, hosts)
-        booted = {id_: (agent, name) for id_, agent, name in connection.execute(whose)}
-        serve = _names(connection, services)
+        booted, serve = named_boots(connection), names(connection, services)
+        booted.meet(boot_ids.tolist())
+        serve.meet(service_ids.tolist())
         return Latest(
             flows=known.keys.at(known.find(flow)),
             boots=[booted[id_] for id_ in boot_ids.tolist()],
@@ -128,7 +130,7 @@ def _plans() -> "Select[Any]":
 
 
 def _unpacked(connection: Connection, rows: Sequence[Any], known: _Flows) -> Iterator[PlanSlots]:
-    names = _names(connection, services)
+    serve = names(connection, services)
     shared: dict[tuple[bytes, bytes], tuple[tuple[Place, ...], tuple[str, ...]]] = {}
     for agent, revision, at, slots in rows:
         of_flows, of_services = unpack_slots(slots)
@@ -136,16 +138,13 @@ def _unpacked(connection: Connection, rows: Sequence[Any], known: _Flows) -> Ite
         # Agents of the same roles dial the same, and many are of the same roles.
         alike = places.tobytes(), of_services.tobytes()
         if alike not in shared:
+            serve.meet(of_services.tolist())
             shared[alike] = (
                 tuple(known.keys.places[place] for place in places.tolist()),
-                tuple(names[id_] for id_ in of_services.tolist()),
+                tuple(serve[id_] for id_ in of_services.tolist()),
             )
-        ends, serve = shared[alike]
-        yield PlanSlots(agent, revision, SlotFlows(agent, ends), serve, seconds(at))
-
-
-def _names(connection: Connection, table: Any) -> dict[int, str]:
-    return {row.id: row.name for row in connection.execute(select(table))}
+        ends, its_services = shared[alike]
+        yield PlanSlots(agent, revision, SlotFlows(agent, ends), its_services, seconds(at))
 
 
 def _numbers(column: Iterable[int]) -> Numbers:

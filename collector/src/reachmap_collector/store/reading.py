@@ -1,6 +1,6 @@
 """What the store is asked, as one statement each, and rows as the objects that they stand for."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from reachmap_collector.planner import FlowKey
+from reachmap_collector.store import naming
 from reachmap_collector.store.api import (
     EVERYTHING,
     Cursor,
@@ -324,16 +325,12 @@ _BOOT, _SERVICE, _SOURCE, _DESTINATION = (
 
 
 class _Directory:
-    """Names by their numbers, looked up as rows bring new ones.
-
-    Cheaper than to join them to each of a million rows, and each name is in memory once.
-    """
+    """All that rows of `_SHOWN` have numbers for."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._hosts: dict[int, str] = {}
-        self._services: dict[int, str] = {}
-        self._boots: dict[int, tuple[str, str]] = {}
+        self._hosts = naming.names(connection, hosts)
+        self._services = naming.names(connection, services)
+        self._boots = naming.named_boots(connection)
         self._addresses: dict[str, str] = {}
 
     def transitions(self, rows: Sequence[Any]) -> Iterator[Transition]:
@@ -373,21 +370,9 @@ class _Directory:
     def _meet(self, rows: Sequence[Any]) -> None:
         # By column, as they come: by name it takes several times as long.
         columns = tuple(zip(*rows, strict=True)) or ((),) * len(_SHOWN)
-        for some in self._unknown(self._boots, {*columns[_BOOT]}):
-            found = select(boots.c.id, hosts.c.name, boots.c.boot).join(hosts)
-            for id_, agent, boot in self._connection.execute(found.where(boots.c.id.in_(some))):
-                self._boots[id_] = (agent, boot)
-        for table, known, ids in (
-            (hosts, self._hosts, {*columns[_SOURCE], *columns[_DESTINATION]}),
-            (services, self._services, {*columns[_SERVICE]}),
-        ):
-            for some in self._unknown(known, ids):
-                named = select(table.c.id, table.c.name).where(table.c.id.in_(some))
-                known.update({row.id: row.name for row in self._connection.execute(named)})
-
-    @staticmethod
-    def _unknown(known: Mapping[int, object], ids: set[int]) -> Iterator[list[int]]:
-        return in_parts(ids - known.keys())
+        self._boots.meet(columns[_BOOT])
+        self._hosts.meet({*columns[_SOURCE], *columns[_DESTINATION]})
+        self._services.meet(columns[_SERVICE])
 
 
 def id_of(table: Any, name: str) -> Any:

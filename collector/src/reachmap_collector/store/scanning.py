@@ -1,14 +1,14 @@
 """Many transitions looked through where little of each matters: that takes a tenth of the time."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import numpy as np
-from sqlalchemy import Connection, Table, case, select
+from sqlalchemy import Connection, case, select
 
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import Cursor, Entry, Selection, Standing
-from reachmap_collector.store.interning import in_parts
+from reachmap_collector.store.naming import names
 from reachmap_collector.store.packing import outcome, transport
 from reachmap_collector.store.reading import (
     CHUNK,
@@ -54,7 +54,7 @@ def fitting(
     """A part of history; see `api.Store.fitting`."""
     asked = newest_first(_LOOKED_AT, selection, look_at, before)
     rows = connection.execute(asked).all()
-    sources, named = _Names(connection, hosts), _Names(connection, services)
+    sources, named = names(connection, hosts), names(connection, services)
     sources.meet(row[2] for row in rows)
     named.meet(row[3] for row in rows)
     verdicts: dict[tuple[int, int], bool] = {}
@@ -76,7 +76,7 @@ def fitting(
 def standings(connection: Connection, moment: float, selection: Selection) -> Iterator[Standing]:
     """How each flow stood at a moment; see `api.Store.standings`."""
     asked = of_ends(with_last(connection, _STANDING, moment), selection)
-    named, serve = _Names(connection, hosts), _Names(connection, services)
+    named, serve = names(connection, hosts), names(connection, services)
     with connection.execution_options(yield_per=CHUNK).execute(asked) as result:
         for rows in result.partitions():
             named.meet(end for row in rows for end in row[:2])
@@ -113,7 +113,7 @@ def shifts(connection: Connection, since: float, until: float, selection: Select
     source, destination, service, by_ipv6, earlier, saw, at = np.concatenate(rows, axis=1)
     host_ids, ends = np.unique(np.concatenate([source, destination]), return_inverse=True)
     service_ids, service = np.unique(service, return_inverse=True)
-    named, serve = _Names(connection, hosts), _Names(connection, services)
+    named, serve = names(connection, hosts), names(connection, services)
     named.meet(host_ids.tolist())
     serve.meet(service_ids.tolist())
     return Shifts(
@@ -140,19 +140,3 @@ class _Places(dict[int | None, int]):
 _PLACES: Final = _Places()
 
 _NO_SHIFTS: Final = np.zeros((7, 0), np.int64)
-
-
-class _Names(dict[int, str]):
-    """Names by their numbers, as far as they were met."""
-
-    def __init__(self, connection: Connection, table: Table) -> None:
-        super().__init__()
-        self._connection = connection
-        self._table = table
-
-    def meet(self, ids: Iterable[int]) -> None:
-        """Look up those that are not known yet."""
-        table: Any = self._table
-        for some in in_parts({*ids} - self.keys()):
-            asked = select(table.c.id, table.c.name).where(table.c.id.in_(some))
-            self.update((row.id, row.name) for row in self._connection.execute(asked))

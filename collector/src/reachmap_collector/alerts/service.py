@@ -28,7 +28,7 @@ from reachmap_collector.alerts.muting import muted_by
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.outlets import BUS, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
-from reachmap_collector.alerts.sights import Look, agents
+from reachmap_collector.alerts.sights import AT_ONCE, Look, agents
 from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.planner import FlowKey, Member
@@ -41,9 +41,6 @@ _TURN_S: Final = 0.25
 
 _SHARE: Final = 10
 """Looks take at most about one part of so many of the time, however large the map is."""
-
-_AT_ONCE: Final = 2000
-"""Flows looked at before all else has its turn: some ten milliseconds."""
 
 _MANY: Final = 20_000
 """Flows from which on their causes are found in a thread."""
@@ -332,5 +329,5 @@ async def _gather(sights: Iterator[Sight], seen: list[Sight]) -> None:
     """Take up sights, and let others have their turn meanwhile."""
     for number, sight in enumerate(sights, 1):
         seen.append(sight)
-        if not number % _AT_ONCE:
+        if not number % AT_ONCE:
             await asyncio.sleep(0)

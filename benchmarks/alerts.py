@@ -7,7 +7,7 @@ nobody else had one. Causes are found in a thread, which is no part of a turn.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
@@ -65,13 +65,14 @@ CASES = (
 class _Silent:
     """An outlet that says nothing."""
 
+    tells_all = False
     repeat_s: float | None = None
 
     async def send(self, told: Notice, active: Active) -> str:
         """Take it."""
         return ""
 
-    async def repeat(self, active: Sequence[Notice]) -> None:
+    async def repeat(self, active: Active) -> None:
         """Take it."""
 
     async def close(self) -> None:

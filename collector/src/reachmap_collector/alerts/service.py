@@ -34,7 +34,7 @@ from reachmap_collector.alerts.lifecycle import (
 from reachmap_collector.alerts.load import Configuration, Place
 from reachmap_collector.alerts.muting import muted_by
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets import BUS, Outlet
+from reachmap_collector.alerts.outlets import BUS, Ongoing, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
 from reachmap_collector.alerts.sights import AT_ONCE, Look, agents
 from reachmap_collector.flowmap.fold import FlowMap
@@ -322,13 +322,20 @@ class Alerts:
     def _actively(self, name: str) -> Any:
         return partial(self._active_for, name)
 
-    def _active_for(self, name: str) -> list[Notice]:
+    def _active_for(self, name: str, most: int | None) -> Ongoing:
         """What goes on of all that an outlet was told."""
-        return [
-            self._notice_of(alert, told)
+        those = [
+            (alert, told)
             for alert in self.book.active()
             if (told := self.archive.told.get(alert.id)) and name in told.outlets
         ]
+        severities = {alert.severity for alert, _ in those}
+        return Ongoing(
+            len(those),
+            max(severities, key=[*Severity].index, default=None),
+            frozenset(alert.cause.kind for alert, _ in those),
+            [self._notice_of(alert, told) for alert, told in those[:most]],
+        )
 
     def _muted(self, cause: Cause, now: float) -> str:
         windows = self.configuration.table.maintenance

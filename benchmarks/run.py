@@ -10,6 +10,7 @@ import sys
 
 import accuracy
 import agent_cost
+import alerts
 import connect_rate
 import flow_map
 import footprint
@@ -33,6 +34,7 @@ SUBJECTS = {
     "one_destination": one_destination.main,
     "planning": planning.main,
     "map": flow_map.main,
+    "alerts": alerts.main,
     "restart": restart.main,
     "store": store.main,
     "ingest": ingest.main,

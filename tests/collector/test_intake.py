@@ -105,7 +105,7 @@ def serving(jetstream: Any, store: Any, running: Any, eventually: Any) -> Callab
 
 def status_of(collector: Collector) -> Any:
     """What `reachmap status` is told."""
-    return Queries(collector).moment(flows=False).status
+    return Queries(collector).moment().status
 
 
 def is_kept(kept: Any, agent: Any) -> bool:

@@ -1,10 +1,12 @@
 """What can be asked of a collector, and how wrong questions are refused."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from reachmap_collector import queries as queries_module
 from reachmap_collector import views
 from reachmap_collector.collector import Collector
 from reachmap_collector.diagnose import Diagnosed, find
@@ -517,13 +519,55 @@ async def test_a_moment_is_all_of_it_at_once(
 ) -> None:
     """The same as one by one."""
     collector.roster.hear(hello("pc-1"), collector.now())
-    moment = queries.moment(flows=True)
-    assert moment.flows == (await queries.flows({}))["flows"]
-    assert len(moment.states) == len(moment.flows)
+    moment = queries.moment()
+    assert len(moment.states) == (await queries.flows({}))["total"]
     assert moment.heard == [collector.roster.current("pc-1").last_heard]
     status = await queries.status({})
     assert moment.status | {"now": status["now"]} == status
-    assert queries.moment(flows=False).flows is None
+
+
+async def test_the_series_of_flows_are_what_their_answers_say(
+    queries: Queries, collector: Collector, hello: Any, told: Any
+) -> None:
+    """Of those that fit the filters, in the same order."""
+    collector.roster.hear(hello("pc-1"), collector.now())
+    for number, record in enumerate(collector.flows):
+        if number % 3:
+            outcome = [*Outcome][number % len(Outcome)]
+            record.fold(told(collector.now(), outcome, certificate_until=2_000_000_000 + number))
+    for filters in ({}, {"source": "pc-1"}, {"role": "shop"}, {"state": "unknown"}):
+        flows = (await queries.flows({"filters": filters}))["flows"]
+        found = await queries.series({"filters": filters})
+        assert found and found == [{name: one[name] for name in found[0]} for one in flows]
+
+
+async def test_no_more_series_are_given_than_a_scrape_bears(
+    queries: Queries, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for more hears how many there are, and how to ask for less; nothing is judged."""
+    count = len(collector.flows)
+    monkeypatch.setattr(queries_module, "MOST_FLOWS", count)
+    assert len(await queries.series({})) == count
+    monkeypatch.setattr(queries_module, "MOST_FLOWS", count - 1)
+    code, message = await refusal(queries.series({}))
+    assert code == "400"
+    assert message.startswith(f"per_flow: {count} flows fit, and one scrape has series for at most")
+    assert message.endswith("narrow it by source, destination, service, role, state, row")
+    assert len(await queries.series({"filters": {"source": "pc-1"}})) < count
+
+
+async def test_series_are_of_one_map(
+    queries: Queries, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it has other flows before all are judged, it begins anew with those."""
+    monkeypatch.setattr(queries_module, "_IN_A_TURN", 1)
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(queries.series({}))
+        await asyncio.sleep(0)
+        fewer = [*collector.flows.expected][1:]
+        collector.flows.expect(fewer, collector.now())
+    found = [(one["source"], one["destination"], one["port"]) for one in asking.result()]
+    assert found == [(one.key.source, one.key.destination, one.key.port) for one in fewer]
 
 
 async def test_a_rule_names_the_only_address_that_its_source_has(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from reachmap_collector.diagnose import Diagnosed
+from reachmap_collector.diagnose import Diagnosed, Finding
 from reachmap_collector.flowmap.records import FlowRecord
-from reachmap_collector.planner import NO_ADDRESS
+from reachmap_collector.planner import NO_ADDRESS, FlowKey
 from reachmap_collector.roster import MISSED_HEARTBEATS, AgentState, Roster
 from reachmap_collector.topology.schema import Checks
 from reachmap_shared.messages import Observation
@@ -130,16 +130,14 @@ class Judge:
             return _judge_open(record, record.last)
         if (idle := self._nobody_yet(record, record.last)) is not None:
             return idle
-        listened, fact = self._listened(record, record.last)
-        cause, confidence, facts = self._blame(record, record.last, listened, fact)
+        key, window = record.key, record.last.window
+        listened, fact = self._listened(key, window=window)
+        cause, confidence, facts = self._blame(key, record.last.outcome, window, listened, fact)
         at = None
-        diagnosed = record.diagnosed
-        if diagnosed is not None and diagnosed.at <= record.changed:
-            diagnosed = None  # it is about an earlier fault
+        diagnosed = of_this_fault(record.diagnosed, record.changed)
         if diagnosed is not None:
             finding = diagnosed.finding
-            # A look from both ends goes before what one check suggests, if it tells anything.
-            if finding.cause is not Cause.UNKNOWN:
+            if goes_before_a_check(finding):
                 cause, at, confidence, facts = (
                     finding.cause,
                     finding.at,
@@ -248,7 +246,7 @@ class Judge:
             fact = f"{key.destination} was reached from {key.source} before this check, and not "
             fact += "within an interval of it: it may have gone down since"
             return _unknown(record, record.changed, Doubt.NOT_REACHED, *facts, fact)
-        listened, fact = self._listened(record, seen)
+        listened, fact = self._listened(key, window=seen.window)
         if not listened:
             return _unknown(record, record.changed, Doubt.NO_WITNESS, *facts, fact)
         return Judgement(
@@ -261,19 +259,22 @@ class Judge:
             ),
         )
 
+    def blame(self, key: FlowKey, outcome: Outcome, *, window: bool) -> Cause:
+        """Where a flow goes wrong that should be open, as far as one check of it tells."""
+        return self._blame(key, outcome, window, *self._listened(key, window=window))[0]
+
     def _blame(
-        self, record: FlowRecord, seen: Observation, listened: bool | None, fact: str
+        self, key: FlowKey, outcome: Outcome, window: bool, listened: bool | None, fact: str
     ) -> tuple[Cause, Confidence, tuple[str, ...]]:
         """Where a flow that should be open goes wrong, with the facts besides the check's own."""
-        key = record.key
         state = self._agent(key.destination)
-        if seen.outcome in _BY_OUTCOME:
-            return _BY_OUTCOME[seen.outcome]
-        if state in _GONE and not seen.window:  # one that opened a window was there all the same
+        if outcome in _BY_OUTCOME:
+            return _BY_OUTCOME[outcome]
+        if state in _GONE and not window:  # one that opened a window was there all the same
             fact = _ABSENT[state].format(agent=key.destination)
-            if seen.outcome in _NOBODY_HOME:
+            if outcome in _NOBODY_HOME:
                 return Cause.DESTINATION_HOST, Confidence.LIKELY, (fact,)
-        if seen.outcome is Outcome.REFUSED and not listened:
+        if outcome is Outcome.REFUSED and not listened:
             # Only who is up refuses. Whether it was the host itself, one end alone cannot tell.
             facts = (fact,) if listened is False else (_REFUSAL.format(key.destination), fact)
             return Cause.SERVICE, Confidence.LIKELY, facts
@@ -290,11 +291,10 @@ class Judge:
         fact += " did not listen for this check: this says nothing of the path"
         return _unknown(record, record.changed, Doubt.NO_WINDOW, *_seen(record, seen), fact)
 
-    def _listened(self, record: FlowRecord, seen: Observation) -> tuple[bool | None, str]:
+    def _listened(self, key: FlowKey, *, window: bool) -> tuple[bool | None, str]:
         """Whether anything listened on the flow's port, and who says so; None where nobody does."""
-        key = record.key
         place = f"port {key.port} of {key.destination}"
-        if seen.window:
+        if window:
             return True, f"the agent on {key.destination} listened on {place} for this check"
         report = self._roster.listener(key.destination, key.port, key.transport, self.now)
         if report is None:
@@ -304,6 +304,16 @@ class Judge:
         if report.state is ListenerState.LISTENING:
             return True, f"the agent on {key.destination} listens on {place}"
         return False, f"{_SAYS[report.state].format(place=place)}, says the agent there"
+
+
+def of_this_fault(diagnosed: Diagnosed | None, since: float) -> Diagnosed | None:
+    """What was found out about a flow, unless it is about an earlier fault than its present one."""
+    return diagnosed if diagnosed is not None and diagnosed.at > since else None
+
+
+def goes_before_a_check(finding: Finding) -> bool:
+    """Whether a look from both ends goes before what one check suggests: if it tells anything."""
+    return finding.cause is not Cause.UNKNOWN
 
 
 _ABSENT: Final[Mapping[AgentState, str]] = {

@@ -4,10 +4,11 @@ Each takes a JSON object and gives one back. A wrong question is refused with co
 name with 404 and the names nearest to it.
 """
 
+import asyncio
 import difflib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -40,6 +41,12 @@ ROW: Final = "row"
 FILTERS: Final = ("source", "destination", "service", "role", "state", ROW)
 """What flows and the map can be filtered by."""
 
+MOST_FLOWS: Final = 20_000
+"""That have series of their own in one scrape: some ten megabytes of them."""
+
+_IN_A_TURN: Final = 200
+"""Flows judged before all else has its turn."""
+
 _BEGINS_S: Final = 0.8
 """How long a question waits for the map of a collector that has just started."""
 
@@ -56,8 +63,6 @@ class Moment:
     heard: Sequence[float]
     """When each agent that is fresh was heard of last."""
     status: Json
-    flows: Sequence[Json] | None
-    """None where nobody asked for them: they cost more than all the rest."""
 
 
 class Queries:
@@ -129,19 +134,35 @@ class Queries:
         judge = self._collector.judge()
         return [judge.judge(record) for record in records]
 
-    def moment(self, *, flows: bool) -> Moment:
-        """All at once, for those within this process; with every flow as JSON if asked."""
+    def moment(self) -> Moment:
+        """All at once, for those within this process."""
         collector = self._collector
         states = collector.states()
         agents = collector.agents().census()
         status = collector.status(states.counts(), agents)
-        everything = map(states.judge.judge, collector.flows) if flows else ()
-        return Moment(
-            states,
-            agents.heard,
-            status | {"now": views.timestamp(collector.now())},
-            [self._flow(one, details=False) for one in everything] if flows else None,
-        )
+        now = {"now": views.timestamp(collector.now())}
+        return Moment(states, agents.heard, status | now)
+
+    async def series(self, parameters: Json) -> list[Json]:
+        """What the series of each flow need, in turns, for those within this process: `{filters}`.
+
+        More than MOST_FLOWS are refused: no scrape ends soon that brings a million.
+        """
+        flows = self._collector.flows
+        while True:
+            overview, _ = self._selected(parameters)
+            if len(overview) > MOST_FLOWS:
+                raise QueryRefused("400", _too_many(len(overview)))
+            expected, judge = flows.expected, self._collector.judge()
+            found: list[Json] = []
+            for some in _in_parts(overview.page(), _IN_A_TURN):
+                there = filter(flows.is_there, some)
+                found += (views.series(judge.judge(flows.at(number))) for number in there)
+                await asyncio.sleep(0)
+                if flows.expected is not expected:  # then numbers mean others
+                    break
+            else:
+                return found
 
     async def map(self, parameters: Json) -> Json:
         """The matrix: `{filters, by, after}`, where `by` is role, host or row.
@@ -308,6 +329,20 @@ class Queries:
         if value not in known:
             what = "host" if kind in ("source", "destination") else kind
             raise unknown(what, value, known)
+
+
+def _too_many(flows: int) -> str:
+    return (
+        f"per_flow: {flows:,} flows fit, and one scrape has series for at most {MOST_FLOWS:,}: "
+        f"narrow it by {', '.join(FILTERS)}"
+    )
+
+
+def _in_parts(items: Iterable[int], size: int) -> Iterator[list[int]]:
+    """So many at a time."""
+    remaining = [*items]
+    for begin in range(0, len(remaining), size):
+        yield remaining[begin : begin + size]
 
 
 def _by_host(overview: Overview, after: str | None) -> Json:

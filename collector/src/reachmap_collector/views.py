@@ -116,6 +116,25 @@ def flow(judgement: Judgement) -> Json:
     }
 
 
+def series(judgement: Judgement) -> Json:
+    """Of what `flow` shows, what metrics say of each flow."""
+    record = judgement.record
+    key, seen = record.key, judgement.seen
+    return {
+        "source": key.source,
+        "destination": key.destination,
+        "service": str(record.expected.service),
+        "address": None if key.address == NO_ADDRESS else key.address,
+        "port": key.port,
+        "transport": key.transport,
+        "protocol": record.expected.protocol,
+        "expect": record.expected.expect,
+        "state": judgement.state,
+        "duration_ms": _duration_ms(seen) if seen else None,
+        "certificate_until": _certificate_until(seen) if seen else None,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """Flows that are counted together."""

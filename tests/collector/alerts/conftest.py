@@ -1,6 +1,6 @@
 """What the tests of alerting are built of: a deployment whose flows a test lets fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.kept import Mirror
 from reachmap_collector.alerts.lifecycle import Alert, Phase, Severity
 from reachmap_collector.alerts.notices import Notice, labels, notice
-from reachmap_collector.alerts.outlets import OutletFailed
+from reachmap_collector.alerts.outlets import Active, Ongoing, OutletFailed
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.store.api import Kept
 from reachmap_shared.vocabulary import Transport
@@ -26,18 +26,19 @@ class Recorder:
         self.tries = 0
         self.is_closed = False
         self.repeat_s = repeat_s
+        self.tells_all = False
 
-    async def send(self, told: Notice, _active: Sequence[Notice]) -> str:
+    async def send(self, told: Notice, _active: Active) -> str:
         self.tries += 1
         if self.failure is not None:
             raise self.failure
         self.told.append(told)
         return "heard"
 
-    async def repeat(self, active: Sequence[Notice]) -> None:
+    async def repeat(self, active: Active) -> None:
         if self.failure is not None:
             raise self.failure
-        self.repeated.append([told.id for told in active])
+        self.repeated.append([told.id for told in active(None).notices])
 
     async def close(self) -> None:
         self.is_closed = True
@@ -95,6 +96,16 @@ def make_alert(ident: str = "a-1", cause: Cause | None = None, **more: Any) -> A
 def make_notice(ident: str = "a-1", **more: Any) -> Notice:
     alert = make_alert(ident, **more)
     return notice(alert, labels(alert), lambda _: "start it")
+
+
+def going_on(*notices: Notice) -> Active:
+    """What goes on, of an outlet's."""
+    return lambda most: Ongoing.of(notices, most)
+
+
+@pytest.fixture(scope="session", name="going_on")
+def going_on_() -> Callable[..., Active]:
+    return going_on
 
 
 @pytest.fixture

@@ -190,6 +190,7 @@ def test_what_is_exposed_is_told_by_place(net: Net) -> None:
     [cause] = net.causes()
     assert (cause.kind, cause.subject) == (Kind.EXPOSED, "nats-1:4433/tcp")
     assert len(cause.explains) == 6 and len(cause.examples()) == 5
+    assert cause.examples() == sorted(cause.explains)[:5]
 
 
 @pytest.mark.parametrize(

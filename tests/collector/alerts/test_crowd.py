@@ -1,5 +1,6 @@
 """Causes are found by the rows of flows that are well as they are by a sight of each."""
 
+from collections import Counter
 from typing import Any
 
 from examples import examples
@@ -7,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reachmap_collector.alerts.causes import find_causes
-from reachmap_collector.alerts.sights import Look, agents
+from reachmap_collector.alerts.sights import FAILING, Look, agents
+from reachmap_collector.diagnose import Diagnosed, Finding
 from reachmap_collector.flowmap.records import Told
 from reachmap_collector.planner import Announcement
-from reachmap_shared.vocabulary import Outcome, State
+from reachmap_shared.vocabulary import Cause, Confidence, Outcome, State
 
 NOW = 1_000.0
 
@@ -69,12 +71,21 @@ sights = st.lists(
 )
 
 
+found_out = st.lists(
+    st.tuples(
+        *(st.integers(0, 40), st.sampled_from([0.0, 3.0, 50.0]), st.sampled_from([*Cause])),
+        st.sampled_from([None, "10.0.1.254"]),
+    ),
+    max_size=5,
+)
+
+
 @examples(300)
-@given(agents_, sights, st.integers(0, 3))
+@given(agents_, sights, found_out, st.integers(0, 3))
 def test_causes_are_the_same(
-    scene: Any, observation: Any, heard: Any, seen: Any, kept: int
+    scene: Any, observation: Any, diagnosis: Any, heard: Any, seen: Any, found: Any, kept: int
 ) -> None:
-    """Whatever fails, from and to where, by address or by name."""
+    """Whatever fails, from and to where, by address or by name; and was looked into by then."""
     stage = scene(TOPOLOGY, **{"pc-1": Announcement((), ("10.1.0.1",))})
     stage.flows._kept = kept
     flows = [flow for flow in stage.flows.expected if flow.key.address]
@@ -87,9 +98,16 @@ def test_causes_are_the_same(
             more |= {"resolved": resolved, "address": resolved[-1]}
         change = Told(NOW - age, "boot-1", number, observation(outcome, **more))
         stage.flows.tell(flow.key, str(flow.service), change)
+    for place, age, cause, at in found:
+        flow = flows[place % len(flows)]
+        finding = Finding(cause, at, Confidence.LIKELY, (), None)
+        told = diagnosis(address=flow.key.address)
+        stage.flows.diagnose(flow.key, str(flow.service), Diagnosed(NOW - age, told, finding))
     look = Look(stage.flows, stage.roster, stage.topology.checks, NOW, NOW)
     states = agents(stage.members, stage.roster, NOW)
     some, every = [*look.sights()], [look.sight(record) for record in stage.flows]
+    failing = Counter(sight for sight in every if sight.state in FAILING)
+    assert failing <= Counter(some) <= Counter(every)
     by_rows = find_causes(some, states, NEEDS, now=NOW, rest=look.rest)
     assert by_rows == find_causes(every, states, NEEDS, now=NOW)
     known = look.knows(states)

@@ -102,12 +102,12 @@ async def test_what_would_never_be_taken_stops_nothing(
 
 
 async def test_what_goes_on_is_repeated(
-    recorders: Any, disk: Any, told: Any, eventually: Any
+    recorders: Any, disk: Any, told: Any, going_on: Any, eventually: Any
 ) -> None:
     """As often as the outlet wants, and at once after a start."""
     outlet = recorders(repeat_s=0.05)
-    active = [told()]
-    async with delivering({"am": Place(outlet)}, disk.memory(), lambda _: lambda: active):
+    active = going_on(told())
+    async with delivering({"am": Place(outlet)}, disk.memory(), lambda _: active):
         await eventually(lambda: outlet.repeated == [["a-1"]] * 3)
 
 
@@ -117,11 +117,30 @@ async def test_a_flood_of_words_costs_no_look_at_all_that_goes_on(
     """Where there are a thousand alerts, that would be a million."""
     looks: list[int] = []
     outlets = {"hook": Place(recorder)}
-    async with delivering(outlets, disk.memory(), lambda _: lambda: looks.append(1)) as queues:
+    async with delivering(outlets, disk.memory(), lambda _: looks.append) as queues:
         for number in range(100):
             queues["hook"].put(told(f"a-{number}"))
         await eventually(lambda: len(recorder.told) == 100)
     assert looks == []
+
+
+async def test_an_outlet_that_hears_all_at_once_hears_it_once(
+    recorder: Any, disk: Any, told: Any, eventually: Any
+) -> None:
+    """However many words wait; one that comes meanwhile is told apart."""
+    recorder.tells_all = True
+    recorder.failure = OutletFailed("not now")
+    async with delivering({"hook": Place(recorder)}, disk.memory(), nothing_active) as queues:
+        queue = queues["hook"]
+        for number in range(100):
+            queue.put(told(f"a-{number}"))
+        await eventually(lambda: recorder.tries > 0)
+        recorder.failure = None
+        await eventually(lambda: not queue.waiting)
+        assert [one.id for one in recorder.told] == ["a-0"] and queue.delivered == 100
+        queue.put(told("a-100"))
+        await eventually(lambda: len(recorder.told) == 2)
+    assert disk.memory().kept(kept.QUEUE) == {}
 
 
 async def test_a_newer_word_while_one_is_sent_is_sent_too(

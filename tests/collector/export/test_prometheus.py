@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from reachmap_collector import views
 from reachmap_collector.export import Options, Snapshot, prometheus
 from reachmap_collector.export.measuring import Group, Measured, grouped
 from reachmap_collector.export.scrape import of_states
@@ -147,6 +148,19 @@ def test_each_flow_has_series_on_request(mixed: Snapshot) -> None:
     assert len(found["probe_ssl_earliest_cert_expiry"]) == len(checked)
 
 
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize("name", ["mixed", "quiet"])
+def test_series_of_flows_come_in_parts_that_are_the_whole(
+    name: str, size: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each family is told of once, before all of its samples."""
+    snapshot = request.getfixturevalue(name)
+    monkeypatch.setattr(prometheus, "_IN_A_PART", size)
+    whole = prometheus.text(snapshot, Options(per_flow=True))
+    parts = b"".join(prometheus.of_each(snapshot.flows)).decode()
+    assert parts.count("# TYPE") == 4 and whole.endswith(parts)
+
+
 @pytest.mark.parametrize(
     ("address", "version"),
     [("10.0.0.1", 4), ("fd00::1", 6), ("web.example", None), ("1.example", None), (None, None)],
@@ -194,10 +208,11 @@ def test_a_scrape_measures_what_an_export_does(collector_of: Any, openuem: Any, 
             counts = Counts(latency=dice.choice([times, times, b""]))
             period = Period(now + sequence, "boot-1", sequence, slots, counts)
             collector.flows.source(source).roll_up(period)
-    moment = Queries(collector).moment(flows=True)
-    assert moment.flows
+    moment = Queries(collector).moment()
+    flows = [views.flow(judgement) for judgement in collector.judgements()]
+    assert flows
     at_once = sorted(of_states(moment.states), key=_what)
-    one_by_one = sorted(grouped(map(Measured.from_flow, moment.flows)), key=_what)
+    one_by_one = sorted(grouped(map(Measured.from_flow, flows)), key=_what)
     for name in ("roles", "service", "oldest", "newest", "certificate_until"):
         assert _column(at_once, name) == _column(one_by_one, name)
     assert [+Counter(one.states) for one in at_once] == [one.states for one in one_by_one]

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reachmap_collector import documents
+from reachmap_collector import queries as queries_module
 from reachmap_collector.errors import StoreError
 from reachmap_collector.http import http_settings
 from reachmap_collector.http.openapi import description
@@ -194,12 +195,33 @@ async def test_metrics_are_prometheus_s(served: Any, settings: Any, collector: A
             ("/metrics", "probe_success", False),
             ("/metrics?per_flow=false", "probe_success", False),
             ("/metrics?per_flow=true", "probe_success", True),
+            ("/metrics?per_flow=true", "reachmap_flows", True),
+            ("/metrics?per_flow=true", "reachmap_alerts", True),
+            ("/metrics?per_flow=true&state=ok", "probe_success", True),
+            ("/metrics?state=ok", "probe_success", False),
         ):
             answer = await client.get(target)
             assert answer.status == 200
             assert answer.headers["content-type"].startswith("text/plain; version=")
             names = {one.name for one in text_string_to_metric_families(answer.body.decode())}
             assert (name in names) == is_there
+
+
+async def test_series_of_flows_are_bounded_and_narrowed(
+    served: Any, settings: Any, collector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape of too many is refused before any of it is sent."""
+    async with served(settings, collector) as client:
+        answer = await client.get("/metrics?per_flow=true&destination=nats-server-1")
+        families = {one.name: one for one in text_string_to_metric_families(answer.body.decode())}
+        found = {one.labels["destination"] for one in families["probe_success"].samples}
+        assert found == {"nats-server-1"}
+        assert (await client.get("/metrics?per_flow=true", "HEAD")).body == b""
+        monkeypatch.setattr(queries_module, "MOST_FLOWS", 3)
+        detail = problem(await client.get("/metrics?per_flow=true"), 400)
+        assert "series for at most 3: narrow it by source" in detail
+        assert problem(await client.get("/metrics?per_flow=true&source=x"), 404)
+        assert (await client.get("/metrics")).status == 200
 
 
 async def test_the_process_says_that_it_lives_and_is_ready(

@@ -1,6 +1,6 @@
 """What alerting remembers, each thing by its shape: alerts, what was told, what operators said."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,14 +60,20 @@ class Archive:
                     _log.warning("forgotten, since it cannot be read", area=area, key=key)
                     self._memory.keep(area, key, None)
 
-    def keep_alerts(self, before: Mapping[str, Alert], after: Mapping[str, Alert]) -> None:
-        """Write down which alerts have changed, and forget those that are no more."""
+    def keep_alerts(self, before: Mapping[str, Alert], after: Mapping[str, Alert]) -> Iterator[int]:
+        """Write down which alerts have changed, and forget those that are no more.
+
+        Gives for each, when that is done, how much work it was: in flows and agents.
+        """
         for ident, alert in after.items():
-            if alert is not before.get(ident) and alert != before.get(ident):
-                self._write(kept.ALERTS, ident, alert)
+            if alert is not before.get(ident):
+                if alert != before.get(ident):
+                    self._write(kept.ALERTS, ident, alert)
+                yield len(alert.members)
         for ident in before.keys() - after.keys():
             self._write(kept.ALERTS, ident, None)
             self.keep_acknowledgement(ident, None)
+            yield 1
 
     def keep_told(self, ident: str, told: Told | None) -> None:
         """Remember what was told of an alert; None forgets it."""

@@ -11,7 +11,8 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Final
 
 from reachmap_collector.alerts.groups import (
@@ -38,6 +39,9 @@ _FEW: Final = 3
 EXAMPLES: Final = 5
 """Flows that an alert names; the map has the others."""
 
+_IN_ORDER: Final = attrgetter(*(one.name for one in fields(FlowKey)))
+"""All that a flow's key is ordered by: keys compared themselves take ten times as long."""
+
 Member = FlowKey | str
 """What a cause explains: a flow that fails, or an agent (by name) that is silent."""
 
@@ -63,8 +67,8 @@ class Cause:
 
     def examples(self) -> list[FlowKey]:
         """Some of the flows that fail, in the order of their keys."""
-        flows = sorted(member for member in self.explains if isinstance(member, FlowKey))
-        return flows[:EXAMPLES]
+        flows = (member for member in self.explains if isinstance(member, FlowKey))
+        return heapq.nsmallest(EXAMPLES, flows, _IN_ORDER)
 
 
 def find_causes(

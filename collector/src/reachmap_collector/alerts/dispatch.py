@@ -91,7 +91,7 @@ class Queue:
             try:
                 await self._send_all(outlet, active)
                 if outlet.repeat_s is not None and loop.time() >= repeat_at:
-                    await outlet.repeat(active())
+                    await outlet.repeat(active)
                     repeat_at = loop.time() + outlet.repeat_s
             except OutletFailed as error:
                 failures += 1
@@ -114,22 +114,26 @@ class Queue:
     async def _send_all(self, outlet: Outlet, active: Active) -> None:
         self._news.clear()
         while self.waiting:
-            word, told = next(iter(self.waiting.items()))
+            those = (
+                [*self.waiting.items()] if outlet.tells_all else [next(iter(self.waiting.items()))]
+            )
+            _, told = those[0]
             try:
                 await outlet.send(told, active)
-                self.delivered += 1
+                self.delivered += len(those)
             except OutletFailed as error:
                 if not error.is_final:
                     raise
-                self.refused += 1
+                self.refused += len(those)
                 _log.error(
                     "alert refused by its outlet",
                     outlet=self.name,
                     alert=told.id,
                     reason=str(error),
                 )
-            if self.waiting.get(word) is told:  # nothing newer has come meanwhile
-                self._forget(word)
+            for word, told in those:
+                if self.waiting.get(word) is told:  # nothing newer has come meanwhile
+                    self._forget(word)
 
     def _forget(self, word: str) -> None:
         del self.waiting[word]

@@ -7,7 +7,7 @@ ends has to stay away for a while, too; and what comes and goes is one alert tha
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -142,6 +142,16 @@ class What(StrEnum):
     RESOLVED = "resolved"
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Causes, by what becomes of them."""
+
+    going_on: Mapping[str, list[Cause]]
+    """By the alert that goes on with them."""
+    new: Sequence[Cause]
+    """Those that nobody was told of."""
+
+
 @dataclass(slots=True)
 class Book:
     """All alerts there are, and those that have just ended."""
@@ -163,18 +173,22 @@ class Book:
         )
 
     def update(
-        self, causes: Iterable[Cause], now: float, is_known: Callable[[Member], bool] | None = None
+        self,
+        causes: Iterable[Cause] | Shares,
+        now: float,
+        is_known: Callable[[Member], bool] | None = None,
     ) -> list[Event]:
         """Take note of what is wrong now; returns what is news.
 
         Args:
-            causes: As `find_causes` gives them.
+            causes: As `find_causes` gives them; or as they were shared out since the last time.
             now: Seconds since the epoch; never less than before.
             is_known: Whether anybody knows how a flow or agent is now. What is not seen does not
                 fail, and has not healed either; None if all are known.
         """
         events: list[Event] = []
-        shares, new = self._shared_out([*causes])
+        shared = causes if isinstance(causes, Shares) else self.share_out(causes)
+        shares, new = shared.going_on, shared.new
         for name, alert in [*self.alerts.items()]:
             share = shares.get(name)
             if share is not None:
@@ -195,11 +209,11 @@ class Book:
             events += _news(alert, after)
         return events
 
-    def _shared_out(self, causes: list[Cause]) -> tuple[dict[str, list[Cause]], list[Cause]]:
+    def share_out(self, causes: Iterable[Cause]) -> Shares:
         """Which alert each cause goes on with, and those that are new.
 
         An outage that heals bit by bit falls apart into many causes of the rest, and all of those
-        are still the one outage.
+        are still the one outage. It changes nothing, so that a thread may do it.
         """
         by_member: dict[Member, list[str]] = {}
         for name, alert in self.alerts.items():
@@ -218,7 +232,7 @@ class Book:
                 shares.setdefault(heir, []).append(cause)
             else:
                 new.append(cause)
-        return shares, new
+        return Shares(shares, new)
 
     def _claim(self, name: str, cause: Cause, shared: int) -> tuple[bool, bool, int, float, str]:
         """Which alert a cause goes on with: the lowest."""

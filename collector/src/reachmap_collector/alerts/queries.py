@@ -13,7 +13,7 @@ from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.config import Filter, duration
 from reachmap_collector.alerts.lifecycle import Alert, Phase
 from reachmap_collector.alerts.muting import Acknowledgement, Silence
-from reachmap_collector.alerts.outlets import OutletFailed
+from reachmap_collector.alerts.outlets import Ongoing, OutletFailed
 from reachmap_collector.alerts.service import Alerts, Watched
 from reachmap_shared.bus import Query
 from reachmap_shared.errors import QueryRefused
@@ -125,7 +125,7 @@ class AlertQueries:
         began = time.monotonic()
         trial = notices.harmless(name, self._watched.now())
         try:
-            said, is_good = await outlets[name].send(trial, lambda: [trial]), True
+            said, is_good = await outlets[name].send(trial, lambda _: Ongoing.of([trial])), True
         except OutletFailed as error:
             said, is_good = str(error), False
         took_ms = round((time.monotonic() - began) * 1000, 1)

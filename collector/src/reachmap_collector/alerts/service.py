@@ -22,13 +22,21 @@ from reachmap_collector.alerts.certificates import expiries
 from reachmap_collector.alerts.dispatch import Queue, delivering
 from reachmap_collector.alerts.groups import Sight
 from reachmap_collector.alerts.kept import Memory
-from reachmap_collector.alerts.lifecycle import Alert, Book, Phase, Severity, Timing, face
+from reachmap_collector.alerts.lifecycle import (
+    Alert,
+    Book,
+    Phase,
+    Severity,
+    Shares,
+    Timing,
+    face,
+)
 from reachmap_collector.alerts.load import Configuration, Place
 from reachmap_collector.alerts.muting import muted_by
 from reachmap_collector.alerts.notices import Notice
-from reachmap_collector.alerts.outlets import BUS, Outlet
+from reachmap_collector.alerts.outlets import BUS, Ongoing, Outlet
 from reachmap_collector.alerts.rules import Rules, at_least
-from reachmap_collector.alerts.sights import Look, agents
+from reachmap_collector.alerts.sights import AT_ONCE, Look, agents
 from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.judge import Judge
 from reachmap_collector.planner import FlowKey, Member
@@ -41,9 +49,6 @@ _TURN_S: Final = 0.25
 
 _SHARE: Final = 10
 """Looks take at most about one part of so many of the time, however large the map is."""
-
-_AT_ONCE: Final = 2000
-"""Flows looked at before all else has its turn: some ten milliseconds."""
 
 _MANY: Final = 20_000
 """Flows from which on their causes are found in a thread."""
@@ -83,6 +88,10 @@ class _Due:
     earliest: float = 0.0
     latest: float = 0.0
     agents: float = 0.0
+    telling: float = 0.0
+    """Not before: in between what is told may change by the clock alone, as maintenance ends."""
+    wakes: float | None = None
+    """When the book of alerts has something due; None when it has not."""
     states: dict[str, AgentState] = field(default_factory=dict)
 
 
@@ -135,6 +144,7 @@ class Alerts:
 
     async def turn(self, now: float) -> None:
         """See whether there is anything to look at, look, and put what is to be told in queues."""
+        looks = self.looks
         if self._is_time(now):
             began = time.monotonic()
             await self.look(now)
@@ -143,7 +153,10 @@ class Alerts:
         for ident, silence in [*self.archive.silences.items()]:
             if silence.until <= now:
                 self.archive.keep_silence(ident, None)
-        self._tell(now)
+        if self.looks != looks or now >= self._due.telling:
+            began = time.monotonic()
+            await _in_turns(self._tell(now))
+            self._due.telling = now + (time.monotonic() - began) * _SHARE
 
     async def look(self, now: float) -> None:
         """Look at the whole map, and bring the book up to date."""
@@ -158,15 +171,19 @@ class Alerts:
         look, seen = await self._see(now, now + table.certificate_warning_s)
         find = partial(find_causes, now=now, interval_s=checks.interval_s, rest=look.rest)
         needs = watched.topology.dependencies()
-        causes: list[Cause]
-        if len(seen) > _MANY:
-            causes = await asyncio.to_thread(find, seen, states, needs)
-        else:
+        warning_s, critical_s = table.certificate_warning_s, table.certificate_critical_s
+
+        def share_out() -> Shares:
             causes = find(seen, states, needs)
-        causes += expiries(seen, now, table.certificate_warning_s, table.certificate_critical_s)
+            causes += expiries(seen, now, warning_s, critical_s)
+            return self.book.share_out(causes)
+
+        many = len(seen) > _MANY
+        shares = await asyncio.to_thread(share_out) if many else share_out()
         before = dict(self.book.alerts)
-        self.book.update(causes, now, look.knows(states))
-        self.archive.keep_alerts(before, self.book.alerts)
+        self.book.update(shares, now, look.knows(states))
+        await _in_turns(self.archive.keep_alerts(before, self.book.alerts))
+        self._due.wakes = self.book.next_due()
         pause_s = checks.interval_s if self._is_anything_open() else _ANYWAY_S
         self._due.latest = now + pause_s
 
@@ -205,8 +222,7 @@ class Alerts:
             return False
         if due.version != self._watched.version or now >= due.latest:
             return True
-        wakes = self.book.next_due()
-        if wakes is not None and wakes <= now:
+        if due.wakes is not None and due.wakes <= now:
             return True
         return self._have_agents_changed(now)
 
@@ -244,8 +260,8 @@ class Alerts:
             flaps=table.flaps,
         )
 
-    def _tell(self, now: float) -> None:
-        """Put into the queues what people do not know yet."""
+    def _tell(self, now: float) -> Iterator[int]:
+        """Put into the queues what people do not know yet; gives how much work each alert was."""
         for alert in [*self.book.alerts.values()]:
             if alert.phase is Phase.FIRING:
                 self._tell_of(alert, now)
@@ -256,6 +272,7 @@ class Alerts:
                         self.queues[name].put(ended)
                 self.archive.keep_told(alert.id, None)
                 self.archive.keep_acknowledgement(alert.id, None)
+            yield len(alert.cause.explains)
 
     def _tell_of(self, alert: Alert, now: float) -> None:
         told = self.archive.told.get(alert.id)
@@ -305,13 +322,20 @@ class Alerts:
     def _actively(self, name: str) -> Any:
         return partial(self._active_for, name)
 
-    def _active_for(self, name: str) -> list[Notice]:
+    def _active_for(self, name: str, most: int | None) -> Ongoing:
         """What goes on of all that an outlet was told."""
-        return [
-            self._notice_of(alert, told)
+        those = [
+            (alert, told)
             for alert in self.book.active()
             if (told := self.archive.told.get(alert.id)) and name in told.outlets
         ]
+        severities = {alert.severity for alert, _ in those}
+        return Ongoing(
+            len(those),
+            max(severities, key=[*Severity].index, default=None),
+            frozenset(alert.cause.kind for alert, _ in those),
+            [self._notice_of(alert, told) for alert, told in those[:most]],
+        )
 
     def _muted(self, cause: Cause, now: float) -> str:
         windows = self.configuration.table.maintenance
@@ -332,5 +356,15 @@ async def _gather(sights: Iterator[Sight], seen: list[Sight]) -> None:
     """Take up sights, and let others have their turn meanwhile."""
     for number, sight in enumerate(sights, 1):
         seen.append(sight)
-        if not number % _AT_ONCE:
+        if not number % AT_ONCE:
+            await asyncio.sleep(0)
+
+
+async def _in_turns(work: Iterator[int]) -> None:
+    """Do work whose parts say how many flows they were of, and let others have their turn."""
+    done = 0
+    for flows in work:
+        done += flows
+        if done >= AT_ONCE:
+            done = 0
             await asyncio.sleep(0)

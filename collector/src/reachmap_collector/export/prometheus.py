@@ -5,7 +5,7 @@ only on request. Where blackbox_exporter has a name for a thing, this is it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -25,6 +25,9 @@ _FLOW: Final = (
 )
 """What makes a flow's series that flow's."""
 
+
+_IN_A_PART: Final = 250
+"""Flows whose series are made at once: some milliseconds."""
 
 _TROUBLE: Final = "trouble"
 """The field of a status that has a text, or nothing."""
@@ -104,6 +107,8 @@ class Metrics(Collector):
         heard: When each agent that is fresh was heard of last, in seconds since the epoch.
         status: As it is answered.
         flows: As they are answered, for series for each; None for none.
+        certificates: Whether services have series for theirs: not beside those of flows, which go
+            by the same name.
     """
 
     def __init__(
@@ -112,11 +117,14 @@ class Metrics(Collector):
         heard: Sequence[float],
         status: Json,
         flows: Sequence[Json] | None = None,
+        *,
+        certificates: bool = True,
     ) -> None:
         self._groups = groups
         self._heard = heard
         self._status = status
         self._flows = flows
+        self._certificates = certificates
 
     def collect(self) -> Iterable[Metric]:
         """Every family with its samples."""
@@ -127,10 +135,35 @@ class Metrics(Collector):
         yield from _ages(self._groups, self._heard, seconds(self._status["now"]))
         yield from _agents(self._status)
         yield from _data_path(self._status)
-        if self._flows is None:
-            yield _certificates(self._groups)
-        else:
+        if self._flows is not None:
             yield from _per_flow(self._flows)
+        elif self._certificates:
+            yield _certificates(self._groups)
+
+
+def of_each(flows: Sequence[Json]) -> Iterator[bytes]:
+    """The series for each flow in the text format, in parts that take no long time to make.
+
+    Args:
+        flows: As they are answered.
+    """
+    for one in _OF_A_FLOW:  # one family after the other, each with one head
+        for begin in range(0, max(1, len(flows)), _IN_A_PART):
+            registry = CollectorRegistry(auto_describe=False)
+            registry.register(_One(_of_flows(one, flows[begin : begin + _IN_A_PART])))
+            lines = generate_latest(registry).splitlines(keepends=True)
+            yield b"".join(line for line in lines if not (begin and line.startswith(b"#")))
+
+
+class _One(Collector):
+    """A family by itself."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        """Just that."""
+        yield self._family
 
 
 def _flows(groups: Sequence[Group]) -> Iterator[Metric]:
@@ -236,28 +269,30 @@ def _certificates(groups: Sequence[Group]) -> Metric:
 
 def _per_flow(flows: Sequence[Json]) -> Iterator[Metric]:
     """Blackbox_exporter's names; what is not known has no sample."""
+    return (_of_flows(one, flows) for one in _OF_A_FLOW)
 
-    def family(name: str, what: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, what, labels=list(_FLOW))
 
-    success = family(
-        "probe_success",
-        "Whether the flow is as the topology wants it: open, or blocked and proven so.",
-    )
-    duration = family("probe_duration_seconds", "How long the last check took.")
-    expiry = family("probe_ssl_earliest_cert_expiry", "When its certificate ends, in unixtime.")
-    protocol = family("probe_ip_protocol", "4 or 6, for what was dialled.")
+def _of_flows(what: "_OfAFlow", flows: Sequence[Json]) -> Metric:
+    family = GaugeMetricFamily(what.name, what.what, labels=list(_FLOW))
     for flow in flows:
-        labels = ["" if flow[name] is None else str(flow[name]) for name in _FLOW]
-        if flow["state"] != State.UNKNOWN:
-            success.add_metric(labels, float(flow["state"] in AS_IT_SHOULD_BE))
-        if flow["duration_ms"] is not None:
-            duration.add_metric(labels, flow["duration_ms"] / 1000)
-        if flow["certificate_until"]:
-            expiry.add_metric(labels, seconds(flow["certificate_until"]))
-        if (version := _version(flow["address"])) is not None:
-            protocol.add_metric(labels, version)
-    yield from (success, duration, expiry, protocol)
+        if (value := what.value(flow)) is not None:
+            labels = ["" if flow[name] is None else str(flow[name]) for name in _FLOW]
+            family.add_metric(labels, value)
+    return family
+
+
+def _success(flow: Json) -> float | None:
+    if flow["state"] == State.UNKNOWN:
+        return None
+    return float(flow["state"] in AS_IT_SHOULD_BE)
+
+
+def _duration_s(flow: Json) -> float | None:
+    return None if flow["duration_ms"] is None else flow["duration_ms"] / 1000
+
+
+def _expiry(flow: Json) -> float | None:
+    return seconds(flow["certificate_until"]) if flow["certificate_until"] else None
 
 
 def _version(address: str | None) -> int | None:
@@ -267,3 +302,29 @@ def _version(address: str | None) -> int | None:
     if ":" in address:
         return 6
     return 4 if address.replace(".", "").isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class _OfAFlow:
+    """A metric that each flow has a series of."""
+
+    name: str
+    what: str
+    value: Callable[[Json], float | None]
+    """None for no sample."""
+
+
+_OF_A_FLOW: Final = (
+    _OfAFlow(
+        "probe_success",
+        "Whether the flow is as the topology wants it: open, or blocked and proven so.",
+        _success,
+    ),
+    _OfAFlow("probe_duration_seconds", "How long the last check took.", _duration_s),
+    _OfAFlow("probe_ssl_earliest_cert_expiry", "When its certificate ends, in unixtime.", _expiry),
+    _OfAFlow(
+        "probe_ip_protocol",
+        "4 or 6, for what was dialled.",
+        lambda flow: _version(flow["address"]),
+    ),
+)

@@ -16,7 +16,7 @@ from reachmap_collector.diagnose import Diagnosed
 from reachmap_collector.flowmap import columns
 from reachmap_collector.flowmap.beginning import Begun, begin
 from reachmap_collector.flowmap.bulk import WellFlows
-from reachmap_collector.flowmap.columns import Rows
+from reachmap_collector.flowmap.columns import Bits, Rows
 from reachmap_collector.flowmap.index import Index, is_address
 from reachmap_collector.flowmap.records import FlowRecord, Source, Told
 from reachmap_collector.flowmap.resolved import Name, Resolved, is_said_by_a_row
@@ -269,6 +269,24 @@ class FlowMap:
         row, place = self.resolved.owner(number)
         key, addresses = self.expected[row].key, self.resolved.of(row)
         return replace(key, address=addresses[place]) if addresses else key
+
+    def in_rows(self, numbers: NDArray[np.int64]) -> Bits:
+        """Which of some flows have all in their rows but what was found out about them.
+
+        Those are all that lead to no name.
+        """
+        found = numbers < len(self.rows)
+        rows = numbers[found]
+        is_named = self.resolved.sets[rows] != 0
+        if self._names:
+            is_named |= np.isin(rows, np.fromiter(self._names, np.int64, len(self._names)))
+        found[found] = ~is_named
+        return found
+
+    def looked_into(self, row: int) -> Diagnosed | None:
+        """What was found out last about a flow that leads to no name."""
+        record = self._records.get(row)
+        return record.diagnosed if record is not None else None
 
     def number(self, key: FlowKey) -> int | None:
         """The number of a flow, by its own address or by what the topology calls it."""

@@ -221,7 +221,7 @@ class FlowRecord:
         for told in reversed(past):
             if _face(told.seen) != _face(past[-1].seen):
                 return since
-            since = told.at
+            since = min(since, told.at)  # delays only add: it was no later than what came after
         return since if self._began is None else min(since, self._began)
 
     @property

@@ -1,6 +1,7 @@
 """The application: routes, and errors in one form."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -9,13 +10,21 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from reachmap_collector.export.prometheus import Metrics
+from reachmap_collector.export.prometheus import Metrics, of_each
 from reachmap_collector.export.scrape import of_states
-from reachmap_collector.http.endpoints import ENDPOINTS, PER_FLOW, Endpoint, read, to_cursor
+from reachmap_collector.http.endpoints import (
+    ENDPOINTS,
+    METRICS,
+    PER_FLOW,
+    Endpoint,
+    Json,
+    read,
+    to_cursor,
+)
 from reachmap_collector.http.guard import Guard, problem
 from reachmap_collector.http.openapi import description
 from reachmap_collector.http.settings import HttpSettings
@@ -77,18 +86,29 @@ def _answering(queries: Queries, endpoint: Endpoint) -> Handler:
 
 def _metrics(queries: Queries, more: Callable[[], str]) -> Handler:
     async def metrics(request: Request) -> Response:
-        asked = read((PER_FLOW,), request.query_params.multi_items())
+        asked = read(METRICS, request.query_params.multi_items())
+        per_flow = asked.pop(PER_FLOW, False)
         await queries.ready()
-        moment = queries.moment(flows=asked.get(PER_FLOW.name, False))
+        flows = await queries.series(asked) if per_flow else ()
+        moment = queries.moment()
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(
-            Metrics(of_states(moment.states), moment.heard, moment.status, moment.flows)
-        )
+        groups = of_states(moment.states)
+        registry.register(Metrics(groups, moment.heard, moment.status, certificates=not per_flow))
         ProcessCollector(registry=registry)
         text = generate_latest(registry) + more().encode()
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        if not per_flow:
+            return Response(text, media_type=CONTENT_TYPE_LATEST)
+        return StreamingResponse(_in_turns(text, flows), media_type=CONTENT_TYPE_LATEST)
 
     return metrics
+
+
+async def _in_turns(text: bytes, flows: Sequence[Json]) -> AsyncIterator[bytes]:
+    """Metrics, and those of each flow a part after the other."""
+    yield text
+    for part in of_each(flows):
+        yield part
+        await asyncio.sleep(0)
 
 
 def _always(content: object) -> Handler:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from reachmap_collector import documents
+from reachmap_collector.queries import MOST_FLOWS
 from reachmap_collector.recall import PAGE
 from reachmap_collector.trend import MAX_STEPS
 from reachmap_collector.views import By
@@ -228,12 +229,20 @@ ENDPOINTS: Final = (
     ),
 )
 
-PER_FLOW: Final = Parameter(
-    "per_flow",
-    "Whether there are series for each flow.",
-    {"type": "boolean", "default": False},
-    boolean,
+PER_FLOW: Final = "per_flow"
+"""The parameter of metrics that asks for series for each flow."""
+
+METRICS: Final = (
+    Parameter(
+        PER_FLOW,
+        f"Whether there are series for each flow that fits the filters, of which there may be "
+        f"{MOST_FLOWS:,} at most: more are refused. The filters narrow nothing else.",
+        {"type": "boolean", "default": False},
+        boolean,
+    ),
+    *_FILTERS,
 )
+"""What metrics can be asked with."""
 
 
 def read(parameters: Sequence[Parameter], given: Sequence[tuple[str, str]]) -> Json:

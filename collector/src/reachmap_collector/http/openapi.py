@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from reachmap_collector import documents
-from reachmap_collector.http.endpoints import ENDPOINTS, PER_FLOW, Endpoint, Parameter
+from reachmap_collector.http.endpoints import ENDPOINTS, METRICS, Endpoint, Parameter
 from reachmap_shared import __version__
 
 Json = dict[str, Any]
@@ -34,7 +34,7 @@ def description(*, needs_token: bool) -> Json:
         ref_template="#/components/schemas/{model}",
     )
     paths: dict[str, Json] = {one.path: _answers_json(one) for one in ENDPOINTS}
-    paths["/metrics"] = _get("Metrics, for Prometheus.", (PER_FLOW,), _content({METRICS_TYPE: {}}))
+    paths["/metrics"] = _get("Metrics, for Prometheus.", METRICS, _content({METRICS_TYPE: {}}))
     paths["/openapi.json"] = _get("This document.", (), _content({"application/json": {}}))
     made: Json = {
         "openapi": "3.1.0",

@@ -23,11 +23,11 @@ def ends_in_s(alert: Any) -> float:
 
 
 async def test_what_goes_on_is_repeated_with_the_same_labels(
-    alertmanager: Any, server: Any, told: Any
+    alertmanager: Any, server: Any, told: Any, going_on: Any
 ) -> None:
     """Whatever else is said of it."""
     await alertmanager.send(told(), list)
-    await alertmanager.repeat([replace(told(), summary="it got around")])
+    await alertmanager.repeat(going_on(replace(told(), summary="it got around")))
     assert [request.path for request in server.requests] == ["/am/api/v2/alerts"] * 2
     [one], [two] = (request.json for request in server.requests)
     assert one["labels"] == two["labels"]
@@ -57,8 +57,10 @@ async def test_what_gets_worse_ends_under_its_old_labels(
     await alertmanager.close()
 
 
-async def test_many_are_sent_in_parts(alertmanager: Any, server: Any, told: Any) -> None:
+async def test_many_are_sent_in_parts(
+    alertmanager: Any, server: Any, told: Any, going_on: Any
+) -> None:
     """No request is larger than it takes; and with none there is none."""
-    await alertmanager.repeat([told()] * 1001)
+    await alertmanager.repeat(going_on(*[told()] * 1001))
     assert [len(request.json) for request in server.requests] == [500, 500, 1]
     await alertmanager.close()

@@ -7,11 +7,13 @@ from reachmap_collector.alerts.groups import Kind
 from reachmap_collector.alerts.notices import harmless
 
 
-async def test_it_beats_whatever_is_wrong_elsewhere(outlet: Any, server: Any, told: Any) -> None:
+async def test_it_beats_whatever_is_wrong_elsewhere(
+    outlet: Any, server: Any, told: Any, going_on: Any
+) -> None:
     """But not while the collector hears nobody."""
     made = outlet(f'kind = "heartbeat"\nurl = "{server.url}/ping"\nmethod = "POST"')
-    await made.repeat([told()])
-    await made.repeat([replace(told(), kind=Kind.CUT_OFF)])
+    await made.repeat(going_on(told()))
+    await made.repeat(going_on(replace(told(), kind=Kind.CUT_OFF)))
     await made.send(told(), list)
     assert [(one.method, one.path) for one in server.requests] == [("POST", "/ping")]
     await made.close()

@@ -17,10 +17,12 @@ def icinga(outlet: Any, server: Any) -> Any:
     return outlet(text, pw="sesame")
 
 
-async def test_it_is_as_bad_as_the_worst(icinga: Any, server: Any, told: Any) -> None:
+async def test_it_is_as_bad_as_the_worst(
+    icinga: Any, server: Any, told: Any, going_on: Any
+) -> None:
     """And lists all."""
     mild = replace(told("a-2"), severity=Severity.WARNING, summary="a trifle")
-    await icinga.send(told(), lambda: [mild, told()])
+    await icinga.send(told(), going_on(mild, told()))
     [request] = server.requests
     assert request.path == "/v1/actions/process-check-result"
     login = base64.b64encode(b"api:sesame").decode()
@@ -34,9 +36,23 @@ async def test_it_is_as_bad_as_the_worst(icinga: Any, server: Any, told: Any) ->
     await icinga.close()
 
 
-async def test_it_is_well_when_nothing_is_wrong(icinga: Any, server: Any) -> None:
+async def test_it_is_well_when_nothing_is_wrong(icinga: Any, server: Any, going_on: Any) -> None:
     """And says so again and again, so that silence is noticed."""
-    await icinga.repeat([])
+    await icinga.repeat(going_on())
     assert server.requests[0].json["exit_status"] == 0
     assert icinga.repeat_s == 60
+    await icinga.close()
+
+
+async def test_no_more_is_made_than_is_sent(icinga: Any, told: Any, going_on: Any) -> None:
+    """All count, and of a large outage's alerts a page is listed."""
+    asked: list[int | None] = []
+    active = going_on(*[told(f"a-{number}") for number in range(1000)])
+
+    def gives(most: int | None) -> Any:
+        asked.append(most)
+        return active(most)
+
+    await icinga.send(told(), gives)
+    assert asked == [50]
     await icinga.close()

@@ -6,7 +6,7 @@ from typing import Any, Final
 from reachmap_collector.alerts import config
 from reachmap_collector.alerts.outlets.alertmanager import Alertmanager
 from reachmap_collector.alerts.outlets.apprise import Apprise
-from reachmap_collector.alerts.outlets.base import Active, Outlet, OutletFailed
+from reachmap_collector.alerts.outlets.base import Active, Ongoing, Outlet, OutletFailed
 from reachmap_collector.alerts.outlets.bus import BUS, BusOutlet
 from reachmap_collector.alerts.outlets.heartbeat import Heartbeat
 from reachmap_collector.alerts.outlets.icinga import Icinga
@@ -27,4 +27,4 @@ def make(settings: config.Outlet, secrets: Secrets) -> Outlet:
     return _MAKERS[type(settings)](settings, secrets)
 
 
-__all__ = ["BUS", "Active", "BusOutlet", "Outlet", "OutletFailed", "make"]
+__all__ = ["BUS", "Active", "BusOutlet", "Ongoing", "Outlet", "OutletFailed", "make"]

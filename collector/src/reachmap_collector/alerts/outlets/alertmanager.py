@@ -1,7 +1,7 @@
 """Prometheus's Alertmanager, by its API v2."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from reachmap_collector.alerts import notices
@@ -20,6 +20,8 @@ _AT_ONCE: Final = 500
 class Alertmanager:
     """Tells of what is new at once, and of all that goes on again and again."""
 
+    tells_all = False
+
     def __init__(self, settings: AlertmanagerOutlet, secrets: Secrets) -> None:
         self._web = Web(settings, secrets)
         self._labels = settings.labels
@@ -34,9 +36,9 @@ class Alertmanager:
             alerts.append(self._alert(told, told.replaces, is_over=True))
         return await self._web.call("POST", self._url, json=alerts)
 
-    async def repeat(self, active: Sequence[Notice]) -> None:
+    async def repeat(self, active: Active) -> None:
         """Tell of all that goes on."""
-        alerts = [self._alert(told, told.labels, is_over=False) for told in active]
+        alerts = [self._alert(told, told.labels, is_over=False) for told in active(None).notices]
         for first in range(0, len(alerts), _AT_ONCE):
             await self._web.call("POST", self._url, json=alerts[first : first + _AT_ONCE])
 

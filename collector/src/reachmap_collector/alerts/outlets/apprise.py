@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from reachmap_collector.alerts import notices
@@ -26,6 +26,7 @@ _TYPES: Final[Mapping[Severity, str]] = {
 class Apprise:
     """Tells of each alert in words."""
 
+    tells_all = False
     repeat_s: float | None = None
 
     def __init__(self, _settings: AppriseOutlet, secrets: Secrets) -> None:
@@ -54,7 +55,7 @@ class Apprise:
             raise OutletFailed("Apprise could not deliver it")
         return "delivered"
 
-    async def repeat(self, _active: Sequence[Notice]) -> None:
+    async def repeat(self, _active: Active) -> None:
         """It is told once."""
 
     async def close(self) -> None:

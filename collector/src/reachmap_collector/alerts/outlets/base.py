@@ -3,10 +3,13 @@
 import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self
 
 import httpx
 
+from reachmap_collector.alerts.groups import Kind
+from reachmap_collector.alerts.lifecycle import Severity
 from reachmap_collector.alerts.notices import Notice
 from reachmap_collector.alerts.secrets import Secrets
 from reachmap_shared import __version__
@@ -32,12 +35,36 @@ class OutletFailed(ReachmapError):
         """Whether it would never take it, however often it is told."""
 
 
-Active = Callable[[], Sequence[Notice]]
-"""Gives all alerts that go on, as an outlet that wants to know is to hear of them."""
+@dataclass(frozen=True, slots=True)
+class Ongoing:
+    """The alerts that go on, of those that an outlet was told."""
+
+    count: int
+    worst: Severity | None
+    """That of the gravest; None where there is none."""
+    kinds: frozenset[Kind]
+    notices: Sequence[Notice]
+    """Those that were told first, no more than were asked for."""
+
+    @classmethod
+    def of(cls, notices: Sequence[Notice], most: int | None = None) -> Self:
+        """From all of them."""
+        grave = max((one.severity for one in notices), key=[*Severity].index, default=None)
+        kinds = frozenset(one.kind for one in notices)
+        return cls(len(notices), grave, kinds, notices[:most])
+
+
+Active = Callable[[int | None], Ongoing]
+"""Gives what goes on, and so many notices of it at most; None for all. To ask costs as much as
+there are of both: alerts, and notices above all."""
 
 
 class Outlet(Protocol):
     """A place where alerts go. It keeps nothing: whoever tells it remembers what it was told."""
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether a word tells it all that goes on, so that one will do for all that wait."""
 
     @property
     def repeat_s(self) -> float | None:
@@ -46,11 +73,10 @@ class Outlet(Protocol):
     async def send(self, told: Notice, active: Active) -> str:
         """Tell it of one alert, and return what it said; raises OutletFailed.
 
-        `active` is for places that know of no single alerts. To ask costs as much as there are, and
-        in a large outage there are as many as are sent.
+        `active` is for places that know of no single alerts.
         """
 
-    async def repeat(self, active: Sequence[Notice]) -> None:
+    async def repeat(self, active: Active) -> None:
         """Tell it again of all that goes on; raises OutletFailed."""
 
     async def close(self) -> None:

@@ -1,7 +1,6 @@
 """The bus itself, for other programs and `reachmap watch --alerts`: there without being asked."""
 
 import json
-from collections.abc import Sequence
 from typing import Final
 
 from reachmap_collector.alerts import notices
@@ -18,6 +17,7 @@ BUS: Final = "bus"
 class BusOutlet:
     """Publishes each alert as it begins, changes and ends, on a subject of its own."""
 
+    tells_all = False
     repeat_s: float | None = None
 
     def __init__(self, connection: Bus) -> None:
@@ -32,7 +32,7 @@ class BusOutlet:
             raise OutletFailed(str(error)) from error
         return f"published on {subject}"
 
-    async def repeat(self, _active: Sequence[Notice]) -> None:
+    async def repeat(self, _active: Active) -> None:
         """It is told once."""
 
     async def close(self) -> None:

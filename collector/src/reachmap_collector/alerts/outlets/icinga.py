@@ -4,7 +4,7 @@ The API and not the command file that Nagios has besides: it works from another 
 whether the result was taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import httpx
@@ -29,6 +29,8 @@ _MISSED: Final = 3
 class Icinga:
     """Tells how things stand whenever that changes, and again and again."""
 
+    tells_all = True
+
     def __init__(self, settings: IcingaOutlet, secrets: Secrets) -> None:
         self._web = Web(settings, secrets, headers={"Accept": "application/json"})
         self._url = f"{self._web.url.rstrip('/')}/v1/actions/process-check-result"
@@ -38,9 +40,9 @@ class Icinga:
 
     async def send(self, told: Notice, active: Active) -> str:
         """Tell how things stand."""
-        return await self._tell(active())
+        return await self._tell(active)
 
-    async def repeat(self, active: Sequence[Notice]) -> None:
+    async def repeat(self, active: Active) -> None:
         """Tell how things stand."""
         await self._tell(active)
 
@@ -48,10 +50,11 @@ class Icinga:
         """Close its connections."""
         await self._web.close()
 
-    async def _tell(self, active: Sequence[Notice]) -> str:
-        status = max((_EXITS[told.severity] for told in active), default=0)
-        lines = [f"REACHMAP {_WORDS[status]} - {len(active)} alerts"]
-        lines += [f"{told.severity}: {told.summary}" for told in active[:_LISTED]]
+    async def _tell(self, active: Active) -> str:
+        now = active(_LISTED)
+        status = 0 if now.worst is None else _EXITS[now.worst]
+        lines = [f"REACHMAP {_WORDS[status]} - {now.count} alerts"]
+        lines += [f"{told.severity}: {told.summary}" for told in now.notices]
         result = {
             "type": "Service",
             "filter": "host.name == reachmap_host && service.name == reachmap_service",
@@ -61,7 +64,7 @@ class Icinga:
             },
             "exit_status": status,
             "plugin_output": "\n".join(lines),
-            "performance_data": [f"alerts={len(active)}"],
+            "performance_data": [f"alerts={now.count}"],
             "check_source": "reachmap",
             "ttl": int(self._settings.repeat_s * _MISSED) + 1,
         }

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Sequence
 
 from reachmap_collector.alerts import notices
 from reachmap_collector.alerts.config import WebhookOutlet
@@ -21,6 +20,7 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 class Webhook:
     """Posts each alert as it begins, changes and ends."""
 
+    tells_all = False
     repeat_s: float | None = None
 
     def __init__(self, settings: WebhookOutlet, secrets: Secrets) -> None:
@@ -38,7 +38,7 @@ class Webhook:
             headers["Reachmap-Signature"] = f"sha256={signature(self._secret, at, body)}"
         return await self._web.call("POST", content=body, headers=headers)
 
-    async def repeat(self, _active: Sequence[Notice]) -> None:
+    async def repeat(self, _active: Active) -> None:
         """It is told once."""
 
     async def close(self) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from reachmap_collector.diagnoses import DIAGNOSES
 from reachmap_collector.garbage import not_looked_for
-from reachmap_collector.reports import DIAGNOSES, LOSSES
+from reachmap_collector.reports import LOSSES
 from reachmap_collector.store.api import Kept, Latest, PlanSlots, Received, Store, Transition
 
 HELLOS: Final = "hellos"

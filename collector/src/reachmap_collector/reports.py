@@ -5,16 +5,15 @@ counted, and kept as a dead letter. Whatever is taken goes to the map and to the
 """
 
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from reachmap_collector.diagnose import Diagnosed, find
-from reachmap_collector.flowmap.fold import FlowMap, renamed
+from reachmap_collector.diagnoses import KeptDiagnosis, recall
+from reachmap_collector.flowmap.fold import FlowMap
 from reachmap_collector.flowmap.records import Counts, Period, Told
 from reachmap_collector.ledger import Account, Ledger, Loss, Losses, Ranges
 from reachmap_collector.planner import FlowKey
@@ -48,9 +47,6 @@ from reachmap_shared.vocabulary import Outcome
 LOSSES: Final = "losses"
 """The store's area for what agents say is lost."""
 
-DIAGNOSES: Final = "diagnoses"
-"""The store's area for what was found out about flows that are broken, by flow."""
-
 LETTER: Final = 16 * 1024
 """Octets of a dead letter's payload that are kept: enough to see what it is."""
 
@@ -59,23 +55,6 @@ _MAX_PARTS: Final = 1000
 
 _MAX_COUNT: Final = 1 << 20
 """Of one flow's checks in one period: far above what can be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class _KeptDiagnosis:
-    """As the store has it."""
-
-    at: float
-    named: str
-    """What the plan has for an address."""
-    service: str
-    diagnosis: Diagnosis
-
-    @property
-    def flow(self) -> FlowKey:
-        """Whose it is."""
-        found = self.diagnosis
-        return FlowKey(found.source, found.destination, self.named, found.port, found.transport)
 
 
 _NOTHING: Final = Batch()
@@ -233,7 +212,7 @@ class Reports:
                 self.doubt([change.agent])
             elif flows:
                 self._flows.tell(flows[0], change.service, told)
-        recalled = self._recall(diagnoses, former or {})
+        recalled = recall(diagnoses, former or {}, self._flows)
         # Of what the store does not know nobody may say that it is as told.
         self.doubt(self._flows.unheard())
         return Batch(kept=recalled)
@@ -248,24 +227,6 @@ class Reports:
         rest[places] = False
         rest[places[begun.whole]] = True
         return [latest[place] for place in np.flatnonzero(rest).tolist()]
-
-    def _recall(self, rows: Iterable[Kept], former: Mapping[str, str]) -> tuple[Kept, ...]:
-        """Take up the diagnoses that the store has; returns what it is to have instead."""
-        before = {row.key: row.value for row in rows}
-        known = []
-        for value in before.values():
-            with contextlib.suppress(MalformedMessage):  # kept by another version
-                known.append(_called_now(codec.decode(_KeptDiagnosis, value or b""), former))
-        after: dict[str, bytes | None] = {}
-        for one in sorted(known, key=lambda one: one.at):
-            found, flow = one.diagnosis, one.flow
-            if self._flows.diagnose(flow, one.service, Diagnosed(one.at, found, find(found))):
-                after[_place(flow, found.address)] = codec.encode(one)
-        return tuple(
-            Kept(DIAGNOSES, key, after.get(key))
-            for key in before | after
-            if before.get(key) != after.get(key)
-        )
 
     def _take_changes(self, report: Report, account: Account, arrived: float) -> Batch:
         body = codec.decode(Changes, report.body)
@@ -305,9 +266,7 @@ class Reports:
         self._flows.tell(flow, service, told)
         healed: tuple[Kept, ...] = ()
         if seen.outcome is Outcome.OPEN and (over := self._flows.heal(flow, service, told)):
-            kept = _KeptDiagnosis(over.at, flow.address, service, over.diagnosis)
-            # It is kept under the names that its hosts had then.
-            healed = (Kept(DIAGNOSES, _place(kept.flow, over.diagnosis.address), None),)
+            healed = (KeptDiagnosis(over.at, flow.address, service, over.diagnosis).over(),)
         transition = Transition(
             agent=report.agent,
             boot=report.boot,
@@ -360,10 +319,9 @@ class Reports:
         if said != flow:
             raise _Unusable("diagnosis of no flow", f"slot {body.slot} is another flow")
         at = _moment(report, body.at_ms, arrived)
-        if not self._flows.diagnose(flow, service, Diagnosed(at, body, find(body))):
-            return Batch()  # the flow is gone from the map meanwhile
-        known = codec.encode(_KeptDiagnosis(at, flow.address, service, body))
-        return Batch(kept=(Kept(DIAGNOSES, _place(flow, body.address), known),))
+        found = KeptDiagnosis(at, flow.address, service, body)
+        # The flow may be gone from the map meanwhile.
+        return Batch(kept=(found.kept(),)) if found.told(self._flows) else Batch()
 
     def _slots(self, agent: str, plan: str) -> Slots:
         slots = self._plans.get(agent, plan)
@@ -430,19 +388,6 @@ def slots_of(row: PlanSlots) -> Slots:
 def kept_slots(slots: Slots, now: float) -> PlanSlots:
     """A plan for the store to keep."""
     return PlanSlots(slots.agent, slots.revision, slots.flows, slots.services, now)
-
-
-def _called_now(kept: _KeptDiagnosis, former: Mapping[str, str]) -> _KeptDiagnosis:
-    """A diagnosis by what its hosts are called now."""
-    flow = renamed(kept.flow, former)
-    found = replace(kept.diagnosis, source=flow.source, destination=flow.destination)
-    return replace(kept, diagnosis=found)
-
-
-def _place(flow: FlowKey, address: str) -> str:
-    """A flow's key in the store's area of diagnoses."""
-    names = (flow.source, flow.destination, flow.address, address, str(flow.port), flow.transport)
-    return hashlib.blake2b("\0".join(names).encode(), digest_size=16).hexdigest()
 
 
 def _moment(report: Report, at_ms: int, arrived: float) -> float:

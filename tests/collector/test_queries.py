@@ -603,7 +603,7 @@ async def test_a_topology_has_the_same_fingerprint_whatever_agents_say(
     """And another one when anything in it differs."""
     before = (await queries.progress({}))["topology"]
     collector.roster.hear(hello("pc-1", addresses=("10.9.9.9",)), collector.now())
-    collector._compile()
+    collector.planning.compile()
     assert (await queries.progress({}))["topology"] == before
     for old, new in (("10.0.0.1", "10.0.0.3"), ("only the shop", "just the shop")):
         other = Queries(collector_of(office_text.replace(old, new)))

@@ -88,6 +88,14 @@ class _Commands(click.Group):
         found: click.Command = next(one for one in module.COMMANDS if one.name == name)
         return found
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click has it, but with whole sentences: the end of one often says what it is about."""
+        found = {name: self.get_command(context, name) for name in self.list_commands(context)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(limit=200)) for name, one in found.items() if one]
+            )
+
     def main(self, *arguments: Any, **options: Any) -> Any:
         """As click has it, but for a standard output that takes no more."""
         with _written_whole():

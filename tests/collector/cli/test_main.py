@@ -353,10 +353,3 @@ def test_what_only_asks_loads_nothing_that_only_answers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
-
-
-def test_the_list_of_commands_says_all_of_each(reachmap: Any) -> None:
-    """No sentence is cut off where it says what it is about."""
-    listed = reachmap("--help").stdout.partition("Commands:")[2]
-    assert "..." not in listed
-    assert "as a change request." in " ".join(listed.split())

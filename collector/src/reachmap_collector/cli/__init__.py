@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 
 import click
 
+from reachmap_collector.cli.groups import Group
 from reachmap_collector.errors import InvalidFile, ServerError, StoreError, StoreRefused
 from reachmap_shared import __version__
 from reachmap_shared.errors import (
@@ -73,7 +74,7 @@ _MODULES: Final[Mapping[str, str]] = {
 the status each minute has no use for web servers and templates."""
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """A group that tells people about our errors in a line, and about nothing else of them."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
@@ -87,14 +88,6 @@ class _Commands(click.Group):
         module = importlib.import_module(f"reachmap_collector.cli.{_MODULES[name]}")
         found: click.Command = next(one for one in module.COMMANDS if one.name == name)
         return found
-
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """As click has it, but with whole sentences: the end of one often says what it is about."""
-        found = {name: self.get_command(context, name) for name in self.list_commands(context)}
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, one.get_short_help_str(limit=200)) for name, one in found.items() if one]
-            )
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """As click has it, but for a standard output that takes no more."""

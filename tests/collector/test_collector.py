@@ -98,8 +98,8 @@ _PLACES: Any = {Hello: subjects.hello, Pulse: subjects.pulse, Report: subjects.r
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes its time in earnest is to come about at once."""
-    monkeypatch.setattr("reachmap_collector.collector._LEVEL_EVERY_S", 0.05)
-    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", 0.02)
+    monkeypatch.setattr("reachmap_collector.planning._LEVEL_EVERY_S", 0.05)
+    monkeypatch.setattr("reachmap_collector.planning._COMPILE_AFTER_S", 0.02)
     monkeypatch.setattr("reachmap_collector.intake._EXPIRES_S", 0.5)
 
 
@@ -123,8 +123,8 @@ async def open_office(
         await made.listen()
 
         def is_level() -> bool:
-            there = collector._bucket._there
-            plans = collector._plans.values()
+            there = collector.planning.bucket._there
+            plans = collector.planning.plans.values()
             return all(there.get(plan.agent) == plan.revision for plan in plans)
 
         await eventually(lambda: collector._intake._is_set_up and is_level())
@@ -189,7 +189,7 @@ async def test_hellos_and_pulses_cost_nobody_a_plan(
     office: Office, hello: Any, pulse: Any, eventually: Any
 ) -> None:
     """A fleet that only says that it is there makes no work."""
-    plan = office.collector._plans["pc-1"]
+    plan = office.collector.planning.plans["pc-1"]
     for number in range(20):
         await office.say(hello("pc-1", number=number))
     roster = office.collector.roster
@@ -207,7 +207,7 @@ async def test_an_agent_that_works_by_another_plan_for_long_gets_its_own_again(
     office: Office, hello: Any, pulse: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that refused it does not: it would refuse it again; one that nobody lists is to rest."""
-    monkeypatch.setattr("reachmap_collector.collector._OTHER_PLAN_S", 0.0)
+    monkeypatch.setattr("reachmap_collector.planning._OTHER_PLAN_S", 0.0)
     office.plans.clear()
     await office.say(hello("db-1", plan_refused="why"))
     for _ in range(3):
@@ -215,7 +215,7 @@ async def test_an_agent_that_works_by_another_plan_for_long_gets_its_own_again(
             await office.say(pulse(agent, plan="of-old"))
     await eventually(lambda: {"pc-1", "stranger"} <= office.plans.keys())
     assert office.plans["stranger"][0] == idle_plan("stranger")
-    assert office.plans["pc-1"][0].revision == office.collector._plans["pc-1"].revision
+    assert office.plans["pc-1"][0].revision == office.collector.planning.plans["pc-1"].revision
     assert "db-1" not in office.plans
 
 
@@ -249,7 +249,7 @@ async def test_what_agents_announce_makes_plans_for_others(
         assert (check.destination, check.address) == ("web-1", "10.0.0.1")
         await eventually(lambda: office.collector._keeper.waiting == 0)
     async with open_office(jetstream, store, running, eventually, OPEN_DOOR) as office:
-        assert [check] == [*office.collector._plans["pc-7"].checks]
+        assert [check] == [*office.collector.planning.plans["pc-7"].checks]
         assert office.plans == {}
         [row] = [row for row in office.collector.agents().all() if row["agent"] == "web-1"]
         assert row["addresses"] == ["10.0.0.1"]
@@ -261,9 +261,9 @@ async def test_an_address_that_nobody_dials_changes_nothing_on_the_map(
     """Endpoints get other addresses all the time, and each would be a reason to look at all."""
     await office.say(hello("pc-1", addresses=("10.0.1.1",)))
     await eventually(lambda: "pc-1" in office.collector.roster)
-    version, compiled = office.collector.version, office.collector._plans
+    version, compiled = office.collector.version, office.collector.planning.plans
     await office.say(hello("pc-1", addresses=("10.0.1.9",)))
-    await eventually(lambda: office.collector._plans is not compiled)
+    await eventually(lambda: office.collector.planning.plans is not compiled)
     assert office.collector.version == version
 
 
@@ -277,7 +277,7 @@ async def test_a_fleet_that_joins_together_is_planned_for_together(
 ) -> None:
     """A hundred servers that come at once do not mean a hundred plans for who dials them."""
     after_s = 0.5
-    monkeypatch.setattr("reachmap_collector.collector._COMPILE_AFTER_S", after_s)
+    monkeypatch.setattr("reachmap_collector.planning._COMPILE_AFTER_S", after_s)
     servers = "\n".join(f'[hosts.w{n}]\nroles = ["web"]' for n in range(100))
     text = f'{OPEN_DOOR}{servers}\n[hosts.pc-7]\nroles = ["browser"]'
     async with open_office(jetstream, store, running, eventually, text) as office:
@@ -297,7 +297,7 @@ async def test_another_topology_gives_new_plans_to_those_it_changes(
     """And an idle one to hosts that it has no more; flows that it keeps keep their past, and what
     is under way under the plan before is still understood."""
     collector = office.collector
-    agent = agent_of(collector._plans["pc-1"])
+    agent = agent_of(collector.planning.plans["pc-1"])
     for index in range(3):
         agent.sees(index)
     await office.say(agent.changes())
@@ -326,7 +326,7 @@ def test_two_collectors_of_one_deployment_make_the_same_plans(
 ) -> None:
     """One that restarts disturbs nobody."""
     one, other = collector_of(openuem()), collector_of(openuem())
-    assert one._plans == other._plans
+    assert one.planning.plans == other.planning.plans
 
 
 # News.
@@ -335,7 +335,7 @@ def test_two_collectors_of_one_deployment_make_the_same_plans(
 @pytest.fixture
 def agent(collector_of: Any, agent_of: Any) -> Any:
     """The agent on pc-1, with three flows."""
-    return agent_of(collector_of()._plans["pc-1"])
+    return agent_of(collector_of().planning.plans["pc-1"])
 
 
 async def test_who_is_not_known_is_asked_who_it_is(
@@ -406,7 +406,7 @@ async def test_the_map_begins_where_it_ended(
 ) -> None:
     """Nobody has to say anything for it, and no agent is asked: the next pulse counts."""
     async with open_office(jetstream, store, running, eventually) as office:
-        agent = agent_of(office.collector._plans["pc-1"])
+        agent = agent_of(office.collector.planning.plans["pc-1"])
         for index in range(3):
             agent.sees(index, Outcome.TIMEOUT if index == 1 else Outcome.OPEN)
         await office.say(hello("pc-1", addresses=("10.0.1.1",)))
@@ -533,7 +533,7 @@ async def test_a_restart_keeps_just_the_plans_that_are_new(
     with contextlib.closing(collector._keeper):
         await collector.restore()
         collector.adopt(parse_topology(office_text, Path("topology.toml")))
-        collector._compile()
+        collector.planning.compile()
         assert await collector._keeper._commit()
     assert {row.agent for row in store.beginning().plans} == {"pc-1", "pc-2", "web-1", "db-1"}
     assert store.plans("pc-2")[-1].revision == idle_plan("pc-2").revision
@@ -660,10 +660,10 @@ async def test_a_wrong_topology_changes_nothing(
     if text is not None:
         write(path, text)
     collector = office.collector
-    await eventually(lambda: not collector._changed.is_set())
+    await eventually(lambda: not collector.planning.is_due)
     before = collector.topology
     collector.reload(path)
-    assert not collector._changed.is_set()
+    assert not collector.planning.is_due
     assert collector.topology is before
     write(path, GROWN)
     collector.reload(path)

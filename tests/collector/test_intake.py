@@ -43,7 +43,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def agent(collector_of: Any, agent_of: Any) -> Any:
     """The agent on pc-1, with three flows."""
-    return agent_of(collector_of()._plans["pc-1"])
+    return agent_of(collector_of().planning.plans["pc-1"])
 
 
 async def send(bus: Bus, *reports: Report) -> None:

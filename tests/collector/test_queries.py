@@ -320,6 +320,20 @@ async def test_explain_knows_hosts_by_their_addresses(queries: Queries) -> None:
     assert answer["hosts"] == {"10.0.1.1": "pc-1", "10.0.0.1": "web-1"}
 
 
+@pytest.mark.parametrize("query", ["flows", "history", "map"])
+async def test_filters_know_hosts_by_their_addresses(
+    queries: Queries, collector: Collector, query: str
+) -> None:
+    """Of now and of the past; an address that nobody has is refused as by `explain`."""
+    ask = queries.endpoints()[query]
+    if query != "history":  # without a store there is none
+        by_name = await ask({"filters": {"source": "pc-1", "destination": "web-1"}})
+        by_address = await ask({"filters": {"source": "10.0.1.1", "destination": "10.0.0.1"}})
+        assert by_address == by_name
+    code, message = await refusal(ask({"filters": {"source": "10.0.1.2"}}))
+    assert (code, message.partition(";")[0]) == ("404", "no host has the address 10.0.1.2")
+
+
 async def test_explain_tells_of_the_address_that_was_given(collector_of: Any) -> None:
     """If that is dialled; else of all."""
     two = collector_of(OFFICE_OF_TWO)
@@ -647,7 +661,7 @@ async def test_a_topology_has_the_same_fingerprint_whatever_agents_say(
     """And another one when anything in it differs."""
     before = (await queries.progress({}))["topology"]
     collector.roster.hear(hello("pc-1", addresses=("10.9.9.9",)), collector.now())
-    collector._compile()
+    collector.planning.compile()
     assert (await queries.progress({}))["topology"] == before
     for old, new in (("10.0.0.1", "10.0.0.3"), ("only the shop", "just the shop")):
         other = Queries(collector_of(office_text.replace(old, new)))

@@ -1,7 +1,8 @@
 """The collector as a whole: plans down, observations up, queries answered.
 
-It owns the state (topology, roster, map, ledger) and the clock, and leaves every decision to the
-pure modules. Whatever comes from the bus may be wrong: it is refused, counted and kept aside.
+It owns the state (roster, map, ledger) and the clock, has topology and plans from `planning`, and
+leaves every decision to the pure modules. Whatever comes from the bus may be wrong: it is refused,
+counted and kept aside.
 """
 
 import asyncio
@@ -16,9 +17,8 @@ from typing import Final, TypeVar
 
 from reachmap_collector import views
 from reachmap_collector.attendance import Attendance
-from reachmap_collector.bucket import Bucket
 from reachmap_collector.credentials import Credentials
-from reachmap_collector.errors import InvalidFile, StoreError, StreamRefused
+from reachmap_collector.errors import InvalidFile, StoreError
 from reachmap_collector.flowmap.fold import FlowMap, renamed
 from reachmap_collector.flowmap.records import FlowRecord
 from reachmap_collector.garbage import not_looked_for
@@ -28,13 +28,8 @@ from reachmap_collector.judge import Judge, Judgement
 from reachmap_collector.keeper import Keeper
 from reachmap_collector.ledger import Ledger
 from reachmap_collector.overview import EVERYTHING, Filters, Overview
-from reachmap_collector.planner import (
-    Flows,
-    Member,
-    expected_flows,
-    members,
-)
-from reachmap_collector.plans import Plans, idle_plan
+from reachmap_collector.planner import Member
+from reachmap_collector.planning import Planning
 from reachmap_collector.reader import Reader
 from reachmap_collector.remains import HELLOS, Remains
 from reachmap_collector.reports import (
@@ -42,12 +37,10 @@ from reachmap_collector.reports import (
     Reports,
     Taken,
     check_sender,
-    kept_slots,
-    slots_of,
     told_of,
 )
 from reachmap_collector.roster import Remembered, Roster
-from reachmap_collector.slots import KnownPlans, Slots
+from reachmap_collector.slots import KnownPlans
 from reachmap_collector.states import States
 from reachmap_collector.store.api import (
     Batch,
@@ -66,19 +59,10 @@ from reachmap_shared.errors import BusUnavailable, InvalidName, MalformedMessage
 from reachmap_shared.messages import Ask, Hello, ListenerReport, Pulse, Question
 from reachmap_shared.vocabulary import State
 
-_COMPILE_AFTER_S: Final = 0.2
-"""A fleet that joins together is planned for together."""
-
-_LEVEL_EVERY_S: Final = 5.0
-"""How often the bucket of plans is looked at: another server may be empty."""
-
 _ASK_AFTER_S: Final = 2.0
 """Changes that a pulse speaks of are often still under way."""
 
 _ASK_EVERY_S: Final = 10.0
-
-_OTHER_PLAN_S: Final = 15.0
-"""For an agent to take up its plan, before it is put again."""
 
 _RETRY_S: Final = 2.0
 
@@ -120,33 +104,33 @@ class Collector:
             made_anew: Is called whenever the map or the plans were, which live long.
             reader: Looks things up in the store; without, that waits for the keeper's commits.
         """
-        self.topology = topology
-        """The one that flows and plans were made from."""
         self.roster = Roster()
         self.flows = FlowMap()
         self.ledger = Ledger()
-        self.members: dict[str, Member] = {}
-        self._credentials = credentials
         self._bus = connection
         self._keeper = keeper
         self._reader = reader
-        self._known = KnownPlans()
-        self._reports = Reports(self.flows, self.ledger, self._known)
+        known = KnownPlans()
+        self._reports = Reports(self.flows, self.ledger, known)
         self._handed = Handed(self.ledger)
         self._streams = Streams(connection, self.now, streams)
-        self._bucket = Bucket(self._streams)
+        self._wall = time.time() - time.monotonic()
+        self.planning = Planning(
+            topology,
+            credentials,
+            self.flows,
+            self.roster,
+            known,
+            self._reports,
+            keeper,
+            self._streams,
+            self.now,
+        )
         self._intake = Intake(connection, self._streams, keeper, self._take)
-        self._wanted = topology
-        self._plans: Plans | None = None
-        self._expected: Flows | None = None
-        self._changed = asyncio.Event()
         self._news = 0
         """How often agents said something new of their listeners, which judgements rest on."""
         self._asked: dict[tuple[str, Question], float] = {}
-        self._elsewhere: dict[str, float] = {}
-        """Since when an agent has worked by another plan than it should."""
         self._told: dict[tuple[str, str], float] = {}
-        self._plan_trouble = ""
         self._made_anew = made_anew
         self._restored = asyncio.Event()
         self._settled = asyncio.Event()
@@ -154,10 +138,16 @@ class Collector:
         self._settled.set()
         self._early: dict[str, bytes] = {}
         """Hellos that came before the ledger was there to book them, by their subjects."""
-        self._kept_plans: dict[str, str] | None = None
-        """By agent: the revision that the store has as its latest; None before that is known."""
-        self._wall = time.time() - time.monotonic()
-        self._compile()
+
+    @property
+    def topology(self) -> Topology:
+        """The one that flows and plans were made from."""
+        return self.planning.topology
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The hosts, as topology and announcements make them."""
+        return self.planning.members
 
     @property
     def refused(self) -> Counter[str]:
@@ -171,7 +161,7 @@ class Collector:
             await self._bus.subscribe(subjects.ALL_HELLOS, self._hear_hello)
             await self._bus.subscribe(subjects.ALL_PULSES, self._hear_pulse)
             await self._bus.subscribe(subjects.ALL_PLANS, self._hear_plan)
-            tasks.create_task(self._distribute())
+            tasks.create_task(self.planning.run(self._restored, self._settled, self._made_anew))
             # Before that is done nothing may be booked, or it would count from nothing.
             await self.restore()
             tasks.create_task(self._keeper.run())
@@ -202,7 +192,7 @@ class Collector:
         self._made_anew()
         self._restored.set()
         self._settled.set()
-        self._changed.set()
+        self.planning.change()
         _log.info("map restored", flows=len(remains.latest), agents=len(remains.hellos))
         for subject, payload in self._early.items():
             await self._hear_hello(subject, payload)
@@ -225,17 +215,13 @@ class Collector:
         await self._restored.wait()
 
     def _begin(self, remains: Remains) -> None:
-        self._kept_plans = {}
-        for row in remains.plans:
-            self._known.add(slots_of(row))
-            self._kept_plans[row.agent] = row.revision
         last_heard = {(row.agent, row.boot): row.last for row in remains.received}
         for kept in remains.hellos:
             with contextlib.suppress(MalformedMessage):  # kept by another version
                 said = codec.decode(Remembered, kept.value or b"")
                 heard = last_heard.get((said.hello.agent, said.hello.boot), 0.0)
                 self.roster.restore(said, heard)
-        self._compile()
+        self.planning.restore(remains.plans)
         useless = self._reports.restore(
             remains.latest.called(self.topology.former),
             remains.received,
@@ -257,7 +243,7 @@ class Collector:
     def bus_is_back(self) -> None:
         """The server was away, and may have lost all that it had."""
         self._intake.look_again()
-        self._changed.set()
+        self.planning.change()
 
     @property
     def version(self) -> int:
@@ -270,8 +256,7 @@ class Collector:
 
     def adopt(self, topology: Topology) -> None:
         """Go on with another topology, in a moment; flows that it keeps keep their past."""
-        self._wanted = topology
-        self._changed.set()
+        self.planning.adopt(topology)
 
     def reload(self, path: Path) -> None:
         """Read the topology again; a wrong one is reported and changes nothing."""
@@ -328,7 +313,7 @@ class Collector:
     def status(self, flows: Mapping[State, int], agents: views.Census) -> views.Json:
         """The whole in one line's worth: flows by state, and `agents` as they were then."""
         delivery = views.Delivery(
-            trouble=self._intake.trouble or self._intake.refusal or self._plan_trouble,
+            trouble=self._intake.trouble or self._intake.refusal or self.planning.trouble,
             lag=self._intake.lag.pending,
             in_stream=self._intake.lag.messages,
             stream_octets=self._intake.lag.octets,
@@ -341,66 +326,6 @@ class Collector:
             dead_letters=self._keeper.letters,
         )
         return views.status(flows, agents, dict(self.refused), delivery, self.ledger)
-
-    def _compile(self) -> None:
-        """Bring flows and plans up to date."""
-        is_another, self.topology = self.topology is not self._wanted, self._wanted
-        self.members = members(self.topology, self.roster.announcements())
-        flows = expected_flows(self.topology, self.members, self._expected)
-        if self._expected is None or is_another or not flows.are(self._expected):
-            self._expected = flows
-            # What was told of flows before they were expected is not on the map.
-            self._reports.doubt(self.flows.expect(flows, self.now(), self.topology.former))
-        plans = Plans(
-            self.topology,
-            self.members,
-            flows,
-            self._credentials.secret,
-            self._credentials.certificate,
-        )
-        before = self._plans.revisions if self._plans is not None else {}
-        for name, revision in plans.revisions.items():
-            if before.get(name) != revision:
-                self._known.add(plans.slots(name))
-            if self._has_to_keep(name, revision):
-                self._keep(plans.slots(name))
-        for name in before.keys() - plans.revisions.keys():
-            idle = Slots.of(name, idle_plan(name).revision, (), ())
-            self._known.add(idle)
-            if self._has_to_keep(name, idle.revision):
-                self._keep(idle)
-        self._plans = plans
-
-    def _has_to_keep(self, agent: str, revision: str) -> bool:
-        """Whether reports under a plan would not be understood after a restart."""
-        return self._kept_plans is not None and self._kept_plans.get(agent) != revision
-
-    def _keep(self, slots: Slots) -> None:
-        if self._kept_plans is not None:
-            self._kept_plans[slots.agent] = slots.revision
-        self._keeper.add(Batch(plans=(kept_slots(slots, self.now()),)))
-
-    async def _distribute(self) -> None:
-        """Plan anew when something changed, and keep the bucket of plans level."""
-        while True:
-            try:
-                await self._streams.ensure_reports()
-                if self._restored.is_set() and self._plans is not None:
-                    # Before that it is not known who announced what.
-                    await self._bucket.level(self._plans)
-                self._plan_trouble = ""
-            except (BusUnavailable, StreamRefused) as error:
-                if not self._plan_trouble:
-                    _log.warning("plans not put", reason=str(error))
-                self._plan_trouble = str(error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LEVEL_EVERY_S):
-                    await self._changed.wait()
-                    await asyncio.sleep(_COMPILE_AFTER_S)
-            if self._changed.is_set() and self._settled.is_set():
-                self._changed.clear()
-                self._compile()
-                self._made_anew()
 
     async def _settle(self) -> None:
         """Note what vanished with the bus's storage."""
@@ -436,7 +361,7 @@ class Collector:
         self._news += before != self._listeners(hello.agent)
         if is_other:
             _log.info("agent announced itself", agent=hello.agent, roles=",".join(hello.roles))
-            self._changed.set()
+            self.planning.change()
             said = codec.encode(self.roster.remembered(hello.agent))
             self._keeper.add(Batch(kept=(Kept(HELLOS, hello.agent, said),)))
         if not self._restored.is_set():
@@ -447,8 +372,7 @@ class Collector:
 
     async def _hear_plan(self, subject: str, payload: bytes) -> None:
         """See that nobody else puts plans."""
-        if self._bucket.hear(subject.rpartition(".")[2], payload):
-            self._changed.set()
+        self.planning.hear(subject.rpartition(".")[2], payload)
 
     async def _hear_pulse(self, subject: str, payload: bytes) -> None:
         if not self._settled.is_set():
@@ -462,7 +386,7 @@ class Collector:
         skew_s = pulse.wall_ms / 1000 - (now + self._streams.clock.offset_s)
         if not self.roster.pulse(pulse, now, skew_s):
             await self._ask(pulse.agent, Question.HELLO)
-        self._compare_plan(pulse, now)
+        self.planning.compare(pulse, now)
         self._handed.pulse(pulse, now)
         if not self._reports.pulse(pulse, now):
             # What is still in the stream may be all that is missing.
@@ -470,19 +394,6 @@ class Collector:
             if late and self._intake.caught_up:
                 await self._ask(pulse.agent, Question.STATE)
         return None
-
-    def _compare_plan(self, pulse: Pulse, now: float) -> None:
-        """Put an agent's plan again if it goes on working by another for long."""
-        wanted = self._plans.revisions.get(pulse.agent) if self._plans is not None else None
-        if wanted is None and pulse.plan:
-            wanted = idle_plan(pulse.agent).revision
-        if wanted in (None, pulse.plan):
-            self._elsewhere.pop(pulse.agent, None)
-            return
-        since = self._elsewhere.setdefault(pulse.agent, now)
-        if now - since > _OTHER_PLAN_S and not self.roster.has_refused_a_plan(pulse.agent):
-            self._elsewhere[pulse.agent] = now
-            self._bucket.doubt(pulse.agent)
 
     async def _ask(self, agent: str, question: Question) -> None:
         now = self.now()

@@ -25,6 +25,7 @@ from reachmap_collector.states import States
 from reachmap_collector.topology.model import TableRow
 from reachmap_collector.topology.rows import find_rows
 from reachmap_collector.views import By, Json
+from reachmap_collector.whose import meant
 from reachmap_shared.bus import Query
 from reachmap_shared.errors import QueryRefused
 from reachmap_shared.vocabulary import State, Transport
@@ -306,6 +307,8 @@ class Queries:
                 continue
             if not isinstance(value, str):
                 raise QueryRefused("400", f"{name}: expected a string")
+            if name in ("source", "destination"):
+                value = meant(value, self._collector.members).host
             self._must_exist(name, value)
             filters[name] = value
         return filters

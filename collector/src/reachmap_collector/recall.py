@@ -232,6 +232,8 @@ class Recall:
                 continue
             if not isinstance(value, str):
                 raise QueryRefused("400", f"{name}: expected a string")
+            if name in ("source", "destination"):
+                value = meant(value, self._collector.members).host
             await self._must_exist(name, value)
             filters[name] = value
         return filters

@@ -67,10 +67,16 @@ _log = log.get("alerts")
 class Watched(Protocol):
     """The map, as far as alerting looks at it."""
 
-    topology: Topology
     roster: Roster
     flows: FlowMap
-    members: dict[str, Member]
+
+    @property
+    def topology(self) -> Topology:
+        """What should be."""
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The hosts, as topology and announcements make them."""
 
     @property
     def version(self) -> int:

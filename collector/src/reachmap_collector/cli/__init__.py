@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 
 import click
 
+from reachmap_collector.cli.groups import Group
 from reachmap_collector.errors import InvalidFile, ServerError, StoreError, StoreRefused
 from reachmap_shared import __version__
 from reachmap_shared.errors import (
@@ -73,7 +74,7 @@ _MODULES: Final[Mapping[str, str]] = {
 the status each minute has no use for web servers and templates."""
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """A group that tells people about our errors in a line, and about nothing else of them."""
 
     def list_commands(self, _context: click.Context) -> list[str]:

@@ -10,6 +10,7 @@ import click
 
 from reachmap_collector import render
 from reachmap_collector.cli.access import Server, is_typed, server
+from reachmap_collector.cli.groups import Group
 from reachmap_collector.cli.options import ask, ask_for_alerts, formatted, found, on_bus
 from reachmap_shared import bus, subjects
 
@@ -17,7 +18,7 @@ _TRIAL_S: Final = 65.0
 """An outlet may take up to a minute to answer."""
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.option("--all", "everything", is_flag=True, help="Also what is not told yet, or has ended.")
 @formatted
 @on_bus

@@ -11,6 +11,7 @@ import tomli_w
 
 from reachmap_collector import embedded
 from reachmap_collector.cli import access
+from reachmap_collector.cli.groups import Group
 from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.identity import servers
 from reachmap_collector.identity.servers import Mode, Tls, User
@@ -143,7 +144,7 @@ def revoke(host: str, older: bool, data: Path) -> None:
             )
 
 
-@click.group()
+@click.group(cls=Group)
 def bus() -> None:
     """Prepare NATS servers of your own for reachmap."""
 

@@ -98,8 +98,8 @@ def filtered(command: Command) -> Command:
         ("state", names.states, f"In this state: {', '.join(State)}."),
         ("service", names.services, "To this service, as in nats-server:4433."),
         ("role", names.roles, "With this role on either end."),
-        ("destination", names.hosts, "To this host."),
-        ("source", names.hosts, "From this host."),
+        ("destination", names.hosts, "To this host, by name or address."),
+        ("source", names.hosts, "From this host, by name or address."),
     ):
         command = narrowed(name, complete, what)(command)
     return command

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from reachmap_collector.cli.groups import Group
 from reachmap_collector.cli.options import stored
 from reachmap_collector.errors import StoreError
 from reachmap_collector.store import open_store
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from reachmap_collector.store.sql import SqlStore
 
 
-@click.group()
+@click.group(cls=Group)
 def store() -> None:
     """Look after what a collector keeps: history, roll-ups, what came from whom."""
 

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from reachmap_collector import planner, render, views
+from reachmap_collector.cli.groups import Group
 from reachmap_collector.cli.options import ask_for_topology, formatted, on_bus
 from reachmap_collector.errors import InvalidFile, Problem
 from reachmap_collector.topology.findings import Finding
@@ -25,7 +26,7 @@ from reachmap_collector.topology.model import Topology
 _FILE = click.Path(path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group)
 def topology() -> None:
     """Check, show and import port matrices and deployments."""
 

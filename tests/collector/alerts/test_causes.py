@@ -1,6 +1,7 @@
 """The fewest causes for all that fails: each known way to break has its name."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -236,3 +237,14 @@ def test_a_thousand_flows_with_a_thousand_causes_are_no_burden() -> None:
     causes = find_causes(flows, agents)
     assert len(causes) == 2_000
     assert time.process_time() - began < 5
+
+
+def test_a_flow_that_is_well_by_another_name_accounts_for_nothing(net: Net) -> None:
+    """Two names of one host may have one address: then one key is of a flow that fails, and not."""
+    net.breaks(Outcome.TIMEOUT, source="ocsp", to="db", port=5432)
+    net.breaks(Outcome.REFUSED, to="ocsp", port=8000)
+    failing = net.flows["ocsp", "db", 5432]
+    twin = replace(failing, state=State.OK, outcome=Outcome.OPEN)
+    found = find_causes([*net.flows.values(), twin], net.agents, DEPENDS)
+    assert [(one.kind, one.consequences) for one in found if "ocsp" in one.subject]
+    assert all(failing.key not in one.explains for one in found)

@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from operator import attrgetter
 from typing import Final
 
@@ -22,7 +23,8 @@ from reachmap_collector.alerts.groups import (
     Others,
     Sight,
     Sights,
-    groups_of,
+    alone,
+    shared_groups_of,
 )
 from reachmap_collector.planner import FlowKey
 from reachmap_collector.roster import AgentState
@@ -170,20 +172,36 @@ class _Suspects:
         for sight in failing:
             self._ports[sight.key.destination].add((sight.key.port, sight.key.transport))
             self._towards[sight.key.source].add(sight.key.destination)
-            for name in groups_of(sight):
-                group = self._groups.setdefault(name, _Group())
+            for name in shared_groups_of(sight):
+                group = self._groups.get(name)
+                if group is None:
+                    group = self._groups[name] = _Group()
                 group.fail.append(sight)
                 group.first = min(group.first, sight.since)
-        first = {name: group.first for name, group in self._groups.items()}
-        for other in others:
+        self._acquit(self._groups)
+
+    def __iter__(self) -> Iterator[_Suspect]:
+        """Those of which each may explain several flows."""
+        return self._of(self._groups)
+
+    def alone(self, sights: Iterable[Sight]) -> Iterator[_Suspect]:
+        """Those of which each explains one flow: where much fails alike, hardly any is needed."""
+        groups = {alone(sight): _Group([sight], sight.since) for sight in sights}
+        self._acquit(groups)
+        return self._of(groups)
+
+    def _acquit(self, groups: Mapping[GroupName, _Group]) -> None:
+        """Take note of those in some groups that do not fail."""
+        first = {name: group.first for name, group in groups.items()}
+        for other in self._others:
             for name, acquitted in other.acquit(first).items():
-                mine = self._groups[name].others
+                mine = groups[name].others
                 mine.well += acquitted.well
                 mine.at_home += acquitted.at_home
                 mine.not_yet += acquitted.not_yet
 
-    def __iter__(self) -> Iterator[_Suspect]:
-        for (kind, name), group in self._groups.items():
+    def _of(self, groups: Mapping[GroupName, _Group]) -> Iterator[_Suspect]:
+        for (kind, name), group in groups.items():
             if group.others.well or self._is_too_slow(group):
                 continue
             shown = self._kind(kind, name, group)
@@ -248,7 +266,7 @@ _OF_THE_EXPECTED: Final = 0.25
 _OWN: Final = frozenset({Outcome.LOCAL_ERROR, Outcome.NAME_FAILURE})
 
 
-def _cover(failing: Mapping[Member, Sight], suspects: Iterable[_Suspect]) -> Iterator[Cause]:
+def _cover(failing: Mapping[Member, Sight], suspects: _Suspects) -> Iterator[Cause]:
     """Take suspects until everything that fails is explained, each time the one that explains most.
 
     One that judgements agree with is preferred to one that explains as much, and a kind that says
@@ -257,12 +275,19 @@ def _cover(failing: Mapping[Member, Sight], suspects: Iterable[_Suspect]) -> Ite
     unexplained = set(failing)
     # What a suspect explains only ever gets less, so who comes first by an old count and still
     # explains as much is the best of all, and the others need not be counted again.
+    numbers = count()
     queue = [
-        (*_rank(suspect, len(suspect.explains)), number, suspect)
-        for number, suspect in enumerate(suspects)
+        (*_rank(suspect, len(suspect.explains)), next(numbers), suspect) for suspect in suspects
     ]
     heapq.heapify(queue)
-    while queue and unexplained:
+    are_all_there = False
+    while unexplained and (queue or not are_all_there):
+        # Whoever explains one flow comes after all that explain several.
+        if not are_all_there and (not queue or queue[0][0] >= -1):
+            for suspect in suspects.alone(failing[member] for member in unexplained):
+                heapq.heappush(queue, (*_rank(suspect, 1), next(numbers), suspect))
+            are_all_there = True
+            continue
         *before, number, suspect = heapq.heappop(queue)
         new = sum(1 for member in suspect.explains if member in unexplained)
         if not new:
@@ -308,8 +333,9 @@ def _without_consequences(
     in_doubt: set[str] = set()
     for sight in broken.values():
         for cause in dependent.get(sight.key.source, ()):
-            if sight.service in depends[cause.service]:
-                roots[cause.subject] = by_member[sight.key]
+            above = by_member.get(sight.key)  # none where another flow of that key is well
+            if above is not None and sight.service in depends[cause.service]:
+                roots[cause.subject] = above
     for host, those in dependent.items():
         for sight in (sight for other in others for sight in other.of(host)):
             for cause in those:

@@ -160,13 +160,24 @@ class Sights:
         return self._of.get(host, ())
 
 
-def groups_of(sight: Sight) -> Iterator[tuple[Kind, str]]:
+def groups_of(sight: Sight) -> Iterator[GroupName]:
     """The groups that a flow is in, by what they would be a sign of."""
+    yield from shared_groups_of(sight)
+    yield alone(sight)
+
+
+def alone(sight: Sight) -> GroupName:
+    """The group that a flow is for itself."""
     key = sight.key
     place = place_of(key.destination, key.port, key.transport)
+    return Kind.FLOW, f"{key.source}{_TO}{place}" + (f" at {key.address}" if key.address else "")
+
+
+def shared_groups_of(sight: Sight) -> Iterator[GroupName]:
+    """The groups that a flow may be in with others."""
+    key = sight.key
     yield Kind.HOST_DOWN, key.destination
-    yield Kind.SERVICE_DOWN, place
-    yield Kind.FLOW, f"{key.source}{_TO}{place}" + (f" at {key.address}" if key.address else "")
+    yield Kind.SERVICE_DOWN, place_of(key.destination, key.port, key.transport)
     if key.source != key.destination:
         yield Kind.SOURCE, key.source
         if (networks := _networks(sight)) is not None:

@@ -44,10 +44,6 @@ socket: that is cheaper than one of their own, and nobody in between sees a burs
 _WINDOW_SPARE_S: Final = 0.5
 """For the way from the answer that a window is open to the check that uses it."""
 
-_GREETED_WITHIN_S: Final = 1.5
-"""By whoever has accepted: where the handshake's last packet is lost, the one before it is sent
-again after one second."""
-
 
 class Checks:
     """What one agent checks.
@@ -274,14 +270,9 @@ class Checks:
 
 
 def _patient(job: Job) -> Job:
-    """The check of a port where a listener of ours is, which greets whoever comes.
-
-    Silence means somebody else there: not a handshake whose last packet was lost.
-    """
-    patience_s = job.protocol.patience_s
-    if patience_s is None or patience_s >= _GREETED_WITHIN_S:
-        return job
-    return replace(job, protocol=replace(job.protocol, patience_s=_GREETED_WITHIN_S))
+    """The check of a port where a listener of ours is."""
+    patience_s = job.protocol.greeted_patience_s
+    return replace(job, protocol=replace(job.protocol, patience_s=patience_s))
 
 
 def _through_window(seen: Observation) -> Observation:

@@ -17,6 +17,8 @@ from reachmap_agent.diagnosis.runner import Runner
 from reachmap_agent.diagnosis.witness import MAX_WATCHES, Witness
 from reachmap_agent.prober import Job
 from reachmap_agent.protocols import REGISTRY
+from reachmap_agent.wire.exchange import Offer
+from reachmap_agent.wire.proof import Identity
 from reachmap_shared import codec, keys
 from reachmap_shared.diagnosis import (
     Diagnosis,
@@ -123,6 +125,28 @@ async def test_a_connection_that_stalls_is_looked_into_soon(carried: Bus, port: 
     assert [one.outcome for one in found.path.related] == [Outcome.OPEN]
     # It began a second after the flow broke, and there are hops to wait for, where there is a way.
     assert took_s < 10 - SETTLE_S - 1.4
+
+
+async def test_a_listener_that_hears_late_of_its_visitor_is_no_impostor(port: int) -> None:
+    """As where the handshake's last packet was lost: the one before it comes again in a second."""
+    identity = Identity("b", HOST_KEY, b"d")
+
+    async def stand_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1.0)
+        exchange = REGISTRY["tcp"].stand_in(Offer(identity, writer.get_extra_info("peername")[:2]))
+        try:
+            writer.write(next(exchange))
+            while True:
+                writer.write(exchange.send(await reader.read(1000)))
+        except StopIteration as stopped:
+            writer.write(stopped.value)
+        writer.close()
+
+    witness = Witness("b", lambda transport, port, seconds: ListenerState.LISTENING)
+    async with await asyncio.start_server(stand_in, "127.0.0.1", port):
+        found = await diagnosed(Bus(witness).ask, port)
+    witness.close()
+    assert (found.path.first.outcome, found.path.first.proven) == (Outcome.OPEN, True)
 
 
 async def test_where_no_agent_is_nobody_is_asked(carried: Bus, port: int) -> None:

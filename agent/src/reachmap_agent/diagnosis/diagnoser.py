@@ -136,6 +136,9 @@ class Diagnoser:
                 first = await probe.recheck(subject, _CHECK_S)
                 path = PathEvidence(local, first, None, (), (), (), (), looking.end())
             else:
+                if witness.listens:
+                    patience_s = case.job.protocol.greeted_patience_s
+                    subject = replace(subject, patience_s=patience_s)
                 path = await self._gathered(subject, case.near, looking, local, witness)
             path = replace(path, drawn=ports.drawn)
             testimony, silenced = await witness.tell()

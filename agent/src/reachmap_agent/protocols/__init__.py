@@ -42,6 +42,18 @@ class Protocol:
     Not where the server would log it as a fault.
     """
 
+    @property
+    def greeted_patience_s(self) -> float | None:
+        """The same where a listener of ours is, which greets whoever comes.
+
+        Silence means somebody else there: not a handshake whose last packet was lost.
+        """
+        return None if self.patience_s is None else max(self.patience_s, _GREETED_WITHIN_S)
+
+
+_GREETED_WITHIN_S: Final = 1.5
+"""By whoever has accepted: where the handshake's last packet is lost, the one before it is sent
+again after one second."""
 
 REGISTRY: Final[Mapping[str, Protocol]] = {
     "dns": Protocol(dns.check, dns.stand_in),

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import pytest
+
 from reachmap_collector.alerts.causes import Cause, find_causes
 from reachmap_collector.alerts.groups import Kind, Sight
 from reachmap_collector.alerts.lifecycle import Book, Event, Timing, What
@@ -284,6 +286,7 @@ def _between(near: str, far: str) -> Callable[[Sight], bool]:
 SCRIPTS = 200
 
 
+@pytest.mark.timeout(300)  # no clock of the test's: half a minute of the processor's time
 def test_every_outage_is_told_once_by_its_name_and_ends() -> None:
     """Two hundred random faults among three hundred hosts; at least 95 % by their right names."""
     wrong: list[str] = []

@@ -99,7 +99,10 @@ class _Changes:
 
 
 def _fill_names(rows: Rows, resolved: Resolved, seen: Rows, changes: _Changes) -> Numbers:
-    """Returns the changes of names that have an address which nothing was told of."""
+    """Fill the rows of names' addresses; returns the changes of those names that stay out.
+
+    They resolved to an address that nothing was told of.
+    """
     of_address, row = changes.all[~changes.is_own], changes.row[~changes.is_own]
     starts = np.flatnonzero(np.diff(row, prepend=-1))
     names, sizes = row[starts], np.diff(starts, append=len(row))

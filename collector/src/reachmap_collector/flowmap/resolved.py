@@ -177,7 +177,7 @@ class Resolved:
 
         Args:
             rows: Of the map, those of the names.
-            sets: Some addresses, all of which some name gets.
+            sets: Some addresses each.
             which: Of each name, its addresses' place in these.
 
         Returns:

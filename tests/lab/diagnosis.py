@@ -209,7 +209,10 @@ async def diagnose(lab: Lab, row: dict[str, Any], end: End) -> str:
         phase = opened(WitnessRequest, request, PAIR).phase
         if row["witness"] == "slow" and phase is Phase.TELL:
             return None
-        payload = await asyncio.wait_for(waiting, ANSWER_S)
+        try:
+            payload = await asyncio.wait_for(waiting, ANSWER_S)
+        except TimeoutError:  # on a very busy machine: as no agent's question raises either
+            return None
         tell = FALSEHOODS.get(row["witness"])
         return tell(payload, request, PAIR) if tell is not None and payload else payload
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -78,6 +79,8 @@ class NatsServer:
         """It does nothing while the block lasts, as under a load that is too much for it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # Until it has stopped it may still answer, on another core.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
         try:
             yield
         finally:

@@ -25,9 +25,9 @@ from reachmap_collector.flowmap.written import Written
 from reachmap_collector.planner import NO_ADDRESS, ExpectedFlow, FlowKey, Flows, Target
 from reachmap_shared.vocabulary import Expectation, Outcome
 
-KEPT: Final = 500
+KEPT: Final = 250
 """Flows that have a record of their own though their row says enough: of the well and of the others
-the latest so many each, some 1 MB of them in all."""
+the latest so many each, some half a MB of them in all."""
 
 
 class FlowMap:

@@ -25,7 +25,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 PRELUDE = """
 import asyncio
+import signal
 from reachmap_shared.lifecycle import run_until_signal
+
+# Where the tests were started by nohup, that was not meant for what they start.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def say(text):
     print(text, flush=True)
@@ -348,9 +353,7 @@ def test_what_makes_nothing_else_of_a_hangup_ends_by_it() -> None:
 
 def test_nohup_is_heeded() -> None:
     """Who started it that way wants it to go on."""
-    with process(
-        f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{HANGING}"
-    ) as child:
+    with process(f"signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{HANGING}") as child:
         child.send_signal(signal.SIGHUP)
         child.send_signal(signal.SIGTERM)
         assert end(child) == (0, ["cleaning", "cleaned", "False"], "")

@@ -64,13 +64,21 @@ class NatsServer:
             time.sleep(0.01)
 
     def reload(self) -> None:
-        """Have it read its configuration again."""
+        """Have it read its configuration again, and wait until that is in force."""
         assert self._process is not None
+        before = self._reloads()
         subprocess.run(
             [str(self._binary), "--signal", f"reload={self._process.pid}"],
             check=True,
             capture_output=True,
         )
+        deadline = time.monotonic() + PATIENCE_S
+        while self._reloads() == before:  # whoever connects meanwhile is hung up on
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.01)
+
+    def _reloads(self) -> int:
+        return self._log.read_text().count("Reloaded server configuration")
 
     @contextlib.contextmanager
     def held_up(self) -> Iterator[None]:

@@ -117,3 +117,9 @@ def test_the_guide_has_the_table_as_it_is(party: Party) -> None:
     _, _, publish, subscribe, _ = row.split("|")
     assert tuple(re.findall("`([^`]+)`", publish)) == TABLE[party].publish
     assert tuple(re.findall("`([^`]+)`", subscribe)) == TABLE[party].subscribe
+
+
+@pytest.mark.parametrize("party", [Party.COLLECTOR, Party.OPERATOR])
+def test_who_may_ask_the_collector_may_look_for_it(party: Party) -> None:
+    """A command looks first: on the collector's own host it may show what the collector does."""
+    assert "$SRV.>" in TABLE[party].publish

@@ -64,7 +64,14 @@ TABLE: Final = {
         ),
     ),
     Party.COLLECTOR: Permissions(
-        publish=("reachmap.>", "$JS.API.>", "$JS.ACK.>", "$KV.reachmap-plans.>", "_INBOX.>"),
+        publish=(
+            "reachmap.>",
+            "$JS.API.>",
+            "$JS.ACK.>",
+            "$KV.reachmap-plans.>",
+            "$SRV.>",
+            "_INBOX.>",
+        ),
         subscribe=("reachmap.>", "$KV.reachmap-plans.>", "_INBOX.>", "$SRV.>"),
     ),
     Party.OPERATOR: Permissions(

@@ -83,17 +83,9 @@ class By(StrEnum):
 
 def flow(judgement: Judgement) -> Json:
     """One flow, as `reachmap flows --format json` shows it."""
-    record = judgement.record
-    key, seen = record.key, judgement.seen
+    record, seen = judgement.record, judgement.seen
     return {
-        "source": key.source,
-        "destination": key.destination,
-        "service": str(record.expected.service),
-        "address": None if key.address == NO_ADDRESS else key.address,
-        "port": key.port,
-        "transport": key.transport,
-        "protocol": record.expected.protocol,
-        "expect": record.expected.expect,
+        **_which(record),
         "state": judgement.state,
         "outcome": seen.outcome if seen else None,
         "answered_by": seen.answered_by if seen else None,
@@ -118,17 +110,9 @@ def flow(judgement: Judgement) -> Json:
 
 def series(judgement: Judgement) -> Json:
     """Of what `flow` shows, what metrics say of each flow."""
-    record = judgement.record
-    key, seen = record.key, judgement.seen
+    record, seen = judgement.record, judgement.seen
     return {
-        "source": key.source,
-        "destination": key.destination,
-        "service": str(record.expected.service),
-        "address": None if key.address == NO_ADDRESS else key.address,
-        "port": key.port,
-        "transport": key.transport,
-        "protocol": record.expected.protocol,
-        "expect": record.expected.expect,
+        **_which(record),
         "state": judgement.state,
         "duration_ms": _duration_ms(seen) if seen else None,
         "certificate_until": _certificate_until(seen) if seen else None,
@@ -324,6 +308,21 @@ def source_roles(expected: Target | ExpectedFlow) -> Iterable[str]:
     """The roles of its source for whose sake a flow is there."""
     because = expected.connections or expected.denies
     return dict.fromkeys(reason.role for reason in because)
+
+
+def _which(record: FlowRecord) -> Json:
+    """What tells a flow from all others, and what it should be."""
+    key, expected = record.key, record.expected
+    return {
+        "source": key.source,
+        "destination": key.destination,
+        "service": str(expected.service),
+        "address": None if key.address == NO_ADDRESS else key.address,
+        "port": key.port,
+        "transport": key.transport,
+        "protocol": expected.protocol,
+        "expect": expected.expect,
+    }
 
 
 def _reasons(record: FlowRecord) -> Iterable[Json]:
